@@ -1,0 +1,1 @@
+"""The table of all systems; classes load on demand."""

@@ -1,0 +1,58 @@
+"""Look systems up by name, our own and those that other packages register under ``palate.systems``."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from palate.catalog.baselines import BASELINES
+from palate.catalog.papers import PAPERS
+from palate.catalog.system import System
+from palate.errors import ConfigError, nearest
+
+#: Entry-point group; each entry point loads a :class:`System` (or a list of them).
+GROUP = "palate.systems"
+
+
+@cache
+def systems() -> dict[str, System]:
+    """Return every system by name: baselines, papers, then those of other packages."""
+    rows = {system.name: system for system in (*BASELINES, *PAPERS)}
+    for entry in metadata.entry_points(group=GROUP):
+        loaded = entry.load()
+        for system in [loaded] if isinstance(loaded, System) else list(loaded):
+            if system.name in rows:
+                raise ConfigError(
+                    "two systems have the same name.",
+                    where=f"entry point {entry.value}",
+                    value=system.name,
+                    remedy="rename one",
+                )
+            rows[system.name] = system
+    return rows
+
+
+def get(name: str) -> System:
+    """Return a system that works, or say what is wrong with the name."""
+    known = systems()
+    if name not in known:
+        working = [n for n, s in known.items() if s.status == "works"]
+        raise ConfigError("unknown system.", value=name, remedy=nearest(name, working) + " (see: palate models)")
+    if known[name].status != "works":
+        raise ConfigError("this system is planned, not built yet.", value=name, remedy="see: palate models")
+    return known[name]
+
+
+def create(name: str, **settings: Any) -> Any:
+    """Make an unfitted model by name."""
+    return get(name).load()(**settings)
+
+
+def load(folder: str | Path) -> Any:
+    """Load the model of a bundle, whichever system it is."""
+    from palate.contracts.bundle import read_bundle
+
+    bundle = read_bundle(folder)
+    return get(str(bundle.manifest["system"])).load().from_bundle(bundle, where=folder)

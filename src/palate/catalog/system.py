@@ -1,0 +1,55 @@
+"""System: one row of the catalogue."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Verb = Literal["recommend", "rank", "explore", "converse", "write", "understand", "simulate", "evaluate", "data"]
+Status = Literal["works", "planned"]
+Need = Literal["interactions", "times", "text", "images", "graph", "social", "searches", "dialogues", "language model", "torch"]
+Ability = Literal["vectors", "unseen users", "new items", "explains", "similar", "propensities", "incremental"]
+
+
+@dataclass(frozen=True)
+class System:
+    """What is known of a system without loading it.
+
+    Attributes
+    ----------
+    name, title
+        Short name used everywhere (``"ials"``), and how it is printed (``"iALS"``).
+    verb, family
+        Which question it answers, and the kind of method.
+    path
+        ``module:Class``; empty while only planned.
+    paper, citation
+        Number in the list of 61 papers (``None`` for baselines) and the reference.
+    needs, abilities
+        What it must be given, and what it can do.
+    faithfulness
+        ``"faithful"`` or ``"in the style of"``, with the choices named in the module's text.
+    claim
+        Name of the claim that tests it, or empty.
+    """
+
+    name: str
+    title: str
+    verb: Verb
+    family: str
+    path: str = ""
+    paper: int | None = None
+    citation: str = ""
+    needs: tuple[Need, ...] = ("interactions",)
+    abilities: tuple[Ability, ...] = ("unseen users",)
+    faithfulness: str = "faithful"
+    claim: str = ""
+    status: Status = "works"
+    origin: str = "palate"
+
+    def load(self) -> type[Any]:
+        """Import and return the class."""
+        module, _, attribute = self.path.partition(":")
+        loaded: type[Any] = getattr(importlib.import_module(module), attribute)
+        return loaded

@@ -1,0 +1,1 @@
+"""What every system promises: config, requests, answers, fit, save, load, explain."""

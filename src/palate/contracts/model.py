@@ -1,0 +1,188 @@
+"""Model: what every fitted thing in Palate shares: a typed config, fit, save, load, and randomness that is passed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from palate.contracts.bundle import Bundle, read_bundle, write_bundle
+from palate.contracts.config import Config
+from palate.data.dataset import Dataset, Entities
+from palate.data.histories import Histories
+from palate.data.split import HeldOut
+from palate.errors import BundleError, NotFittedError, UnsupportedError
+from palate.progress import Progress, ProgressEvent, silent
+from palate.runtime import generator, versions
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a model is handed while it fits, beside the data.
+
+    Attributes
+    ----------
+    seed
+        Fixes every random choice.
+    device
+        Where torch models train (``"cpu"``, ``"cuda"``…).
+    progress
+        Called with every step.
+    validation
+        Held-out questions for early stopping, or ``None``.
+    checkpoint
+        Folder for checkpoints of long fits, or ``None``; a fit that finds one there goes on from it exactly.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    progress: Progress = silent
+    validation: HeldOut | None = None
+    checkpoint: Path | None = None
+
+    def rng(self, *names: str | int) -> np.random.Generator:
+        """Return the generator of one purpose (independent streams, never global)."""
+        return generator(self.seed, *names)
+
+    def report(self, stage: str, done: int, total: int | None = None, **metrics: float) -> None:
+        """Report progress."""
+        self.progress(ProgressEvent(stage, done, total, metrics))
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """What is known about a finished fit; saved in the bundle."""
+
+    seed: int
+    seconds: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model:
+    """Base of all systems.
+
+    A subclass names itself, gives a :class:`Config` and implements ``_fit``, ``_state`` and ``_restore``. The constructor only
+    stores settings. Fitted attributes end in an underscore.
+    """
+
+    #: Name in the catalogue, such as ``"ease"``.
+    name: ClassVar[str]
+    #: The class of settings.
+    Settings: ClassVar[type[Config]] = Config
+
+    config: Config
+    users_: Entities
+    items_: Entities
+    histories_: Histories
+    item_counts_: np.ndarray
+    record_: FitRecord
+
+    def __init__(self, config: Config | None = None, **settings: Any) -> None:
+        if config is not None:
+            settings = {**config.model_dump(), **settings}
+        self.config = self.Settings.parse(settings, system=getattr(self, "name", type(self).__name__))
+
+    def fit(
+        self,
+        dataset: Dataset,
+        validation: HeldOut | None = None,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+        checkpoint: str | Path | None = None,
+    ) -> Self:
+        """Learn from a data set; return self.
+
+        Parameters
+        ----------
+        dataset
+            Training data. Users and items with no event in it are part of the catalogue all the same.
+        validation
+            Held-out questions for early stopping; models that need none ignore it.
+        seed
+            Fixes every random choice.
+        """
+        folder = None if checkpoint is None else Path(checkpoint)
+        fitting = Fitting(seed, device, progress, validation, folder)
+        self.users_, self.items_ = dataset.users, dataset.items
+        self.histories_, self.item_counts_ = dataset.histories, dataset.item_counts
+        started = time.perf_counter()
+        notes = self._fit(dataset, fitting) or {}
+        data = {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "users": dataset.n_users,
+            "items": dataset.n_items,
+            "interactions": len(dataset),
+            "spec": [dict(step) for step in dataset.spec],
+        }
+        self.record_ = FitRecord(seed, time.perf_counter() - started, data, notes)
+        return self
+
+    def save(self, folder: str | Path, *, metrics: Mapping[str, Any] | None = None) -> Path:
+        """Write a bundle (see :mod:`palate.contracts.bundle`): whole or not at all, no pickle."""
+        self._check_fitted()
+        manifest = {
+            "system": self.name,
+            "settings": self.config.model_dump(mode="json"),
+            "data": dict(self.record_.data),
+            "fit": {"seed": self.record_.seed, "seconds": self.record_.seconds, "notes": dict(self.record_.notes)},
+            "metrics": dict(metrics or {}),
+            "versions": versions(),
+        }
+        state = {**self._state(), "item_counts": self.item_counts_}
+        return write_bundle(folder, Bundle(manifest, state, self.users_, self.items_, self.histories_))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a bundle of this system; use :func:`palate.load` where the system is not known."""
+        return cls.from_bundle(read_bundle(folder), where=folder)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, *, where: str | Path = "") -> Self:
+        """Restore a fitted model from the parts of a bundle."""
+        system = bundle.manifest.get("system")
+        if system != cls.name:
+            raise BundleError(f"the bundle holds another system than {cls.name!r}.", where=where, value=system)
+        model = cls(**bundle.manifest["settings"])
+        state = dict(bundle.state)
+        model.users_, model.items_, model.histories_ = bundle.users, bundle.items, bundle.histories
+        model.item_counts_ = state.pop("item_counts")
+        fit = bundle.manifest["fit"]
+        model.record_ = FitRecord(fit["seed"], fit["seconds"], bundle.manifest["data"], fit["notes"])
+        model._restore(state)
+        return model
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the model has been fitted or loaded."""
+        return hasattr(self, "record_")
+
+    def _check_fitted(self) -> None:
+        if not self.fitted:
+            raise NotFittedError(f"{self.name} has not been fitted.", remedy="call fit(dataset), or load a bundle")
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any] | None:
+        """Learn; return notes for the record (best epoch, final loss), or nothing."""
+        raise NotImplementedError
+
+    def _state(self) -> dict[str, np.ndarray]:
+        """Return every learnt array by name."""
+        raise NotImplementedError
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``_state`` gave."""
+        raise NotImplementedError
+
+    def _refuse(self, ability: str, remedy: str | None = None) -> UnsupportedError:
+        return UnsupportedError(f"{self.name} can't {ability}.", remedy=remedy)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.config.model_dump().items())
+        return f"{type(self).__name__}({settings})"

@@ -1,0 +1,225 @@
+"""Recommender: which items of the whole catalogue, in what order?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.model import Model
+from palate.contracts.ranking import Ranking
+from palate.contracts.requests import Requests
+from palate.data.histories import Histories
+from palate.data.ragged import Ragged
+from palate.errors import DataError
+from palate.kernels.topk import topk_dense, topk_inner, topk_rows
+
+#: Bytes that one block of dense scores may take.
+BLOCK_BYTES = 128 * 2**20
+
+
+class Recommender(Model):
+    """Base of systems that rank the whole catalogue for a person.
+
+    A subclass implements ``_scores`` (or, if its score is an inner product, derives from :class:`VectorRecommender`). Everything else (blocks,
+    seen items, candidates, people about whom nothing is known, ties) is done here, once, in the same way for all.
+
+    Notes
+    -----
+    Ties: equal scores rank by a fixed hash of the item number (:func:`palate.kernels.topk.tie_key`), which knows nothing of
+    popularity, time or the target.
+
+    People about whom the model knows nothing (by default: an empty history) are answered by training popularity, and
+    marked ``cold`` in the ranking.
+    """
+
+    def recommend(self, requests: Requests, k: int = 10) -> Ranking:
+        """Return the best ``k`` items for each request, from the whole catalogue or from its candidates.
+
+        Items in ``requests.exclude`` are never returned. Where fewer than ``k`` items remain, rows end in -1.
+        """
+        self._check_request(requests, k)
+        cold = ~self._informed(requests)
+        if not cold.any():
+            return self._rank(requests, k, cold=False)
+        if cold.all():
+            return self._rank(requests, k, cold=True)
+        parts = (np.flatnonzero(~cold), np.flatnonzero(cold))
+        joined = Ranking.stack([self._rank(requests.take(rows), k, cold=bool(c)) for c, rows in enumerate(parts)])
+        back = np.argsort(np.concatenate(parts), kind="stable")
+        return Ranking(joined.items[back], joined.scores[back], joined.cold[back])
+
+    def score(self, requests: Requests, items: np.ndarray) -> np.ndarray:
+        """Return ``float32[n, m]`` scores of the items ``int32[n, m]`` of each request (-1 gives ``-inf``)."""
+        self._check_request(requests, 1)
+        items = np.asarray(items, np.int32)
+        out = np.full(items.shape, -np.inf, np.float32)
+        start = 0
+        for block in requests.blocks(self._block_rows()):
+            stop = start + len(block)
+            wanted = items[start:stop]
+            dense = self._scores_or_popularity(block)
+            found = np.take_along_axis(dense, np.maximum(wanted, 0).astype(np.int64), axis=1)
+            out[start:stop] = np.where(wanted >= 0, found, -np.inf)
+            start = stop
+        return out
+
+    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
+        """Return the ``k`` items most like each item (itself left out), where the model has a notion of it."""
+        raise self._refuse("say which items are alike", "ask a model with item vectors or item-item weights, such as ease")
+
+    def explain(self, request: Requests, item: int) -> Explanation:
+        """Say why ``item`` has its score for one request.
+
+        Unless a model knows better: leave each item of the history out in turn and see how far the score falls.
+        """
+        if len(request) != 1:
+            raise DataError("explain takes one request.", value=len(request))
+        history = request.histories.items
+        kept = [np.delete(history, at) for at in range(len(history))]
+        variants = Requests(np.full(len(kept) + 1, -1, np.int32), Histories.from_rows([history, *kept]))
+        scores = self.score(variants, np.full((len(variants), 1), item, np.int32))[:, 0]
+        falls = scores[0] - scores[1:]
+        reasons = [Evidence("history", int(i), float(w)) for i, w in zip(history, falls, strict=True)]
+        reasons.sort(key=lambda e: -abs(e.weight))
+        return Explanation(item, float(scores[0]), tuple(reasons), exact=False, method="leave one out of the history")
+
+    def requests(
+        self,
+        users: Sequence[Any] | None = None,
+        *,
+        histories: Sequence[Sequence[Any]] | None = None,
+        include_seen: bool = False,
+    ) -> Requests:
+        """Ask by raw ids: known users with the history stored in the bundle, or people by a list of item ids.
+
+        Unknown users get an empty history; unknown item ids are left out of histories.
+        """
+        self._check_fitted()
+        if (users is None) == (histories is None):
+            raise DataError("give either users or histories.")
+        if users is not None:
+            numbers = np.array([self.users_.ids.number(u) for u in users], np.int32)
+            events = self.histories_.take(numbers)
+        else:
+            rows = [self.items_.ids.encode(list(row)) for row in histories or ()]
+            events = Histories.from_rows([row[row >= 0] for row in rows])
+            numbers = np.full(len(rows), -1, np.int32)
+        return Requests(numbers, events, exclude=None if include_seen else events.ragged)
+
+    # -- what a subclass gives ------------------------------------------------------------------
+
+    def _scores(self, requests: Requests) -> np.ndarray:
+        """Return dense ``float32[n, n_items]`` scores of a block of requests (a fresh array, which may be overwritten)."""
+        raise NotImplementedError
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        """Return ``bool[n]``: does the model know anything about this person? By default: is there a history."""
+        return requests.histories.lengths > 0
+
+    # -- shared machinery -----------------------------------------------------------------------
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.items_)
+
+    def _rank(self, requests: Requests, k: int, *, cold: bool) -> Ranking:
+        if requests.candidates is not None:
+            items, scores = self._rank_candidates(requests, k)
+        else:
+            blocks = [self._rank_block(b, k, cold=cold) for b in requests.blocks(self._block_rows())]
+            items = np.concatenate([b[0] for b in blocks]) if blocks else np.empty((0, k), np.int32)
+            scores = np.concatenate([b[1] for b in blocks]) if blocks else np.empty((0, k), np.float32)
+        return Ranking(items, scores, np.full(len(requests), cold))
+
+    def _rank_block(self, requests: Requests, k: int, *, cold: bool) -> tuple[np.ndarray, np.ndarray]:
+        scores = self._popularity_scores(len(requests)) if cold else self._scores(requests)
+        return topk_dense(scores, k, *_pair(requests.exclude))
+
+    def _rank_candidates(self, requests: Requests, k: int) -> tuple[np.ndarray, np.ndarray]:
+        candidates = requests.candidates
+        assert candidates is not None
+        width = int(candidates.lengths.max(initial=0))
+        table = np.full((len(requests), width), -1, np.int32)
+        table[np.arange(width) < candidates.lengths[:, None]] = candidates.values
+        scores = self.score(requests, table)
+        return topk_rows(table, scores, k, *_pair(requests.exclude))
+
+    def _scores_or_popularity(self, requests: Requests) -> np.ndarray:
+        cold = ~self._informed(requests)
+        if cold.all():
+            return self._popularity_scores(len(requests))
+        scores = self._scores(requests)
+        if cold.any():
+            scores[cold] = self._popularity_scores(int(cold.sum()))
+        return scores
+
+    def _popularity_scores(self, n: int) -> np.ndarray:
+        counts = self.item_counts_.astype(np.float32)
+        share = counts / max(1.0, float(counts.sum()))
+        return np.broadcast_to(share, (n, self.n_items)).astype(np.float32)
+
+    def _block_rows(self) -> int:
+        return max(1, BLOCK_BYTES // (4 * max(1, self.n_items)))
+
+    def _check_request(self, requests: Requests, k: int) -> None:
+        self._check_fitted()
+        if k < 1:
+            raise DataError("k must be at least 1.", value=k)
+        items = requests.histories.items
+        if len(items) and (items.min() < 0 or items.max() >= self.n_items):
+            raise DataError(
+                "a history holds an item number outside the catalogue.",
+                value=int(items.max()),
+                remedy="encode raw ids with model.requests(histories=…)",
+            )
+
+
+class VectorRecommender(Recommender):
+    """A recommender whose score is an inner product: with vectors alone it gets exact top-k, similar items, an index, export."""
+
+    def request_vectors(self, requests: Requests) -> np.ndarray:
+        """Return ``float32[n, d]``, one vector a request (rows of people unknown to the model are zero)."""
+        raise NotImplementedError
+
+    @property
+    def item_vectors(self) -> np.ndarray:
+        """``float32[n_items, d]``."""
+        raise NotImplementedError
+
+    def score(self, requests: Requests, items: np.ndarray) -> np.ndarray:
+        """Return ``float32[n, m]`` scores of the items ``int32[n, m]`` of each request (-1 gives ``-inf``)."""
+        self._check_request(requests, 1)
+        items = np.asarray(items, np.int32)
+        vectors = self.item_vectors[np.maximum(items, 0)]
+        out = np.einsum("nd,nmd->nm", self.request_vectors(requests), vectors, dtype=np.float32)
+        cold = ~self._informed(requests)
+        out[cold] = self._popularity_scores(1)[0][np.maximum(items[cold], 0)]
+        out[items < 0] = -np.inf
+        return out
+
+    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
+        """Return the ``k`` items with the highest cosine to each item, itself left out."""
+        self._check_fitted()
+        items = np.asarray(items, np.int32)
+        norms = np.linalg.norm(self.item_vectors, axis=1, keepdims=True)
+        unit = np.ascontiguousarray(self.item_vectors / np.maximum(norms, 1e-12), np.float32)
+        own = Ragged(np.arange(len(items) + 1, dtype=np.int64), items)
+        found, scores = topk_inner(unit[items], unit, k, *_pair(own))
+        return Ranking(found, scores, np.zeros(len(items), bool))
+
+    def _scores(self, requests: Requests) -> np.ndarray:
+        return self.request_vectors(requests) @ self.item_vectors.T
+
+    def _rank(self, requests: Requests, k: int, *, cold: bool) -> Ranking:
+        if cold or requests.candidates is not None:
+            return super()._rank(requests, k, cold=cold)
+        found, scores = topk_inner(self.request_vectors(requests), self.item_vectors, k, *_pair(requests.exclude))
+        return Ranking(found, scores, np.zeros(len(requests), bool))
+
+
+def _pair(rows: Ragged | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    return (None, None) if rows is None else (rows.offsets, rows.values)

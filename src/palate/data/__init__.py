@@ -1,0 +1,1 @@
+"""Tables, vocabularies, splits, readers and public data sets."""

@@ -1,0 +1,92 @@
+"""Errors for a tired reader: what happened, where, the offending value, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class PalateError(Exception):
+    """Base of every error that Palate raises on purpose.
+
+    Parameters
+    ----------
+    what
+        One sentence that says what is wrong.
+    where
+        File, row, column, argument or option at fault.
+    value
+        The offending value, shown shortened.
+    remedy
+        The next step, as an imperative sentence or a command.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object | None = None,
+        value: Any = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.value = value
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  where: {self.where}")
+        if self.value is not None:
+            lines.append(f"  value: {shorten(self.value)}")
+        if self.remedy is not None:
+            lines.append(f"  next:  {self.remedy}")
+        return "\n".join(lines)
+
+
+class DataError(PalateError):
+    """The data given are not usable as they are."""
+
+
+class LeakError(DataError):
+    """A split lets the future, or the answer, into training."""
+
+
+class ConfigError(PalateError):
+    """A setting is unknown, ill-typed or out of range."""
+
+
+class BundleError(PalateError):
+    """A saved bundle is missing, truncated, edited or of another schema."""
+
+
+class UnsupportedError(PalateError):
+    """A model was asked for something that it honestly can't give."""
+
+
+class NotFittedError(PalateError):
+    """A model was asked before it was fitted."""
+
+
+class TrainingError(PalateError):
+    """Training can't go on (for example, the loss is not a number)."""
+
+
+class MissingExtraError(PalateError, ImportError):
+    """An optional part of Palate is not installed."""
+
+
+def shorten(value: object, limit: int = 120) -> str:
+    """Return ``repr(value)`` cut to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return advice that names the nearest right word, or lists all of them."""
+    options = sorted(choices)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(options)}"

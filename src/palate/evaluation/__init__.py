@@ -1,0 +1,1 @@
+"""Metrics, significance and reports; knows arrays and splits, never a model."""

@@ -1,0 +1,48 @@
+"""Optional parts: import them when needed, and name the install command when they are absent."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from palate.errors import MissingExtraError
+
+#: Import name of each optional dependency, and the extra that installs it.
+EXTRA_OF = {
+    "torch": "torch",
+    "optuna": "tune",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "sentence_transformers": "text",
+    "onnxruntime": "text",
+    "pandas": "pandas",
+    "ranx": "bench",
+}
+
+
+def available(module: str) -> bool:
+    """Say whether an optional module can be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import an optional module, or raise one clear line that says how to install it.
+
+    Parameters
+    ----------
+    module
+        Import name, such as ``"torch"``.
+    purpose
+        Who needs it, such as ``"LightGCN"``; shown to the reader.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        extra = EXTRA_OF.get(module.split(".")[0], "all")
+        raise MissingExtraError(
+            f"{purpose} needs {module}, which is not installed.",
+            remedy=f'pip install "palate[{extra}]"',
+        ) from error

@@ -1,0 +1,154 @@
+"""Exact top-k with seen items left out: from dense scores, from inner products, from short candidate rows.
+
+Every function has one rule for ties: equal scores rank by :func:`tie_key`, a fixed hash of the item number. The answer is
+the same for any block size and thread count.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from palate.kernels.compile import compiled
+
+
+def tie_key(items: np.ndarray) -> np.ndarray:
+    """Return ``uint32`` keys that order equal scores: a bijective hash, so no two items share a key."""
+    x = np.asarray(items).astype(np.uint32)
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def topk_dense_reference(
+    scores: np.ndarray, k: int, offsets: np.ndarray | None = None, exclude: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best ``k`` of each row by sorting it whole: the plain definition.
+
+    Parameters
+    ----------
+    scores
+        ``float32[n, n_items]``; NaN and ``-inf`` are never returned.
+    k
+        How many; rows with fewer end in item -1 and score ``-inf``.
+    offsets, exclude
+        Ragged item numbers not to return, or ``None``.
+
+    Returns
+    -------
+    items, scores
+        ``int32[n, k]`` and ``float32[n, k]``.
+    """
+    n, width = scores.shape
+    items, best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
+    keys = tie_key(np.arange(width))
+    for row in range(n):
+        line = np.where(np.isnan(scores[row]), -np.inf, scores[row]).astype(np.float32)
+        if offsets is not None and exclude is not None:
+            line[exclude[offsets[row] : offsets[row + 1]]] = -np.inf
+        order = np.lexsort((keys, -line))[:k]
+        order = order[line[order] > -np.inf]
+        items[row, : len(order)], best[row, : len(order)] = order, line[order]
+    return items, best
+
+
+def topk_dense(
+    scores: np.ndarray, k: int, offsets: np.ndarray | None = None, exclude: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`topk_dense_reference`, fast. ``scores`` may be overwritten."""
+    scores = np.ascontiguousarray(scores, np.float32)
+    if offsets is not None and exclude is not None:
+        _mask(scores, offsets, exclude)
+    items = np.full((len(scores), k), -1, np.int32)
+    best = np.full((len(scores), k), -np.inf, np.float32)
+    _select_rows(scores, items, best)
+    return items, best
+
+
+def topk_inner(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    k: int,
+    offsets: np.ndarray | None = None,
+    exclude: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``k`` vectors of highest inner product with each query.
+
+    Parameters
+    ----------
+    queries, vectors
+        ``float32[n, d]`` and ``float32[n_items, d]``.
+    """
+    rows = max(1, 2**25 // max(1, len(vectors)))
+    items, best = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+    for start in range(0, len(queries), rows):
+        stop = min(start + rows, len(queries))
+        own = (None, None) if offsets is None or exclude is None else _slice(offsets, exclude, start, stop)
+        items[start:stop], best[start:stop] = topk_dense(queries[start:stop] @ vectors.T, k, *own)
+    return items, best
+
+
+def topk_rows(
+    items: np.ndarray,
+    scores: np.ndarray,
+    k: int,
+    offsets: np.ndarray | None = None,
+    exclude: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best ``k`` of short rows of candidates ``int32[n, m]`` (-1 is padding)."""
+    n, width = items.shape
+    scores = np.where((items < 0) | np.isnan(scores), -np.inf, scores).astype(np.float32)
+    if offsets is not None and exclude is not None:
+        for row in range(n):
+            scores[row, np.isin(items[row], exclude[offsets[row] : offsets[row + 1]])] = -np.inf
+    order = np.lexsort((tie_key(items), -scores), axis=-1)[:, :k]
+    top, best = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
+    top = np.where(best > -np.inf, top, -1).astype(np.int32)
+    pad = ((0, 0), (0, max(0, k - width)))
+    return np.pad(top, pad, constant_values=-1), np.pad(best, pad, constant_values=-np.inf)
+
+
+def _slice(offsets: np.ndarray, values: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    low, high = offsets[start], offsets[stop]
+    return offsets[start : stop + 1] - low, values[low:high]
+
+
+@compiled(parallel=True)
+def _mask(scores, offsets, exclude):  # type: ignore[no-untyped-def]
+    for row in nb.prange(scores.shape[0]):
+        for at in range(offsets[row], offsets[row + 1]):
+            scores[row, exclude[at]] = -np.inf
+
+
+@compiled(inline="always")
+def _key(item):  # type: ignore[no-untyped-def]
+    x = np.uint32(item)
+    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
+    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
+    return np.uint32(x ^ (x >> np.uint32(16)))
+
+
+@compiled()
+def _insert(items, best, item, score):  # type: ignore[no-untyped-def]
+    """Put a candidate in its place of a descending row, if it belongs there."""
+    last = items.shape[0] - 1
+    if score == best[last] and items[last] >= 0 and _key(item) > _key(items[last]):
+        return
+    at = last
+    while at > 0 and (
+        best[at - 1] < score or items[at - 1] < 0 or (best[at - 1] == score and _key(items[at - 1]) > _key(item))
+    ):
+        best[at], items[at] = best[at - 1], items[at - 1]
+        at -= 1
+    best[at], items[at] = score, item
+
+
+@compiled(parallel=True)
+def _select_rows(scores, items, best):  # type: ignore[no-untyped-def]
+    k = items.shape[1]
+    for row in nb.prange(scores.shape[0]):
+        line = scores[row]
+        for item in range(line.shape[0]):
+            score = line[item]
+            if score >= best[row, k - 1] and score > -np.inf:
+                _insert(items[row], best[row], item, score)

@@ -1,0 +1,1 @@
+"""Systems that answer: which items of the whole catalogue, in what order?"""

@@ -1,0 +1,100 @@
+"""EASE: a linear item-item model in closed form.
+
+With ``X`` the users x items matrix of ones::
+
+    P = (XᵀX + λ I)⁻¹        B_ij = -P_ij / P_jj,  B_ii = 0        score(u, j) = Σ_{i in history of u} B_ij
+
+Source: H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equations 4 to 8.
+Differences: none. The inverse is taken from a Cholesky factorisation in place, in float32 or float64 by option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.linalg import lapack
+
+from palate.contracts.config import Config
+from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.model import Fitting
+from palate.contracts.ranking import Ranking
+from palate.contracts.recommender import Recommender
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
+from palate.data.ragged import Ragged
+from palate.errors import TrainingError
+from palate.kernels.rows import sum_rows
+from palate.kernels.topk import topk_dense
+
+
+class EASEConfig(Config):
+    """Settings of EASE."""
+
+    reg: float = Field(250.0, gt=0, description="λ, the weight of the ridge penalty")
+    precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the inverse")
+
+
+class EASE(Recommender):
+    """Embarrassingly shallow autoencoder (see the module's text for the equations)."""
+
+    name: ClassVar[str] = "ease"
+    Settings = EASEConfig
+    config: EASEConfig
+
+    weights_: np.ndarray  # float32[n_items, n_items], B
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
+        matrix = dataset.matrix()
+        fitting.report("EASE", 0, 2)
+        gram = (matrix.T @ matrix).toarray().astype(self.config.precision)
+        gram.flat[:: len(gram) + 1] += self.config.reg
+        fitting.report("EASE", 1, 2)
+        self.weights_ = _weights(gram)
+        fitting.report("EASE", 2, 2)
+
+    def _scores(self, requests: Requests) -> np.ndarray:
+        return sum_rows(requests.histories.offsets, requests.histories.items, self.weights_)
+
+    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
+        """Return the ``k`` items to which each item lends the most weight (a row of ``B``)."""
+        items = np.asarray(items, np.int32)
+        own = Ragged(np.arange(len(items) + 1, dtype=np.int64), items)
+        found, scores = topk_dense(self.weights_[items].copy(), k, own.offsets, own.values)
+        return Ranking(found, scores, np.zeros(len(items), bool))
+
+    def explain(self, request: Requests, item: int) -> Explanation:
+        """Return the exact share of each item of the history: the score is their sum."""
+        self._check_request(request, 1)
+        history = np.unique(request.histories.items)
+        shares = self.weights_[history, item]
+        order = np.argsort(-np.abs(shares), kind="stable")
+        reasons = tuple(Evidence("history", int(history[at]), float(shares[at])) for at in order)
+        return Explanation(item, float(shares.sum()), reasons, exact=True, method="item-item weights")
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights_}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self.weights_ = state["weights"]
+
+
+def _weights(gram: np.ndarray) -> np.ndarray:
+    """Return ``B`` from ``XᵀX + λ I``, which is overwritten."""
+    names = ("spotrf", "spotri") if gram.dtype == np.float32 else ("dpotrf", "dpotri")
+    factor, inverse = (getattr(lapack, n) for n in names)
+    lower, failed = factor(gram.T, lower=1, overwrite_a=1)
+    if not failed:
+        lower, failed = inverse(lower, lower=1, overwrite_c=1)
+    if failed:
+        raise TrainingError(
+            "the matrix XᵀX + λI is not positive definite in this precision.",
+            value=int(failed),
+            remedy="raise reg, or set precision=float64",
+        )
+    half = np.tril(lower, -1)
+    full = half + half.T
+    full /= -np.diag(lower)[None, :]
+    return np.ascontiguousarray(full, np.float32)

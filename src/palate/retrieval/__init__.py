@@ -1,0 +1,1 @@
+"""Finding candidates: exact top-k and indexes over vectors."""

@@ -1,0 +1,87 @@
+"""Threads, random generators and the description of the machine: set once, printed in every report."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+
+import numpy as np
+
+_threads: int | None = None
+
+
+def threads() -> int:
+    """Return the number of threads that Palate uses (``PALATE_THREADS``, else the usable cores)."""
+    if _threads is not None:
+        return _threads
+    wanted = os.environ.get("PALATE_THREADS")
+    if wanted and wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    """Set the number of threads of the whole process: our kernels, numba, BLAS and torch."""
+    global _threads
+    if count < 1:
+        raise ValueError(f"threads must be at least 1, not {count}")
+    _threads = count
+    import sys
+
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    threadpool_limits(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold BLAS to one thread inside a region that is parallel already (no nested-thread trap)."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """Return the random generator of one purpose.
+
+    Streams of different names are independent; the same seed and names always give the same stream.
+    """
+    words = [int.from_bytes(hashlib.blake2b(str(n).encode(), digest_size=4).digest(), "big") for n in names]
+    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions of some packages (absent ones are left out)."""
+    found = {}
+    for package in packages or ("palate", "numpy", "scipy", "pyarrow", "polars", "numba", "torch"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, object]:
+    """Describe the machine in a form that every report and result file carries."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    except OSError:
+        pass
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,1 @@
+"""Simulated people and synthetic worlds with known truth."""

@@ -1,0 +1,1 @@
+"""Models meet protocols: evaluate, compare, tune, claims."""

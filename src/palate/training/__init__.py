@@ -1,0 +1,1 @@
+"""The fitting loop of torch models: objectives, samplers, stopping, checkpoints."""
