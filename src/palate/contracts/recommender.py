@@ -14,7 +14,8 @@ from palate.contracts.requests import Requests
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.errors import DataError
-from palate.kernels.topk import topk_dense, topk_inner, topk_rows
+from palate.kernels.inner import inner_pairs, topk_inner
+from palate.kernels.topk import topk_dense, topk_rows
 
 #: Bytes that one block of dense scores may take.
 BLOCK_BYTES = 128 * 2**20
@@ -194,8 +195,7 @@ class VectorRecommender(Recommender):
         """Return ``float32[n, m]`` scores of the items ``int32[n, m]`` of each request (-1 gives ``-inf``)."""
         self._check_request(requests, 1)
         items = np.asarray(items, np.int32)
-        vectors = self.item_vectors[np.maximum(items, 0)]
-        out = np.einsum("nd,nmd->nm", self.request_vectors(requests), vectors, dtype=np.float32)
+        out = inner_pairs(self.request_vectors(requests), self.item_vectors, items)
         cold = ~self._informed(requests)
         out[cold] = self._popularity_scores(1)[0][np.maximum(items[cold], 0)]
         out[items < 0] = -np.inf

@@ -1,4 +1,6 @@
-"""Exact top-k with seen items left out: from dense scores, from inner products, from short candidate rows.
+"""Exact top-k with seen items left out: from dense scores, and from short rows of candidates.
+
+Inner products have their own form in :mod:`palate.kernels.inner`.
 
 Every function has one rule for ties: equal scores rank by :func:`tie_key`, a fixed hash of the item number. The answer is
 the same for any block size and thread count.
@@ -65,29 +67,6 @@ def topk_dense(
     return items, best
 
 
-def topk_inner(
-    queries: np.ndarray,
-    vectors: np.ndarray,
-    k: int,
-    offsets: np.ndarray | None = None,
-    exclude: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``k`` vectors of highest inner product with each query.
-
-    Parameters
-    ----------
-    queries, vectors
-        ``float32[n, d]`` and ``float32[n_items, d]``.
-    """
-    rows = max(1, 2**25 // max(1, len(vectors)))
-    items, best = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
-    for start in range(0, len(queries), rows):
-        stop = min(start + rows, len(queries))
-        own = (None, None) if offsets is None or exclude is None else _slice(offsets, exclude, start, stop)
-        items[start:stop], best[start:stop] = topk_dense(queries[start:stop] @ vectors.T, k, *own)
-    return items, best
-
-
 def topk_rows(
     items: np.ndarray,
     scores: np.ndarray,
@@ -106,11 +85,6 @@ def topk_rows(
     top = np.where(best > -np.inf, top, -1).astype(np.int32)
     pad = ((0, 0), (0, max(0, k - width)))
     return np.pad(top, pad, constant_values=-1), np.pad(best, pad, constant_values=-np.inf)
-
-
-def _slice(offsets: np.ndarray, values: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    low, high = offsets[start], offsets[stop]
-    return offsets[start : stop + 1] - low, values[low:high]
 
 
 @compiled(parallel=True)
