@@ -1,1 +1,1 @@
-"""The command line: thin, no logic."""
+"""The command line: thin, no logic; one module a group of commands, heavy imports inside functions."""

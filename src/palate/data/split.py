@@ -117,6 +117,14 @@ class Split:
                 self._ledger.record(self)
         return _questions(events, self._known(part), self.train.n_users, part, targets)
 
+    def people(self, part: PartName) -> tuple[np.ndarray, Histories]:
+        """Return who is asked in a part (``int32[n]``) and what may be known of them; the answers stay closed."""
+        events = self.valid if part == "valid" else self.test_part
+        if events is None or len(events) == 0:
+            raise DataError(f"this split has no {part} part.", where=str(dict(self.spec)), remedy="split again with one")
+        users = np.unique(events.user).astype(np.int32)
+        return users, self._known(part).histories(self.train.n_users).take(users)
+
     def full_train(self) -> Dataset:
         """Return training and validation events together, for a last fit once settings are chosen."""
         if self.valid is None:

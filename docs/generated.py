@@ -1,0 +1,98 @@
+"""Sphinx extension: pages made from the program itself (catalogue, metrics, public data, evidence, benchmarks)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+
+def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = ("" if row.get(c) is None else str(row[c]).replace("|", "\\|").replace("\n", " ") for c in columns)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def catalogue() -> str:
+    """Return the page of all systems."""
+    from palate.catalog.registry import systems
+
+    rows = [
+        {
+            "name": f"`{s.name}`",
+            "title": s.title,
+            "verb": s.verb,
+            "family": s.family,
+            "paper": s.paper,
+            "status": s.status,
+            "needs": ", ".join(s.needs),
+            "abilities": ", ".join(s.abilities) if s.status == "works" else "",
+            "claim": f"`{s.claim}`" if s.claim else "",
+            "reference": s.citation,
+        }
+        for s in systems().values()
+    ]
+    works = sum(r["status"] == "works" for r in rows)
+    head = f"# Catalogue\n\n{len(rows)} systems: {works} work, the others are planned. Made from `palate.catalog`.\n\n"
+    return head + table(rows, list(rows[0]))
+
+
+def public_data() -> str:
+    """Return the page of public data sets."""
+    from palate.data import public
+
+    rows = [
+        {"name": f"`{d.name}`", "title": d.title, "licence": d.licence, "source": d.url, **(d.counts or {})}
+        for d in public.catalogue()
+    ]
+    columns = ["name", "title", "users", "items", "interactions", "licence", "source"]
+    return "# Public data sets\n\nPalate fetches them from their owners; their terms hold.\n\n" + table(rows, columns)
+
+
+def evidence() -> str:
+    """Return the page of claims and verdicts."""
+    rows = []
+    for path in sorted((ROOT / "claims" / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        rows.append({**result, "name": f"`{result['name']}`"})
+    text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again.\n\n"
+    if not rows:
+        return text + "No claim has been run yet.\n"
+    return text + table(rows, ["name", "statement", "verdict", "summary", "date"])
+
+
+def benchmarks() -> str:
+    """Return the page of benchmark results."""
+    text = "# Benchmarks\n\nPalate and its peer alternate in one run; ratios count, not seconds. Files: `benchmarks/results/`.\n"
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        text += f"\n## {path.stem}\n\n{result.get('what', '')}\n\n"
+        rows = result.get("rows") or []
+        if rows:
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            text += table(rows, columns)
+        machine = result.get("machine", {})
+        text += f"\n`{result.get('command', '')}` on {machine.get('cpu', '?')}, {machine.get('threads', '?')} threads.\n"
+    return text
+
+
+def write_pages(app: Any) -> None:
+    """Write the pages, each only where it changed."""
+    pages = {"catalogue": catalogue, "public-data": public_data, "evidence": evidence, "benchmarks": benchmarks}
+    for name, make in pages.items():
+        path, text = DOCS / f"{name}.md", make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register with Sphinx."""
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True}

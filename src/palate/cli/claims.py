@@ -1,0 +1,105 @@
+"""``palate claims`` and ``palate bench``: experiments that anyone can run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.output import FAILED, Json, console, errors_to_exit_codes, print_json, print_table, progress_bars
+from palate.errors import ConfigError
+
+group = typer.Typer(no_args_is_help=True, help="What the papers claim, tested.")
+Folder = Annotated[Path, typer.Option("--folder", help="Folder of the programs.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.add_typer(group, name="claims")
+    app.command()(bench)
+
+
+@group.command(name="list")
+@errors_to_exit_codes
+def list_(folder: Folder = Path("claims"), as_json: Json = False) -> None:
+    """List the claims, with the verdict of the last run."""
+    from palate.study.claims import discover, last_result
+
+    rows = []
+    for claim in discover(folder):
+        result = last_result(claim.name, folder) or {}
+        rows.append(
+            {"name": claim.name, "title": claim.title, "paper": claim.paper, "verdict": result.get("verdict", "not run")}
+        )
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, ["name", "title", "paper", "verdict"])
+
+
+@group.command()
+@errors_to_exit_codes
+def run(
+    name: Annotated[list[str] | None, typer.Argument(help="Names of claims.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Run every claim (long).")] = False,
+    folder: Folder = Path("claims"),
+    as_json: Json = False,
+) -> None:
+    """Run claims, and write their results."""
+    from palate.study.claims import discover, run_claim
+
+    known = {claim.name: claim for claim in discover(folder)}
+    wanted = list(known) if all_ else list(name or ())
+    if not wanted:
+        raise ConfigError("which claim?", remedy="palate claims run NAME, or --all")
+    unknown = [n for n in wanted if n not in known]
+    if unknown:
+        from palate.errors import nearest
+
+        raise ConfigError("unknown claim.", value=unknown[0], remedy=nearest(unknown[0], known))
+    results = []
+    for one in wanted:
+        with progress_bars(quiet=as_json) as progress:
+            results.append(run_claim(known[one], folder, progress=progress))
+        if not as_json:
+            console().print(f"{one}: {results[-1]['verdict']}. {results[-1].get('summary', '')}", markup=False)
+    if as_json:
+        print_json(results)
+
+
+@errors_to_exit_codes
+def bench(
+    name: Annotated[list[str] | None, typer.Argument(help="Names of benchmarks.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Run every benchmark (long).")] = False,
+    folder: Folder = Path("benchmarks"),
+    as_json: Json = False,
+) -> None:
+    """List the benchmarks, or run some; results go to benchmarks/results as JSON."""
+    import subprocess
+    import sys
+
+    programs = {p.stem: p for p in sorted(folder.glob("*.py")) if not p.name.startswith("_")}
+    if not programs:
+        raise ConfigError("no benchmarks here.", where=folder, remedy="run it in a checkout of Palate, or give --folder")
+    wanted = list(programs) if all_ else list(name or ())
+    if not wanted:
+        rows = [{"name": n, "what": _first_line(p)} for n, p in programs.items()]
+        print_json(rows) if as_json else print_table(rows, ["name", "what"])
+        return
+    unknown = [n for n in wanted if n not in programs]
+    if unknown:
+        from palate.errors import nearest
+
+        raise ConfigError("unknown benchmark.", value=unknown[0], remedy=nearest(unknown[0], programs))
+    codes = {one: subprocess.run([sys.executable, str(programs[one])], check=False).returncode for one in wanted}
+    if as_json:
+        print_json(codes)
+    if any(codes.values()):
+        raise typer.Exit(FAILED)
+
+
+def _first_line(path: Path) -> str:
+    import ast
+
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]

@@ -1,0 +1,116 @@
+"""``palate fit`` and ``palate tune``: from data to a bundle, and from a split to good settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import (
+    BadRows,
+    Columns,
+    ConfigFile,
+    Format,
+    Out,
+    Seed,
+    Settings,
+    is_split,
+    load_dataset,
+    load_split,
+    settings_of,
+)
+from palate.cli.output import Json, console, errors_to_exit_codes, print_json, print_table, progress_bars
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.data.split import HeldOut
+
+ModelName = Annotated[str, typer.Argument(help="Name of a system (palate models).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command(name="fit")(fit)
+    app.command()(tune)
+
+
+@errors_to_exit_codes
+def fit(
+    model: ModelName,
+    data: Annotated[str, typer.Option("--data", help="A split made by palate split, or any source of events.")],
+    out: Out,
+    set_: Settings = None,
+    config: ConfigFile = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option("--device", help="Where torch models train: cpu, cuda …")] = "cpu",
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Folder to resume from, and to save into.")] = None,
+    with_valid: Annotated[bool, typer.Option("--with-valid", help="Learn from train and validation together.")] = False,
+    format: Format = None,
+    column: Columns = None,
+    on_bad_rows: BadRows = "error",
+    as_json: Json = False,
+) -> None:
+    """Fit a system and save it as a bundle."""
+    from palate.catalog.registry import create
+
+    unfitted = create(model, **settings_of(set_, config))
+    with progress_bars(quiet=as_json) as progress:
+        if is_split(data):
+            dataset, validation = _parts(data, with_valid=with_valid)
+        else:
+            dataset = load_dataset(data, progress, format=format, columns=column, on_bad_rows=on_bad_rows)
+            validation = None
+        fitted = unfitted.fit(dataset, validation, seed=seed, device=device, progress=progress, checkpoint=checkpoint)
+    fitted.save(out)
+    facts = {
+        "model": model,
+        "bundle": out,
+        "seconds": fitted.record_.seconds,
+        "settings": fitted.config.model_dump(),
+        "data": str(dataset),
+    }
+    if as_json:
+        print_json({**facts, "notes": fitted.record_.notes})
+        return
+    console().print(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}", markup=False)
+    user = dataset.users.ids.raw[0].as_py()
+    console().print(f"Saved to {out}. Next: palate recommend {out} --user {user}")
+
+
+def _parts(folder: str, *, with_valid: bool) -> tuple[Dataset, HeldOut | None]:
+    split = load_split(folder)
+    if with_valid:
+        return split.full_train(), None
+    return split.train, None if split.valid is None or not len(split.valid) else split.held_out("valid")
+
+
+@errors_to_exit_codes
+def tune(
+    model: ModelName,
+    data: Annotated[str, typer.Option("--data", help="A split made by palate split.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="How many settings to try.")] = 20,
+    metric: Annotated[str, typer.Option("--metric", help="What to raise, on validation.")] = "ndcg@10",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the best settings here, as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search good settings on the validation part (the test part stays closed)."""
+    import json
+
+    from palate.study.tune import tune as search
+
+    with progress_bars(quiet=as_json) as progress:
+        tuned = search(load_split(data), model, trials=trials, seed=seed, metric=metric, progress=progress)
+    facts: dict[str, Any] = {"model": model, "metric": metric, "value": tuned.value, "settings": dict(tuned.settings)}
+    if out is not None:
+        from palate.cli.output import plain
+
+        temporary = out.with_name(f".{out.name}.part")
+        temporary.write_text(json.dumps(plain(facts["settings"]), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(out)
+    if as_json:
+        print_json({**facts, "trials": tuned.trials})
+        return
+    print_table([{"setting": k, "value": str(v)} for k, v in tuned.settings.items()], title=f"{metric} {tuned.value:.4f}")
+    console().print(f"Next: palate fit {model} --data {data} --config {out or 'SETTINGS.json'} --out BUNDLE")

@@ -1,0 +1,56 @@
+"""``palate``: the command's groups put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from palate.cli import answer, claims, data, demo, doctor, fit, measure, models
+
+app = typer.Typer(
+    name="palate",
+    help="Personalization from your own events: recommend, measure, explain, save.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from palate import __version__
+
+        print(f"palate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use (default: all cores).")] = None,
+) -> None:
+    if threads is not None:
+        from palate.runtime import set_threads
+
+        set_threads(threads)
+
+
+for group in (demo, doctor, data, models, fit, answer, measure, claims):
+    group.add_to(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    import sys
+
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

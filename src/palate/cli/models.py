@@ -1,0 +1,66 @@
+"""``palate models``: the catalogue, and the settings of one system."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from palate.cli.output import Json, console, errors_to_exit_codes, print_json, print_table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command()(models)
+
+
+@errors_to_exit_codes
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show one system with its settings.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only those that works, or are planned.")] = None,
+    verb: Annotated[str | None, typer.Option("--verb", help="Only those of one verb, such as recommend.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List all systems: the baselines and the 61 papers."""
+    from palate.catalog.registry import systems
+
+    if name is not None:
+        _show_one(name, as_json=as_json)
+        return
+    rows = [_row(s) for s in systems().values() if status in (None, s.status) and verb in (None, s.verb)]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, ["name", "title", "verb", "family", "paper", "status", "needs"])
+    works = sum(r["status"] == "works" for r in rows)
+    console().print(f"{len(rows)} systems, {works} work. Settings of one: palate models NAME")
+
+
+def _row(system: Any) -> dict[str, Any]:
+    fields = ("name", "title", "verb", "family", "paper", "citation", "status", "faithfulness", "claim", "origin")
+    row = {name: getattr(system, name) for name in fields}
+    return {**row, "needs": ", ".join(system.needs), "abilities": ", ".join(system.abilities)}
+
+
+def _show_one(name: str, *, as_json: bool) -> None:
+    from palate.catalog.registry import get
+
+    system = get(name)
+    schema = system.load().Settings.model_json_schema()
+    if as_json:
+        print_json({**_row(system), "settings": schema})
+        return
+    print_table([{"field": k, "value": str(v)} for k, v in _row(system).items() if v not in (None, "")], title=system.title)
+    settings = [
+        {"setting": key, "type": _kind(field), "default": str(field.get("default")), "meaning": field.get("description", "")}
+        for key, field in schema.get("properties", {}).items()
+    ]
+    if settings:
+        print_table(settings, title="Settings (--set KEY=VALUE)")
+
+
+def _kind(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " | ".join(map(str, field["enum"]))
+    options = field.get("anyOf")
+    return " | ".join(_kind(o) for o in options) if options else str(field.get("type", field.get("const", "")))

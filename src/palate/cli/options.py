@@ -1,0 +1,113 @@
+"""Options that several commands take, and what they mean: sources of data, settings, lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from palate.data.dataset import Dataset
+    from palate.data.split import Split
+    from palate.progress import Progress
+
+Source = Annotated[str, typer.Argument(help="A file, a folder, or the name of a public data set (palate data list).")]
+Format = Annotated[str | None, typer.Option("--format", help="Format of the source, where its name doesn't tell.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="ROLE=NAME for user, item, time, value, action or session; repeat it."),
+]
+BadRows = Annotated[str, typer.Option("--on-bad-rows", help="error, or drop (dropped rows are counted and reported).")]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat it (keys: palate models NAME).")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings in a JSON or TOML file.")]
+Metrics = Annotated[str | None, typer.Option("--metrics", help="Names separated by commas, such as ndcg@10,recall@20.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+
+
+def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Read ``KEY=VALUE`` options."""
+    found = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError("expected KEY=VALUE.", where=option, value=text, remedy=f"for example {option} key=value")
+        found[key.strip()] = value
+    return found
+
+
+def settings_of(given: Sequence[str] | None, config: Path | None) -> dict[str, Any]:
+    """Join the settings of a file with those of the command line, which win."""
+    return {**(_read_settings(config) if config else {}), **pairs(given, "--set")}
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise ConfigError("the settings file can't be read.", where=path, value=error.strerror) from None
+    except ValueError as error:
+        raise ConfigError("the settings file is not valid.", where=path, value=str(error)) from None
+    if not isinstance(loaded, dict):
+        raise ConfigError("the settings file must hold one table of settings.", where=path)
+    return loaded
+
+
+def names(text: str | None) -> list[str] | None:
+    """Read a list separated by commas; commas inside brackets belong to the name."""
+    if text is None:
+        return None
+    found, depth, word = [], 0, ""
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            found.append(word.strip())
+            word = ""
+        else:
+            word += letter
+    return [name for name in (*found, word.strip()) if name]
+
+
+def load_dataset(
+    source: str,
+    progress: Progress,
+    *,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    on_bad_rows: str = "error",
+) -> Dataset:
+    """Read a source of events."""
+    from palate.data.readers import read
+
+    if on_bad_rows not in ("error", "drop"):
+        raise ConfigError("unknown choice.", where="--on-bad-rows", value=on_bad_rows, remedy="error or drop")
+    mapping = pairs(columns, "--column") or None
+    if not Path(source).exists() and mapping is None and format is None:
+        from palate.data import public
+
+        if source in {data.name for data in public.catalogue()}:
+            public.get(source, progress=progress)
+            return public.load(source)
+    return read(source, format=format, columns=mapping, on_bad_rows=on_bad_rows)
+
+
+def load_split(folder: str | Path) -> Split:
+    """Read a split written by ``palate split``."""
+    from palate.data.split_files import read_split
+
+    if not is_split(folder):
+        raise DataError("no split here.", where=folder, remedy="make one with: palate split SOURCE --protocol P --out DIR")
+    return read_split(folder)
+
+
+def is_split(folder: str | Path) -> bool:
+    """Say whether a folder holds a split."""
+    return (Path(folder) / "split.json").is_file()
