@@ -35,7 +35,8 @@ def set_threads(count: int) -> None:
     import numba
     from threadpoolctl import threadpool_limits
 
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(count, most))
     threadpool_limits(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)

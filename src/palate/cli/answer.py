@@ -79,7 +79,7 @@ def _questions(
         return ["(history)"], model.requests(histories=[items], include_seen=include_seen)
     if split is not None:
         from palate.cli.options import load_split
-        from palate.study.questions import questions
+        from palate.study.renumber import questions
 
         return questions(load_split(split), model, exclude_seen=not include_seen)
     named: list[Any] = list(user or ()) if users is None else _lines(users)
