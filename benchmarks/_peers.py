@@ -45,7 +45,12 @@ class Worker:
 
         command = [str(peer_python(name)), str(HERE / "peers" / program)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+            cwd=HOME / name,
         )
 
     def __call__(self, call: str, **arguments: Any) -> Any:
