@@ -75,6 +75,10 @@ class TrainingError(PalateError):
     """Training can't go on (for example, the loss is not a number)."""
 
 
+class NonConformingError(PalateError, AssertionError):
+    """A system breaks its contract; see :mod:`palate.contracts.conformance`."""
+
+
 class MissingExtraError(PalateError, ImportError):
     """An optional part of Palate is not installed."""
 

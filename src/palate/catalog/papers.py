@@ -1,7 +1,161 @@
-"""Rows of the catalogue: the 61 papers."""
+"""Rows of the catalogue: the 61 papers, in the order of the list.
+
+A row says what is known before anything is built: the verb, the kind of method, the needs, the reference. A paper's row becomes
+``works`` when its file passes the conformance suite of its verb.
+"""
 
 from __future__ import annotations
 
-from palate.catalog.system import System
+from palate.catalog.system import Need, System, Verb
 
-PAPERS: tuple[System, ...] = ()
+
+def _paper(number: int, name: str, title: str, verb: Verb, family: str, needs: str, citation: str) -> System:
+    """Return the row of a planned system; ``needs`` lists what it must be given, separated by commas."""
+    wanted: tuple[Need, ...] = tuple(n.strip() for n in needs.split(","))  # type: ignore[misc]
+    return System(name, title, verb, family, paper=number, citation=citation, needs=wanted, abilities=(), status="planned")
+
+
+PAPERS: tuple[System, ...] = (
+    _paper(1, "polarization_hgnn", "HGNN-Polarization", "understand", "mixed graph", "interactions, text, images, torch",
+        "Lyu and Luo, Understanding Political Polarization via Jointly Modeling Users, Connections and Multimodal Contents on "
+        "Heterogeneous Graphs, ACM Multimedia 2022, arXiv 2201.05946"),
+    _paper(2, "rlmrec", "RLMRec", "recommend", "graph with text", "interactions, text, language model, torch",
+        "Representation Learning with Large Language Models for Recommendation, WWW 2024, arXiv 2310.15950"),
+    _paper(3, "social_rec", "SocialRS", "recommend", "social graph", "interactions, social, torch",
+        "Sharma et al., A Survey of Graph Neural Networks for Social Recommender Systems, ACM Computing Surveys 2024, "
+        "arXiv 2212.04481"),
+    _paper(4, "ulmrec", "ULMRec", "recommend", "language model reranking", "interactions, times, text, language model, torch",
+        "ULMRec: User-centric Large Language Model for Sequential Recommendation, 2024, arXiv 2412.05543"),
+    _paper(5, "crs_framework", "CRS Framework", "converse", "framework", "interactions, dialogues",
+        "Gao, Lei, He, de Rijke and Chua, Advances and Challenges in Conversational Recommender Systems: A Survey, "
+        "AI Open 2021, arXiv 2101.09459"),
+    _paper(6, "uditsr", "UDITSR", "rank", "search and recommendation", "interactions, searches, torch",
+        "Unified Dual-Intent Translation for Joint Modeling of Search and Recommendation, KDD 2024, arXiv 2407.00912"),
+    _paper(7, "mercatran", "MerRec", "recommend", "sequential with text", "interactions, times, text, torch",
+        "MerRec: A Large-scale Multipurpose Mercari Dataset for Consumer-to-Consumer Recommendation Systems, KDD 2025, "
+        "arXiv 2402.14230"),
+    _paper(8, "ilm", "ILM", "converse", "items inside a language model", "interactions, text, language model, torch",
+        "Item-Language Model for Conversational Recommendation, 2024, arXiv 2406.02844"),
+    _paper(9, "scpr", "SCPR", "converse", "path reasoning", "interactions, graph, social, torch",
+        "Interactive Path Reasoning on Graph for Conversational Recommendation, KDD 2020"),
+    _paper(10, "slate_thompson", "SlateTS", "explore", "Bayesian slates", "interactions, times, torch",
+        "Dynamic Slate Recommendation with Gated Recurrent Units and Thompson Sampling, Data Mining and Knowledge Discovery "
+        "2022, arXiv 2104.15046"),
+    _paper(11, "ada_retrieval", "Ada-Retrieval", "recommend", "sequential", "interactions, times, torch",
+        "Ada-Retrieval: An Adaptive Multi-Round Retrieval Paradigm for Sequential Recommendations, AAAI 2024"),
+    _paper(12, "toolrec", "ToolRec", "recommend", "language model with tools", "interactions, text, language model",
+        "Let Me Do It For You: Towards LLM Empowered Recommendation via Tool Learning, SIGIR 2024"),
+    _paper(13, "llmrec", "LLMRec", "recommend", "graph with text", "interactions, text, language model, torch",
+        "LLMRec: Large Language Models with Graph Augmentation for Recommendation, WSDM 2024, arXiv 2311.00423"),
+    _paper(14, "diffkg", "DiffKG", "recommend", "knowledge graph", "interactions, graph, torch",
+        "DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890"),
+    _paper(15, "aw_moe", "AW-MoE", "rank", "mixture of experts", "interactions, times, searches, torch",
+        "Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce, ICDE 2023, "
+        "arXiv 2306.05011"),
+    _paper(16, "ear", "EAR", "converse", "ask or recommend", "interactions, torch",
+        "Estimation-Action-Reflection: Towards Deep Interaction Between Conversational and Recommender Systems, WSDM 2020, "
+        "arXiv 2002.09102"),
+    _paper(17, "fact_crs", "FacT-CRS", "converse", "decision trees", "interactions",
+        "Haque and Wang, Rethinking Conversational Recommendations: Is Decision Tree All You Need?, CIKM 2022, "
+        "arXiv 2208.14614"),
+    _paper(18, "sesa", "SESA", "rank", "named dimensions", "interactions, text, torch",
+        "Bogdanova and Yazdani, SESA: Supervised Explicit Semantic Analysis, 2017, arXiv 1708.03246"),
+    _paper(19, "autoint", "AutoInt", "rank", "feature interaction", "interactions, torch",
+        "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019, arXiv 1810.11921"),
+    _paper(20, "pld", "PLD", "recommend", "denoising", "interactions, torch",
+        "Personalized Denoising Implicit Feedback for Robust Recommender System, WWW 2025, arXiv 2502.00348"),
+    _paper(21, "unimp", "UniMP", "recommend", "multimodal", "interactions, times, text, images, language model, torch",
+        "Towards Unified Multi-Modal Personalization: Large Vision-Language Models for Generative Recommendation and Beyond, "
+        "ICLR 2024"),
+    _paper(22, "mender", "Mender", "recommend", "generative retrieval", "interactions, times, text, language model, torch",
+        "Preference Discerning with LLM-Enhanced Generative Retrieval, TMLR 2025, arXiv 2412.08604"),
+    _paper(23, "hcn", "HCN", "recommend", "multi-interest", "interactions, times, torch",
+        "Hierarchical Multi-Interest Co-Network For Coarse-Grained Ranking, 2022, arXiv 2210.10547"),
+    _paper(24, "persrv", "PerSRV", "rank", "sticker retrieval", "interactions, images, searches, torch",
+        "PerSRV: Personalized Sticker Retrieval with Vision-Language Model, WWW 2025"),
+    _paper(25, "llm_roles", "LLM Roles", "write", "framework", "interactions, text, language model",
+        "When Large Language Models Meet Personalization: Perspectives of Challenges and Opportunities, World Wide Web 2024"),
+    _paper(26, "lc_rec", "LC-Rec", "recommend", "generative retrieval", "interactions, times, text, language model, torch",
+        "Adapting Large Language Models by Integrating Collaborative Semantics for Recommendation, ICDE 2024"),
+    _paper(27, "ssl_two_tower", "SSL Two-Tower", "recommend", "two towers", "interactions, text, torch",
+        "Yao et al., Self-supervised Learning for Large-scale Item Recommendations, CIKM 2021, arXiv 2007.12865"),
+    _paper(28, "all_of_me", "All of Me", "understand", "attributes from sets", "interactions, torch",
+        "Tricomi, Pajola, Pasa and Conti, \"All of Me\": Mining Users' Attributes from their Public Spotify Playlists, "
+        "Companion of the ACM Web Conference 2024, arXiv 2401.14296"),
+    _paper(29, "item_ids", "Item IDs", "recommend", "generative retrieval", "interactions, times, text, torch",
+        "How to Index Item IDs for Recommendation Foundation Models, SIGIR-AP 2023"),
+    _paper(30, "sum_ret", "SumRet", "write", "summary and retrieval", "interactions, text, language model",
+        "Integrating Summarization and Retrieval for Enhanced Personalization via Large Language Models, 2023"),
+    _paper(31, "mese", "MESE", "converse", "items inside a language model", "dialogues, text, language model, torch",
+        "Improving Conversational Recommendation Systems' Quality with Context-Aware Item Meta Information, Findings of NAACL "
+        "2022"),
+    _paper(32, "kuaipedia", "Kuaipedia", "understand", "entity linking", "text, graph, torch",
+        "Kuaipedia: a Large-scale Multi-modal Short-video Encyclopedia, 2022"),
+    _paper(33, "llm_rating", "LLM Rating", "rank", "rating prediction", "interactions, times, text, language model",
+        "Do LLMs Understand User Preferences? Evaluating LLMs On User Rating Prediction, 2023, arXiv 2305.06474"),
+    _paper(34, "pmc_patients", "PMC-Patients", "understand", "retrieval of people alike", "text, graph, torch",
+        "PMC-Patients: A Large-scale Dataset of Patient Notes and Relations Extracted from Case Reports in PubMed Central, "
+        "Scientific Data 2023"),
+    _paper(35, "hllm", "HLLM", "recommend", "sequential with text", "interactions, times, text, language model, torch",
+        "HLLM: Enhancing Sequential Recommendations via Hierarchical Large Language Models for Item and User Modeling, 2024, "
+        "arXiv 2409.12740"),
+    _paper(36, "recformer", "Recformer", "recommend", "sequential with text", "interactions, times, text, torch",
+        "Text Is All You Need: Learning Language Representations for Sequential Recommendation, KDD 2023"),
+    _paper(37, "persona_plug", "Persona-Plug", "write", "user vector for a language model", "text, language model, torch",
+        "LLMs + Persona-Plug = Personalized LLMs, ACL 2025"),
+    _paper(38, "llm_recsys", "LLM-RecSys", "recommend", "language model", "interactions, times, text, language model",
+        "Recommender Systems in the Era of Large Language Models (LLMs), IEEE TKDE 2024"),
+    _paper(39, "optinter", "OptInter", "rank", "feature interaction", "interactions, torch",
+        "Memorize, Factorize, or be Naive: Learning Optimal Feature Interaction Methods for CTR Prediction, ICDE 2022, "
+        "arXiv 2108.01265"),
+    _paper(40, "rel_mf", "Rel-MF", "recommend", "debiasing", "interactions, torch",
+        "Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit Feedback, WSDM 2020, "
+        "arXiv 1909.03601"),
+    _paper(41, "basket_recipes", "Basket Recipes", "recommend", "baskets", "interactions",
+        "Nath and Sen, An Algorithm for Recommending Groceries Based on an Item Ranking Method, 2021"),
+    _paper(42, "easyrec", "EasyRec", "recommend", "text encoder", "interactions, text, language model, torch",
+        "Ren and Huang, EasyRec: Simple yet Effective Language Models for Recommendation, EMNLP 2025, arXiv 2408.08821"),
+    _paper(43, "qilin", "Qilin", "rank", "search and recommendation", "interactions, text, images, searches, torch",
+        "Qilin: A Multimodal Information Retrieval Dataset with APP-level User Sessions, SIGIR 2025, arXiv 2503.00501"),
+    _paper(44, "sy_se_pqa", "Sy-SE-PQA", "data", "synthetic answers", "text, language model",
+        "Synthetic Data Generation with Large Language Models for Personalized Community Question Answering, WI-IAT 2024"),
+    _paper(45, "musechat", "MuseChat", "converse", "music for videos", "dialogues, text, images, language model, torch",
+        "MuseChat: A Conversational Music Recommendation System for Videos, CVPR 2024, arXiv 2310.06282"),
+    _paper(46, "evaluation_survey", "Evaluation Survey", "evaluate", "metrics", "interactions",
+        "Jadon and Patil, A Comprehensive Survey of Evaluation Techniques for Recommendation Systems, 2024, arXiv 2312.16015"),
+    _paper(47, "u_sticker", "U-Sticker", "recommend", "stickers", "interactions, times, text, images, dialogues, torch",
+        "A 106K Multi-Topic Multilingual Conversational User Dataset with Emoticons, 2025"),
+    _paper(48, "recagent", "RecAgent", "simulate", "simulated people", "interactions, text, social, language model",
+        "RecAgent: A Novel Simulation Paradigm for Recommender Systems, 2023, arXiv 2306.02552"),
+    _paper(49, "m2trec", "M2TRec", "recommend", "sessions with text", "interactions, times, text, torch",
+        "M2TRec: Metadata-aware Multi-task Transformer for Large-scale and Cold-start free Session-based Recommendations, "
+        "RecSys 2022, arXiv 2209.11824"),
+    _paper(50, "bot_play", "Bot Play", "converse", "critiques", "interactions, text, torch",
+        "Self-Supervised Bot Play for Conversational Recommendation with Justifications, 2021, arXiv 2112.05197"),
+    _paper(51, "p5", "P5", "recommend", "language model", "interactions, times, text, language model, torch",
+        "Recommendation as Language Processing (RLP): A Unified Pretrain, Personalized Prompt & Predict Paradigm, RecSys 2022"),
+    _paper(52, "recllm", "RecLLM", "converse", "language model", "interactions, text, dialogues, language model",
+        "Leveraging Large Language Models in Conversational Recommender Systems, 2023, arXiv 2305.07961"),
+    _paper(53, "k_lamp", "K-LaMP", "write", "query suggestion", "text, graph, searches, language model",
+        "Knowledge-Augmented Large Language Models for Personalized Contextual Query Suggestion, WWW 2024"),
+    _paper(54, "unicrs", "UniCRS", "converse", "prompts with knowledge", "dialogues, text, graph, language model, torch",
+        "Towards Unified Conversational Recommender Systems via Knowledge-Enhanced Prompt Learning, KDD 2022"),
+    _paper(55, "relation_booth", "RelationBooth", "write", "personal pictures", "text, images, torch",
+        "RelationBooth: Towards Relation-Aware Customized Object Generation, CVPR 2025"),
+    _paper(56, "conv_sim", "ConvSim", "simulate", "simulated answers", "text, searches, dialogues, language model",
+        "Exploiting Simulated User Feedback for Conversational Search: Ranking, Rewriting, and Beyond, SIGIR 2023"),
+    _paper(57, "debate_trial", "Debate Trial", "evaluate", "controlled trial", "dialogues, language model",
+        "On the Conversational Persuasiveness of Large Language Models: A Randomized Controlled Trial, Nature Human Behaviour "
+        "2025, arXiv 2403.14380"),
+    _paper(58, "mqsa_ted", "MQSA-TED", "recommend", "sequential", "interactions, times, torch",
+        "Collaboration and Transition: Distilling Item Transitions into Multi-Query Self-Attention for Sequential "
+        "Recommendation, WSDM 2024"),
+    _paper(59, "cascading_rl", "CascadingVI", "explore", "cascading lists", "interactions",
+        "Du, Srikant and Chen, Cascading Reinforcement Learning, ICLR 2024, arXiv 2401.08961"),
+    _paper(60, "two_tower_hgnn", "2T-HGNN", "recommend", "graph and two towers", "interactions, times, text, torch",
+        "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks, WWW Companion 2024, "
+        "arXiv 2403.05185"),
+    _paper(61, "cml_theatrical", "CML-Theatrical", "recommend", "metric learning", "interactions, times, text, torch",
+        "Campo, Espinoza, Rieger and Taliyan, Collaborative Metric Learning Recommendation System: Application to Theatrical "
+        "Movie Releases, 2018, arXiv 1803.00202"),
+)  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 Verb = Literal["recommend", "rank", "explore", "converse", "write", "understand", "simulate", "evaluate", "data"]
@@ -32,6 +34,8 @@ class System:
         ``"faithful"`` or ``"in the style of"``, with the choices named in the module's text.
     claim
         Name of the claim that tests it, or empty.
+    quick
+        Settings under which it fits a tiny data set in about a second, for tests.
     """
 
     name: str
@@ -47,6 +51,7 @@ class System:
     claim: str = ""
     status: Status = "works"
     origin: str = "palate"
+    quick: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     def load(self) -> type[Any]:
         """Import and return the class."""

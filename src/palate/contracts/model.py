@@ -36,6 +36,8 @@ class Fitting:
         Held-out questions for early stopping, or ``None``.
     checkpoint
         Folder for checkpoints of long fits, or ``None``; a fit that finds one there goes on from it exactly.
+    data
+        Fingerprint of the training data; a checkpoint of other data is refused.
     """
 
     seed: int = 0
@@ -43,6 +45,7 @@ class Fitting:
     progress: Progress = silent
     validation: HeldOut | None = None
     checkpoint: Path | None = None
+    data: str = ""
 
     def rng(self, *names: str | int) -> np.random.Generator:
         """Return the generator of one purpose (independent streams, never global)."""
@@ -109,7 +112,7 @@ class Model:
             Fixes every random choice.
         """
         folder = None if checkpoint is None else Path(checkpoint)
-        fitting = Fitting(seed, device, progress, validation, folder)
+        fitting = Fitting(seed, device, progress, validation, folder, dataset.fingerprint)
         self.users_, self.items_ = dataset.users, dataset.items
         self.histories_, self.item_counts_ = dataset.histories, dataset.item_counts
         started = time.perf_counter()

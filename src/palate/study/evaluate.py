@@ -1,8 +1,8 @@
 """Evaluate: a model answers held-out questions in blocks of users, and the judge sees only arrays.
 
-The whole catalogue is ranked unless candidates are asked for; a judgement over candidates is labelled ``sampled``. Items that the
-person has had already are not offered unless the caller says so. Memory beyond the model is fixed by ``block_bytes``, and the
-answer has the same bits for any block size and thread count.
+The whole catalogue is ranked unless candidates are asked for; a judgement over candidates is labelled ``sampled``. Items
+that the person has had already are not offered unless the caller says so. Memory beyond the model is fixed by
+``block_bytes``, and the answer has the same bits for any block size and thread count.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
+from palate.data.interactions import Interactions
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut
-from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError
 from palate.evaluation.judge import Facts, Judgement, judge
-from palate.evaluation.metrics import parse
+from palate.evaluation.metrics import DEFAULT_METRICS, parse
+from palate.kernels.topk import topk_dense_reference
 from palate.progress import Progress, ProgressEvent, silent
 
-#: What every table shows unless told otherwise.
-DEFAULT_METRICS = ("ndcg@10", "recall@10", "recall@20", "mrr@10", "coverage@10", "novelty@10")
+__all__ = ["DEFAULT_METRICS", "Measured", "evaluate", "measure", "recommend_rate"]
 
 #: Bytes that one question may take for each rank asked for: the ranking, its scores, and what the judge derives from them.
 BYTES_A_RANK = 128
 #: Bytes of a question's own, besides its history.
 BYTES_A_QUESTION = 2048
+#: Beyond this many ranks whole rows are sorted instead of selected from.
+DEEP = 2048
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def evaluate(
     block_bytes: int = 2**28,
     exclude_seen: bool = True,
     candidates: Ragged | None = None,
+    sampled: str = "given candidates",
     progress: Progress = silent,
 ) -> Judgement:
     """Judge a fitted model on held-out questions.
@@ -85,7 +88,9 @@ def evaluate(
     exclude_seen
         Leave out the items of each question's history.
     candidates
-        Items to rank for each question, instead of the whole catalogue. The judgement is then labelled ``sampled``.
+        Items to rank for each question (answers included), instead of the whole catalogue.
+    sampled
+        How the candidates were sampled; the judgement, and every output of it, carries this label.
 
     Returns
     -------
@@ -101,6 +106,7 @@ def evaluate(
         block_bytes=block_bytes,
         exclude_seen=exclude_seen,
         candidates=candidates,
+        sampled=sampled,
         progress=progress,
     ).judgement
 
@@ -115,6 +121,7 @@ def measure(
     block_bytes: int = 2**28,
     exclude_seen: bool = True,
     candidates: Ragged | None = None,
+    sampled: str = "given candidates",
     progress: Progress = silent,
 ) -> Measured:
     """As :func:`evaluate`, with the ranking time and the share of cold questions."""
@@ -122,40 +129,45 @@ def measure(
         raise DataError("there are no questions to answer.", where=f"{held_out.part} part")
     if candidates is not None and len(candidates) != len(held_out):
         raise DataError("candidates need one row a question.", value=len(candidates), remedy=f"give {len(held_out)} rows")
-    k = depth(metrics)
     known = facts if facts is not None else Facts.of(train if train is not None else _dataset_of(model))
+    k = depth(metrics, known.n_items)
     parts: list[Judgement] = []
     seconds, cold = 0.0, 0
-    for rows in blocks(held_out, k, block_bytes, candidates):
+    for rows in blocks(held_out, k, block_bytes, candidates, known.n_items if k > DEEP else 0):
         block = held_out.take(rows)
         requests = Requests.of_held_out(block, exclude_seen=exclude_seen)
         if candidates is not None:
             requests = replace(requests, candidates=candidates.take(rows))
         started = time.perf_counter()
-        ranking = model.recommend(requests, k)
+        ranking = _rank(model, requests, k)
         seconds += time.perf_counter() - started
         cold += int(ranking.cold.sum())
-        parts.append(_judge(ranking, block, metrics, known))
+        label = None if candidates is None else sampled
+        offered = _offered(requests, known.n_items)
+        parts.append(judge(ranking.items, block, metrics, known, scores=ranking.scores, sampled=label, n_candidates=offered))
         progress(ProgressEvent(f"{model.name}: evaluate", int(rows[-1]) + 1, len(held_out)))
     judgement = parts[0] if len(parts) == 1 else Judgement.merge(parts)
-    if candidates is not None:
-        judgement = replace(judgement, sampled=True)
     return Measured(judgement, seconds, cold / len(held_out))
 
 
-def depth(metrics: Sequence[str]) -> int:
-    """Return how many ranks the metrics need (10 where none names a cut)."""
+def depth(metrics: Sequence[str], n_items: int) -> int:
+    """Return how many ranks the metrics need: the largest cut, or the whole catalogue for accuracy without a cut."""
     if not metrics:
         raise ConfigError("name at least one metric.", where="metrics", remedy=f"for example {', '.join(DEFAULT_METRICS[:2])}")
-    return max([parse(name).k or 10 for name in metrics])
+    asked = [parse(name) for name in metrics]
+    if any(m.k is None and m.definition.kind == "rows" for m in asked):
+        return n_items
+    return max([m.k for m in asked if m.k is not None], default=10)
 
 
-def blocks(held_out: HeldOut, k: int, block_bytes: int, candidates: Ragged | None = None) -> Iterator[np.ndarray]:
-    """Cut questions into consecutive runs of rows that fit in ``block_bytes``, histories and answers included."""
+def blocks(
+    held_out: HeldOut, k: int, block_bytes: int, candidates: Ragged | None = None, dense: int = 0
+) -> Iterator[np.ndarray]:
+    """Cut questions into consecutive runs of rows that fit in ``block_bytes`` (``dense`` scores a row included)."""
     lengths = held_out.histories.lengths + held_out.truth.lengths
     if candidates is not None:
         lengths = lengths + candidates.lengths
-    ends = np.cumsum(BYTES_A_QUESTION + k * BYTES_A_RANK + lengths * 48)
+    ends = np.cumsum(BYTES_A_QUESTION + (k + dense) * BYTES_A_RANK + lengths * 48)
     start = 0
     while start < len(ends):
         used = ends[start - 1] if start else 0
@@ -167,8 +179,8 @@ def blocks(held_out: HeldOut, k: int, block_bytes: int, candidates: Ragged | Non
 def recommend_rate(model: Recommender, requests: Requests, k: int = 10, *, seconds: float = 1.0, batch: int = 4096) -> float:
     """Return requests answered a second, in batches, warm.
 
-    The first few requests are answered once before the clock starts (compilation, caches); then batches run until ``seconds`` have
-    passed, going round the requests again if there are few.
+    The first few requests are answered once before the clock starts (compilation, caches); then batches run until
+    ``seconds`` have passed, going round the requests again if there are few.
     """
     if len(requests) == 0:
         raise DataError("there are no requests to time.")
@@ -184,17 +196,37 @@ def recommend_rate(model: Recommender, requests: Requests, k: int = 10, *, secon
             return answered / passed
 
 
-def _judge(ranking: Ranking, block: HeldOut, metrics: Sequence[str], facts: Facts) -> Judgement:
-    return judge(ranking.items, block, metrics, facts, scores=ranking.scores)
+def _rank(model: Recommender, requests: Requests, k: int) -> Ranking:
+    if k <= DEEP or requests.candidates is not None:
+        return model.recommend(requests, k)
+    everything = np.broadcast_to(np.arange(model.n_items, dtype=np.int32), (len(requests), model.n_items))
+    scores = model.score(requests, everything)
+    seen = requests.exclude
+    found = topk_dense_reference(scores, k, *(() if seen is None else (seen.offsets, seen.values)))
+    return Ranking(*found, model.recommend(requests, 1).cold)
+
+
+def _offered(requests: Requests, n_items: int) -> np.ndarray:
+    """Return ``int64[n]``: how many items could have been listed for each question."""
+    n, seen = len(requests), requests.exclude
+    if requests.candidates is None:
+        return n_items - (np.zeros(n, np.int64) if seen is None else _distinct(seen, n_items)[0])
+    rows, pairs = _distinct(requests.candidates, n_items)
+    if seen is None:
+        return rows
+    kept = pairs[~np.isin(pairs, _distinct(seen, n_items)[1])]
+    return np.bincount(kept // n_items, minlength=n)
+
+
+def _distinct(rows: Ragged, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of distinct items of each row, and the distinct (row, item) pairs as numbers."""
+    pairs = np.unique(rows.row_numbers * n_items + rows.values)
+    return np.bincount(pairs // n_items, minlength=len(rows)), pairs
 
 
 def _dataset_of(model: Recommender) -> Dataset:
     """Return what a fitted model remembers of its training data."""
-    from palate.data.interactions import Interactions
-
     histories: Histories = model.histories_
     users = histories.ragged.row_numbers.astype(np.int32)
     events = Interactions(users, histories.items, histories.times, histories.values, histories.actions)
-    if not isinstance(model.users_.ids, Vocabulary):
-        raise DataError("the model has no vocabulary of users.")
     return Dataset(events, model.users_, model.items_, name="as fitted")

@@ -1,7 +1,8 @@
 """Tune: the same number of trials for every system, judged on validation by full ranking.
 
-The first trial is the defaults; the others are proposed by Optuna's seeded tree-structured Parzen estimator over the system's space
-(:mod:`palate.catalog.spaces`). The test part can't be reached from here: tuning works on a copy of the split that has none.
+The first trial is the defaults; the others are proposed by Optuna's seeded tree-structured Parzen estimator over the
+system's space (:mod:`palate.catalog.spaces`). The test part can't be reached from here: tuning works on a copy of the split
+that has none.
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""Search spaces: which settings of a system are worth trying, and over which range, as plain data.
+
+The defaults are always tried first, so tuning never ends below them on validation. Every name here is a setting of the
+system's own class; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of one setting.
+
+    Attributes
+    ----------
+    low, high
+        Ends, both included; two integers make a range of integers.
+    log
+        Whether to search on a logarithmic scale.
+    choices
+        The values to choose from, instead of ends.
+    """
+
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def holds(self, value: Any) -> bool:
+        """Say whether a value lies in the range."""
+        if self.choices:
+            return value in self.choices
+        numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return numeric and self.low is not None and self.high is not None and self.low <= value <= self.high
+
+
+def _choose(*values: Any) -> Range:
+    return Range(choices=values)
+
+
+def _log(low: float, high: float) -> Range:
+    return Range(low, high, log=True)
+
+
+#: Settings to search, by system.
+SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
+    {
+        "popularity": {"half_life_days": _log(1.0, 1000.0)},
+        "ease": {"reg": _log(1.0, 10_000.0)},
+        "sasrec": {
+            "lr": _log(5e-4, 1e-2),
+            "dropout": Range(0.0, 0.5),
+            "temperature": _log(0.03, 0.2),
+            "dim": _choose(64, 128),
+            "blocks": Range(1, 3),
+        },
+        "gru4rec": {
+            "lr": _log(5e-4, 1e-2),
+            "dropout": Range(0.0, 0.5),
+            "temperature": _log(0.03, 0.2),
+            "dim": _choose(64, 128),
+            "hidden": _choose(64, 128, 256),
+        },
+    }
+)
+
+
+def space_of(system: str) -> dict[str, Range]:
+    """Return the search space of a system (empty where nothing is to be tuned)."""
+    return dict(SPACES.get(system, {}))

@@ -1,0 +1,110 @@
+"""The small world on which the conformance suite tries systems, and the judgements that its checks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from palate.contracts.ranking import Ranking
+from palate.contracts.recommender import Recommender
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset, Entities
+from palate.data.interactions import Interactions
+from palate.data.vocabulary import Vocabulary
+from palate.errors import DataError, NonConformingError
+from palate.runtime import generator
+
+#: Length of the lists that checks ask for.
+K = 5
+
+
+class Bench:
+    """A maker of models, data to fit them, and questions to ask."""
+
+    def __init__(self, make: Callable[[], Recommender], dataset: Dataset | None = None) -> None:
+        self.make = make
+        self.dataset = small_world() if dataset is None else dataset
+        if self.n_items < 10 or int((self.dataset.histories.lengths > 0).sum()) < 10:
+            raise DataError("the conformance suite needs ten items and ten people with a history.", where=repr(self.dataset))
+
+    @cached_property
+    def model(self) -> Recommender:
+        """A fitted model, shared by checks that only ask."""
+        return self.make().fit(self.dataset, seed=0)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Ten known people with their own histories, seen items excluded."""
+        users = np.flatnonzero(self.dataset.histories.lengths > 0)[:10].astype(np.int32)
+        return Requests.of_users(self.dataset, users)
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return self.dataset.n_items
+
+
+def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
+    """Return a tiny data set: two tastes, times, ratings, a repeat, somebody without events, an item without events."""
+    rng = generator(seed, "small world")
+    tastes = np.arange(n_users - 1) % 2
+    lengths = rng.integers(4, 9, n_users - 1)
+    half = (n_items - 1) // 2
+    users, items = [], []
+    for user, (taste, length) in enumerate(zip(tastes, lengths, strict=True)):
+        own = rng.choice(half, length, replace=False) + half * taste
+        users += [user] * (length + 1)
+        items += [*own.tolist(), int(own[0]) if user == 0 else (half * (1 - taste) + int(rng.integers(half)))]
+    events = Interactions.sorted(
+        np.array(users),
+        np.array(items),
+        time=1_600_000_000 + rng.integers(0, 86_400 * 90, len(users)),
+        value=rng.integers(1, 6, len(users)).astype(np.float32),
+    )
+    people = Entities(Vocabulary(pa.array([f"u{n}" for n in range(n_users)])))
+    things = Entities(Vocabulary(pa.array([f"i{n}" for n in range(n_items)])))
+    return Dataset(events, people, things, name="small world")
+
+
+def expect(condition: bool, reason: str) -> None:
+    """Raise :class:`NonConformingError` with the reason unless the condition holds."""
+    if not condition:
+        raise NonConformingError(reason + ".")
+
+
+def well_formed(ranking: Ranking, n: int, k: int, n_items: int) -> None:
+    """Check types, shapes, order and padding of a ranking."""
+    items, scores = ranking.items, ranking.scores
+    expect(
+        items.dtype == np.int32 and items.shape == (n, k), f"items are {items.dtype}{list(items.shape)}, not int32[{n}, {k}]"
+    )
+    expect(scores.dtype == np.float32 and scores.shape == (n, k), f"scores are {scores.dtype}{list(scores.shape)}")
+    expect(ranking.cold.dtype == bool and ranking.cold.shape == (n,), "cold isn't bool[n]")
+    expect(bool(((items >= -1) & (items < n_items)).all()), "an item number lies outside the catalogue")
+    expect(not np.isnan(scores).any(), "a score is NaN")
+    expect(bool((np.isneginf(scores) == (items == -1)).all()), "-inf scores and -1 items don't go together")
+    expect(bool((scores[:, 1:] <= scores[:, :-1]).all()), "scores rise along a list")
+    for row in items:
+        offered = row[row >= 0]
+        expect(len(np.unique(offered)) == len(offered), "an item is offered twice")
+
+
+def same_ranking(first: Ranking, rows: np.ndarray, second: Ranking, reason: str) -> None:
+    """Check that rows of one ranking are another, up to rounding of scores and the order of what rounding makes equal."""
+    items, scores = first.items[rows], first.scores[rows]
+    expect(bool((first.cold[rows] == second.cold).all()), reason + " (cold)")
+    finite = np.isfinite(scores)
+    expect(bool((finite == np.isfinite(second.scores)).all()), reason + " (length)")
+    expect(np.allclose(scores[finite], second.scores[finite], rtol=1e-4, atol=1e-5), reason + " (scores)")
+    for row, at in np.argwhere(items != second.items):
+        near = np.isclose(scores[row], scores[row, at], rtol=1e-4, atol=1e-5)
+        last = at >= np.flatnonzero(near).min() and near[-1]
+        expect(bool(near.sum() > 1 or last), reason + " (items)")
+
+
+def state_of(model: Recommender) -> dict[str, np.ndarray]:
+    """Return the learnt arrays of a model."""
+    return {name: np.asarray(array) for name, array in model._state().items()}

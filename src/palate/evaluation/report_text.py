@@ -1,0 +1,162 @@
+"""Words of a report: names of metrics, cells of tables, and the lines that must stand beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from palate.evaluation.metrics import parse
+from palate.evaluation.report_values import Estimate
+
+if TYPE_CHECKING:
+    from palate.evaluation.report import Report
+
+#: The strong simple systems that a new one has to beat.
+BASELINES = frozenset({"popularity", "item_knn", "ease", "ials"})
+_CAPITALS = {"ndcg", "dcg", "mrr", "map", "arhr", "err", "rbp", "auc", "gauc", "ils", "arp", "aplt", "epc", "efd", "rr"}
+#: Figures about a system that tables show, and their titles.
+COSTS = {"fit_seconds": "Fit s", "requests_per_s": "Requests/s"}
+
+
+def label(metric: str) -> str:
+    """Return how a metric is written in tables: ``NDCG@10``, ``Hit rate@10``."""
+    name = parse(metric).name
+    word, at, rest = name.partition("@")
+    if not at:
+        word, bracket, tail = name.partition("[")
+        rest = bracket + tail
+    parts = [part.upper() if part in _CAPITALS else part for part in word.split("_")]
+    text = " ".join(parts)
+    return text[:1].upper() + text[1:] + at + rest
+
+
+def number(value: float | None) -> str:
+    """Return a number with as many digits as help."""
+    if value is None or value != value:
+        return "–"
+    size = abs(value)
+    return (
+        f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.4f}" if size < 10 else f"{value:.2f}"
+    )
+
+
+def cost(value: float | None) -> str:
+    """Return seconds or a rate with three digits."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def half_width(estimate: Estimate) -> float | None:
+    """Return half the length of the interval, or ``None`` where there is none."""
+    if estimate.low is None or estimate.high is None or estimate.low != estimate.low:
+        return None
+    return (estimate.high - estimate.low) / 2
+
+
+def table(report: Report, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return one printable row a system (see :meth:`palate.evaluation.report.Report.table`)."""
+    names = [report.metric(m) for m in metrics] if metrics else report.metrics
+    costs = [key for key in COSTS if any(report.info(title, key) is not None for title in report.systems)]
+    rows = []
+    for title in report.systems:
+        row: dict[str, Any] = {"System": title}
+        for name in names:
+            row[label(name)] = _cell(report.estimates(name)[title], alone=len(report.systems) == 1)
+        for key in costs:
+            row[COSTS[key]] = cost(report.info(title, key))
+        if report.sampled is not None:
+            row["Candidates"] = f"sampled: {report.sampled}"
+        rows.append(row)
+    return rows
+
+
+def _cell(estimate: Estimate, *, alone: bool) -> str:
+    half = half_width(estimate)
+    text = number(estimate.value) + (f" ±{number(half)}" if half is not None else "")
+    return text + ("*" if estimate.best and not alone else "")
+
+
+def summary_lines(report: Report) -> list[str]:
+    """Return the lines beside a table (see :meth:`palate.evaluation.report.Report.summary_lines`)."""
+    if not report.runs:
+        return ["No system has been judged yet."]
+    lines = [candidates_line(report)] if report.sampled is not None else []
+    marks = f"±: half of the {report.confidence:.0%} bootstrap interval over {len(report.users):,} people"
+    marks += f" ({report.resamples:,} resamples)."
+    lines.append(("* best. " if len(report.systems) > 1 else "") + marks)
+    lines += _findings(report)
+    lines += _weaker_than_baselines(report)
+    return lines + measured_lines(report)
+
+
+def candidates_line(report: Report) -> str:
+    """Return the label that every output carries when candidates were sampled, else what full ranking means."""
+    if report.sampled is None:
+        return "Every question ranked the full catalogue."
+    warning = "values can't be compared with full-catalogue ranking, and may order systems otherwise."
+    return f"SAMPLED CANDIDATES ({report.sampled}): {warning}"
+
+
+def measured_lines(report: Report) -> list[str]:
+    """Return seeds, tuning budget, and looks at the test part, in words."""
+    seeds = {title: len(report.runs_of(title)) for title in report.systems}
+    few, many = min(seeds.values()), max(seeds.values())
+    lines = []
+    if many > 1:
+        how_many = str(few) if few == many else f"{few} to {many}"
+        lines.append(f"Each system: {how_many} seeds, averaged person by person.")
+    trials = [report.info(title, "n_trials") for title in report.systems]
+    if any(trials):
+        budget = sorted({int(t or 0) for t in trials})
+        lines.append(f"Tuning on validation: {' to '.join(str(b) for b in sorted({budget[0], budget[-1]}))} trials a system.")
+    if report.looks is not None:
+        times = "once" if report.looks == 1 else f"{report.looks} times"
+        lines.append(f"The test part of this split (fingerprint {report.split_fingerprint}) has been opened {times}.")
+    return lines
+
+
+def primary(report: Report) -> str | None:
+    """Return the metric that findings are about: the first that has values of people and a better end."""
+    return next((name for name in report.paired_metrics if report.better(name)), None)
+
+
+def _findings(report: Report) -> list[str]:
+    metric = primary(report)
+    if metric is None or len(report.systems) < 2:
+        return []
+    pairs = report.compare(metric)
+    sign = report.better(metric)
+    beaten: dict[str, list[str]] = {title: [] for title in report.systems}
+    open_ = []
+    for pair in pairs:
+        ahead = sign * pair.difference > 0
+        if pair.significant:
+            beaten[pair.system if ahead else pair.baseline].append(pair.baseline if ahead else pair.system)
+        else:
+            open_.append(f"{pair.system} and {pair.baseline} (p = {pair.p_adjusted:.2f})")
+    head = f"{label(metric)}, paired {pairs[0].method}, Holm over {len(pairs)} pair{'s' if len(pairs) > 1 else ''}:"
+    lines = [f"  {title} beats {', '.join(losers)}." for title, losers in beaten.items() if losers]
+    if open_:
+        lines.append(f"  No significant difference: {'; '.join(open_)}.")
+    return [head, *lines]
+
+
+def _weaker_than_baselines(report: Report) -> list[str]:
+    """Say of every other system whether it is significantly better than the best baseline."""
+    metric = primary(report)
+    kinds = {title: str(report.runs_of(title)[0].info.get("system", "")) for title in report.systems}
+    simple = [title for title, kind in kinds.items() if kind in BASELINES]
+    others = [title for title, kind in kinds.items() if kind and kind not in BASELINES]
+    if metric is None or not simple or not others:
+        return []
+    sign, estimates = report.better(metric), report.estimates(metric)
+    best = max(simple, key=lambda title: sign * estimates[title].value)
+    pairs = {frozenset((p.system, p.baseline)): p for p in report.compare(metric)}
+    weak = []
+    for title in others:
+        pair = pairs[frozenset((title, best))]
+        ahead = sign * (pair.difference if pair.system == title else -pair.difference) > 0
+        if not (pair.significant and ahead):
+            weak.append(title)
+    return [f"Not better than the best baseline, {best}: {', '.join(weak)}."] if weak else []

@@ -1,0 +1,169 @@
+"""Products of a sparse matrix (CSR) and a dense one: the propagation step of graph models.
+
+    out[r] = base[r] + Σ_{j in row r} w_rj x[j]
+
+Rows are cut into spans of equal work that threads take one after another; a row is summed by one thread in the order of its
+entries, so the bits don't depend on the number of threads. Small products run in the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+
+from palate.kernels.compile import compiled
+from palate.runtime import threads
+
+#: Spans that a product is cut into.
+SPANS = 32
+#: Multiplications under which a second thread costs more than it saves.
+SMALL = 32_000_000
+_ALL = np.empty(0, np.uint8)
+
+
+def spmm_reference(
+    offsets: np.ndarray,
+    columns: np.ndarray,
+    weights: np.ndarray,
+    x: np.ndarray,
+    *,
+    base: np.ndarray | None = None,
+    needed: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return ``float32[n, d]``: ``base`` plus the CSR matrix of ``n`` rows times ``x``, by the plain definition."""
+    out = np.zeros((len(offsets) - 1, x.shape[1]), np.float32)
+    for row in range(len(out)):
+        if needed is not None and not needed[row]:
+            continue
+        if base is not None:
+            out[row] = base[row]
+        for at in range(offsets[row], offsets[row + 1]):
+            out[row] += weights[at] * x[columns[at]]
+    return out
+
+
+def spmm(
+    offsets: np.ndarray,
+    columns: np.ndarray,
+    weights: np.ndarray,
+    x: np.ndarray,
+    *,
+    base: np.ndarray | None = None,
+    needed: np.ndarray | None = None,
+    filled: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+    spans: np.ndarray | None = None,
+) -> np.ndarray:
+    """As :func:`spmm_reference`, fast.
+
+    Parameters
+    ----------
+    offsets, columns, weights
+        ``int64[n + 1]``, ``int32[m]``, ``float32[m]``.
+    x
+        ``float32[columns, d]``.
+    base
+        ``float32[n, d]`` to add, or ``None``.
+    needed
+        ``uint8[n]``: rows to compute (the others become zero), or ``None`` for all.
+    filled
+        ``uint8[columns]``: rows of ``x`` that are not zero (the others are not read), or ``None`` for all.
+    out
+        ``float32[n, d]`` to write into, or ``None``; neither ``x`` nor ``base``.
+    spans
+        Bounds of spans of equal work (:func:`even_spans`), where they are known already.
+    """
+    if out is None:
+        out = np.empty((len(offsets) - 1, x.shape[1]), np.float32)
+    start = np.empty((0, x.shape[1]), np.float32) if base is None else base
+    rows = _ALL if needed is None else needed
+    marked = _ALL if filled is None else filled
+    bounds = even_spans(offsets) if spans is None else spans
+
+    def run(low: int, high: int) -> None:
+        if len(marked):
+            _some(offsets, columns, weights, x, start, rows, marked, out, low, high)
+        else:
+            _all(offsets, columns, weights, x, start, rows, out, low, high)
+
+    each_span(run, bounds, len(columns) * x.shape[1])
+    return out
+
+
+def even_spans(offsets: np.ndarray, parts: int = SPANS) -> np.ndarray:
+    """Return ``int64[parts + 1]`` row bounds that share the entries (and the rows) about evenly."""
+    work = offsets + np.arange(len(offsets))
+    return np.searchsorted(work, np.linspace(0, work[-1], parts + 1)).astype(np.int64)
+
+
+def each_span(run: Callable[[int, int], None], spans: np.ndarray, work: int) -> None:
+    """Call ``run(low, high)`` for spans of rows: in threads where there is enough ``work``, else all rows at once.
+
+    Threads take the next span as they become free, so a busy core does not hold the others up.
+    """
+    count = threads()
+    if count == 1 or work < SMALL:
+        run(int(spans[0]), int(spans[-1]))
+        return
+    left = iter(zip(spans[:-1].tolist(), spans[1:].tolist(), strict=True))
+
+    def take() -> None:
+        for low, high in left:
+            run(low, high)
+
+    others = [_pool(count - 1).submit(take) for _ in range(count - 1)]
+    take()
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="palate-spmm")
+
+
+@compiled(fast_math=True)
+def _all(offsets, columns, weights, x, base, needed, out, low, high):  # type: ignore[no-untyped-def]
+    width = x.shape[1]
+    for row in range(low, high):
+        for c in range(width):
+            out[row, c] = 0.0
+        if len(needed) and needed[row] == 0:
+            continue
+        if len(base):
+            for c in range(width):
+                out[row, c] = base[row, c]
+        at, stop = offsets[row], offsets[row + 1]
+        while at + 4 <= stop:
+            w0, w1, w2, w3 = weights[at], weights[at + 1], weights[at + 2], weights[at + 3]
+            j0, j1, j2, j3 = columns[at], columns[at + 1], columns[at + 2], columns[at + 3]
+            for c in range(width):
+                out[row, c] += (w0 * x[j0, c] + w1 * x[j1, c]) + (w2 * x[j2, c] + w3 * x[j3, c])
+            at += 4
+        while at < stop:
+            w0, j0 = weights[at], columns[at]
+            for c in range(width):
+                out[row, c] += w0 * x[j0, c]
+            at += 1
+
+
+@compiled(fast_math=True)
+def _some(offsets, columns, weights, x, base, needed, filled, out, low, high):  # type: ignore[no-untyped-def]
+    width = x.shape[1]
+    for row in range(low, high):
+        for c in range(width):
+            out[row, c] = 0.0
+        if len(needed) and needed[row] == 0:
+            continue
+        if len(base):
+            for c in range(width):
+                out[row, c] = base[row, c]
+        for at in range(offsets[row], offsets[row + 1]):
+            j = columns[at]
+            if filled[j]:
+                w = weights[at]
+                for c in range(width):
+                    out[row, c] += w * x[j, c]

@@ -1,0 +1,89 @@
+"""Recommenders whose person vector is a free part plus a sum over the history: one formula for known and unseen people.
+
+    v(u, H) = c + r_u + 1/√n Σ_{i in H} f_i        score(u, j) = <v(u, H), q_j>
+
+``H`` is the history of the request (distinct items that were seen in training; ``n`` of them) and ``r_u`` belongs to people known
+from training (zero for others). So the answer follows the history that is given, one request at a time or many, and splits
+exactly into the shares of its items and a rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.recommender import VectorRecommender
+from palate.contracts.requests import Requests
+from palate.errors import DataError
+from palate.kernels.rows import sum_rows
+
+
+class FoldedRecommender(VectorRecommender):
+    """Base of recommenders of this form; ``_fit`` sets the four arrays.
+
+    Attributes
+    ----------
+    items_vectors_
+        ``float32[n_items, d]``, ``q``.
+    shares_
+        ``float32[n_items, d]``, ``f``.
+    own_
+        ``float32[n_users, d]``, ``r``.
+    common_
+        ``float32[d]``, ``c``.
+    """
+
+    item_vectors_: np.ndarray
+    shares_: np.ndarray
+    own_: np.ndarray
+    common_: np.ndarray
+
+    @property
+    def item_vectors(self) -> np.ndarray:
+        """``float32[n_items, d]``."""
+        return self.item_vectors_
+
+    def request_vectors(self, requests: Requests) -> np.ndarray:
+        """Return ``float32[n, d]``, one vector a request (zero where the history says nothing)."""
+        histories = requests.histories
+        counts = self._known_items(requests)
+        out = sum_rows(histories.offsets, histories.items, self.shares_)
+        out /= np.sqrt(np.maximum(counts, 1))[:, None]
+        known = np.flatnonzero(requests.users >= 0)
+        out[known] += self.own_[requests.users[known]]
+        out += self.common_
+        out[counts == 0] = 0
+        return out
+
+    def explain(self, request: Requests, item: int) -> Explanation:
+        """Return the exact share of each item of the history; the rest is the person's own part and the item's."""
+        self._check_request(request, 1)
+        if len(request) != 1:
+            raise DataError("explain takes one request.", value=len(request))
+        vector = self.item_vectors_[item]
+        score = float(self.score(request, np.full((1, 1), item, np.int32))[0, 0])
+        history = np.unique(request.histories.items)
+        history = history[self.item_counts_[history] > 0]
+        shares = (self.shares_[history] @ vector).astype(np.float64) / np.sqrt(max(1, len(history)))
+        order = np.argsort(-np.abs(shares), kind="stable")
+        reasons = tuple(Evidence("history", int(history[at]), float(shares[at])) for at in order)
+        return Explanation(
+            item, score, reasons, exact=True, method="shares of the history", rest=score - float(shares.sum())
+        )
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return self._known_items(requests) > 0
+
+    def _known_items(self, requests: Requests) -> np.ndarray:
+        """Return ``float32[n]``: distinct items of each history that were seen in training."""
+        known = (self.item_counts_ > 0).astype(np.float32)[:, None]
+        return sum_rows(requests.histories.offsets, requests.histories.items, known)[:, 0]
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"items": self.item_vectors_, "shares": self.shares_, "own": self.own_, "common": self.common_}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self.item_vectors_, self.shares_ = state["items"], state["shares"]
+        self.own_, self.common_ = state["own"], state["common"]

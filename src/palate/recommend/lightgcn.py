@@ -1,0 +1,158 @@
+"""LightGCN: vectors of people and items, smoothed over the graph of who had what.
+
+    E^(k+1) = Â E^(k),   Â = D^-1/2 A D^-1/2        E = 1/(K+1) Σ_{k=0..K} E^(k)        score(u, j) = <e_u, e_j>
+
+trained with BPR on ``E`` and ``reg/(2B) Σ |e⁰|²`` over the rows of each batch.
+
+A person's vector is computed from the history of the request. Layers above 0 of a person depend only on their items, so::
+
+    e_u(H) = e_u⁰/(K+1) + 1/√|H| Σ_{i in H} f_i,     f_i = 1/((K+1) √d_i) Σ_{k=0..K-1} e_i^(k)
+
+With the training history this is exactly the trained ``e_u``; with another it is what propagation from that history gives; for an
+unseen person the free part ``e_u⁰`` is zero.
+
+Source: X. He et al., "LightGCN", SIGIR 2020, equations 3 to 8 and 15.
+Differences: ``loss="softmax"`` (negatives shared by a batch, cosine, logQ not needed as they are uniform) is offered beside
+BPR; repeated events of a pair count once; people and items without training events have zero vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from palate.contracts.model import Fitting
+from palate.data.dataset import Dataset
+from palate.nn.adam import Adam
+from palate.nn.graph import Adjacency, graph_bpr, propagate
+from palate.nn.losses import sampled_softmax
+from palate.recommend.folded import FoldedRecommender
+from palate.training.config import TrainConfig
+from palate.training.loop import fit_module
+from palate.training.triples import Pairs, Triples
+from palate.training.validation import validator
+
+
+class LightGCNConfig(TrainConfig):
+    """Settings of LightGCN."""
+
+    epochs: int = Field(100, ge=0, description="passes over all pairs; with validation, the most")
+    batch_size: int = Field(2048, gt=0, description="pairs a step")
+    lr: float = Field(5e-3, gt=0, description="step size of Adam")
+    precision: Literal["float32"] = Field("float32", description="arithmetic")
+    dim: int = Field(64, gt=0, description="width of the vectors")
+    layers: int = Field(3, gt=0, description="K, propagation steps")
+    reg: float = Field(1e-4, ge=0, description="weight of the squared size of the free vectors")
+    init: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
+    loss: Literal["bpr", "softmax"] = Field("bpr", description="training loss")
+    n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (softmax)")
+    temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax)")
+
+
+class LightGCN(FoldedRecommender):
+    """Light graph convolution (see the module's text)."""
+
+    name: ClassVar[str] = "lightgcn"
+    Settings = LightGCNConfig
+    config: LightGCNConfig
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
+        c = self.config
+        matrix = dataset.matrix()
+        graph = Adjacency.of_matrix(matrix)
+        table = _Table(len(graph), c.dim, c.init, fitting.rng("lightgcn", "weights")).to(fitting.device)
+        pairs = Pairs(matrix, c.batch_size)
+        steps = _Steps(self.config, table, graph, dataset.n_users)
+        check = validator(self, fitting.validation)
+        kind = Adam if table.free.device.type == "cpu" else torch.optim.AdamW
+
+        def look() -> float:
+            assert check is not None
+            self._finish(table, graph, dataset.n_users)
+            return check()
+
+        def batches(epoch: int, rng: np.random.Generator) -> Any:
+            if c.loss == "bpr":
+                return pairs.epoch(rng)
+            return _Shared(pairs.epoch(rng, negatives=False), rng, dataset.n_items, c.n_negatives)
+
+        record = fit_module(
+            table,
+            batches=batches,
+            loss=steps.bpr if c.loss == "bpr" else steps.softmax,
+            config=c,
+            fitting=fitting,
+            title="LightGCN",
+            evaluate=None if check is None else look,
+            optimizer=kind([table.free], lr=c.lr, weight_decay=c.weight_decay),
+        )
+        self._finish(table, graph, dataset.n_users)
+        return {"epochs": record.epochs_run, "best_epoch": record.best_epoch, "best_value": record.best_value}
+
+    def _finish(self, table: _Table, graph: Adjacency, n_users: int) -> None:
+        """Set the arrays that answer, from the free vectors."""
+        layers = self.config.layers
+        free = table.free.detach().cpu().numpy().copy()
+        degree = np.diff(graph.offsets)
+        free[degree == 0] = 0
+        below = graph.horner(free, layers - 1)
+        whole = graph.product(below, free)[n_users:] / (layers + 1)
+        if self.config.loss == "softmax":
+            whole /= np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12)
+        roots = np.sqrt(np.maximum(degree[n_users:], 1)).astype(np.float32)
+        self.item_vectors_ = np.ascontiguousarray(whole, np.float32)
+        self.shares_ = np.ascontiguousarray(below[n_users:] / (roots[:, None] * (layers + 1)), np.float32)
+        self.own_ = free[:n_users] / np.float32(layers + 1)
+        self.common_ = np.zeros(self.config.dim, np.float32)
+
+
+class _Table(nn.Module):
+    """The free vectors: people first, then items."""
+
+    def __init__(self, rows: int, dim: int, scale: float, rng: np.random.Generator) -> None:
+        super().__init__()
+        self.free = nn.Parameter(torch.from_numpy(rng.standard_normal((rows, dim), np.float32) * np.float32(scale)))
+
+
+class _Steps:
+    """The objectives of a batch."""
+
+    def __init__(self, config: LightGCNConfig, table: _Table, graph: Adjacency, n_users: int) -> None:
+        self.config, self.table, self.graph, self.n_users = config, table, graph, n_users
+
+    def bpr(self, batch: Triples, generator: torch.Generator) -> Tensor:
+        positives = batch.positives + np.int32(self.n_users)
+        negatives = np.where(batch.negatives < 0, -1, batch.negatives + self.n_users).astype(np.int32)
+        c = self.config
+        return graph_bpr(self.table.free, self.graph, c.layers, batch.users, positives, negatives, c.reg)
+
+    def softmax(self, batch: tuple[Triples, np.ndarray], generator: torch.Generator) -> Tensor:
+        pairs, shared = batch
+        device = self.table.free.device
+        u, i, j = (torch.from_numpy(a.astype(np.int64)).to(device) for a in (pairs.users, pairs.positives, shared))
+        whole = propagate(self.table.free, self.graph, self.config.layers)
+        rows = functional.normalize(whole.index_select(0, torch.cat([u, i + self.n_users, j + self.n_users])), dim=1)
+        parts = rows.split([len(u), len(i), len(j)])
+        loss = sampled_softmax(*parts, targets=i, negative_ids=j, temperature=self.config.temperature)
+        free = self.table.free.index_select(0, torch.cat([u, i + self.n_users]))
+        return loss + self.config.reg / 2 * free.square().sum() / len(u)
+
+
+class _Shared:
+    """Batches with uniform negatives that all their pairs share."""
+
+    def __init__(self, epoch: Any, rng: np.random.Generator, n_items: int, n: int) -> None:
+        self.epoch, self.rng, self.n_items, self.n = epoch, rng, n_items, n
+
+    def __len__(self) -> int:
+        return len(self.epoch)
+
+    def __iter__(self) -> Any:
+        for batch in self.epoch:
+            yield batch, self.rng.integers(0, self.n_items, self.n, dtype=np.int32)

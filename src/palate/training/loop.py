@@ -1,0 +1,268 @@
+"""The training loop of torch models: one for all, resumable to the bit.
+
+Every epoch has its own random streams, made from the seed, the title and the epoch's number. Nothing else carries randomness
+from one epoch to the next, so a fit that was killed goes on from its last checkpoint exactly as if it had never stopped. The
+process-wide torch generator is restored afterwards; inside an epoch it is seeded too, for modules that draw from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palate.contracts.model import Fitting
+from palate.errors import ConfigError, TrainingError
+from palate.training.callbacks import Callback, EpochEvent
+from palate.training.checkpoint import Checkpoint, pack_optimizer, read_checkpoint, unpack_optimizer, write_checkpoint
+from palate.training.config import TrainConfig
+from palate.training.stopping import Stopping
+
+Batch_co = TypeVar("Batch_co", covariant=True)
+#: Seconds between progress reports inside an epoch.
+REPORT_EVERY = 0.5
+#: Settings that may change when a fit goes on, as they alter no step.
+FREE = {"epochs", "checkpoint_every"}
+
+
+class Batches(Sized, Iterable[Batch_co], Protocol[Batch_co]):
+    """The batches of one epoch: countable before they are made."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a fit went.
+
+    Attributes
+    ----------
+    epochs_run
+        Epochs finished, those before a resumption included.
+    best_epoch, best_value
+        The epoch whose weights were kept and its validation value; the last epoch and ``None`` without validation.
+    history
+        One mapping an epoch: ``epoch``, mean ``loss``, ``seconds``, and ``value`` where it was validated.
+    """
+
+    epochs_run: int
+    best_epoch: int
+    best_value: float | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit_module(
+    module: nn.Module,
+    *,
+    batches: Callable[[int, np.random.Generator], Batches[Any]],
+    loss: Callable[[Any, torch.Generator], Tensor],
+    config: TrainConfig,
+    fitting: Fitting,
+    title: str,
+    evaluate: Callable[[], float] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainingRecord:
+    """Train a module; afterwards it holds the weights of the best epoch (of the last, without validation).
+
+    Parameters
+    ----------
+    module
+        Holds every number that is learnt, on the device where it trains.
+    batches
+        ``batches(epoch, rng)`` gives the batches of an epoch (from 1), all randomness drawn from ``rng``.
+    loss
+        ``loss(batch, generator)`` gives the scalar to lower; dropout draws from ``generator`` (on the module's device).
+    config
+        Epochs, step size, patience, clipping, precision, checkpoints.
+    fitting
+        Seed, progress, and the folder of checkpoints.
+    title
+        Shown in progress and errors; names the random streams.
+    evaluate
+        Gives the validation value, higher is better; ``None`` trains all epochs.
+    optimizer
+        Default: AdamW with ``config.lr`` and ``config.weight_decay``.
+    callbacks
+        Called after each epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the loss, a weight or the validation value is not a number; if a checkpoint is damaged or of another fit.
+    """
+    if optimizer is None:
+        optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer)
+    with _own_global_stream(run.device):
+        return run.go(callbacks)
+
+
+class _Run:
+    """One call of :func:`fit_module`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batches: Callable[[int, np.random.Generator], Batches[Any]],
+        loss: Callable[[Any, torch.Generator], Tensor],
+        config: TrainConfig,
+        fitting: Fitting,
+        title: str,
+        evaluate: Callable[[], float] | None,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.module, self.batches, self.loss, self.config = module, batches, loss, config
+        self.fitting, self.title, self.evaluate, self.optimizer = fitting, title, evaluate, optimizer
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.device = self.parameters[0].device
+        self.stopping = Stopping(config.patience)
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.epoch = 0
+        self._check_precision()
+
+    def go(self, callbacks: Sequence[Callback]) -> TrainingRecord:
+        self._resume()
+        while self.epoch < self.config.epochs and not self.stopping.stop:
+            self.epoch += 1
+            started = time.perf_counter()
+            mean = self._train()
+            line: dict[str, Any] = {"epoch": self.epoch, "loss": mean, "seconds": time.perf_counter() - started}
+            best = self._look(line)
+            self.history.append(line)
+            shown = {k: v for k, v in line.items() if k in ("loss", "value")}
+            self.fitting.report(f"{self.title}: epoch", self.epoch, self.config.epochs, **shown)
+            self._save()
+            for callback in callbacks:
+                callback(EpochEvent(self.title, self.epoch, tuple(self.history), best))
+        if self.best is not None:
+            self.module.load_state_dict(self.best)
+        best_epoch = self.stopping.best_epoch
+        return TrainingRecord(
+            self.epoch, self.epoch if best_epoch is None else best_epoch, self.stopping.best_value, self.history
+        )
+
+    # -- one epoch ------------------------------------------------------------------------------
+
+    def _train(self) -> float:
+        rng = self.fitting.rng(self.title, "epoch", self.epoch)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)))
+        batches = self.batches(self.epoch, rng)
+        self.module.train()
+        total, seen, shown = 0.0, 0, time.monotonic()
+        for batch in batches:
+            total += self._step(batch, generator, seen + 1)
+            seen += 1
+            if time.monotonic() - shown > REPORT_EVERY:
+                shown = time.monotonic()
+                self.fitting.report(f"{self.title}: batches of epoch {self.epoch}", seen, len(batches), loss=total / seen)
+        self.module.eval()
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            raise self._not_finite("a weight is not a number any more", seen, float("nan"))
+        return total / max(1, seen)
+
+    def _step(self, batch: Any, generator: torch.Generator, number: int) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._precision():
+            objective = self.loss(batch, generator)
+        value = float(objective.detach())
+        if not math.isfinite(value):
+            raise self._not_finite("the loss is not a number", number, value)
+        objective.backward()  # type: ignore[no-untyped-call]
+        if self.config.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.optimizer.step()
+        return value
+
+    def _look(self, line: dict[str, Any]) -> bool:
+        if self.evaluate is None or (self.epoch % self.config.eval_every and self.epoch != self.config.epochs):
+            return False
+        started = time.perf_counter()
+        value = float(self.evaluate())
+        if math.isnan(value):
+            raise TrainingError(
+                "the validation value is not a number.",
+                where=f"{self.title}, epoch {self.epoch}",
+                remedy="check that the validation part has people with answers",
+            )
+        line["value"], line["eval_seconds"] = value, time.perf_counter() - started
+        best = self.stopping.look(self.epoch, value)
+        if best:
+            self.best = {name: t.detach().clone() for name, t in self.module.state_dict().items()}
+        return best
+
+    def _not_finite(self, what: str, batch: int, value: float) -> TrainingError:
+        rates = sorted({float(group["lr"]) for group in self.optimizer.param_groups})
+        clip = "" if self.config.clip_norm > 0 else ", or set clip_norm=1"
+        return TrainingError(
+            f"{what}.",
+            where=f"{self.title}, epoch {self.epoch}, batch {batch}, lr {', '.join(f'{r:g}' for r in rates)}",
+            value=value,
+            remedy=f"lower lr (try lr={rates[0] / 10:g}){clip}",
+        )
+
+    # -- precision ------------------------------------------------------------------------------
+
+    def _check_precision(self) -> None:
+        low = self.config.precision == "bfloat16"
+        if low and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ConfigError("this device has no bfloat16.", where="precision", remedy="set precision=float32")
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _identity(self) -> dict[str, Any]:
+        settings = {k: v for k, v in self.config.model_dump(mode="json").items() if k not in FREE}
+        shapes = {name: list(t.shape) for name, t in self.module.state_dict().items()}
+        kind = type(self.optimizer).__name__
+        seed, data = self.fitting.seed, self.fitting.data
+        return {"title": self.title, "seed": seed, "data": data, "settings": settings, "shapes": shapes, "optimizer": kind}
+
+    def _save(self) -> None:
+        folder = self.fitting.checkpoint
+        last = self.epoch == self.config.epochs or self.stopping.stop
+        if folder is None or (self.epoch % self.config.checkpoint_every and not last):
+            return
+        state, facts = pack_optimizer(self.optimizer)
+        arrays = {f"module/{k}": t for k, t in self.module.state_dict().items()}
+        arrays |= {f"best/{k}": t for k, t in (self.best or {}).items()}
+        arrays |= {f"optimizer/{k}": t for k, t in state.items()}
+        table = {"epoch": self.epoch, "history": self.history, "stopping": self.stopping.state(), "optimizer": facts}
+        write_checkpoint(folder, Checkpoint(self._identity(), table, arrays))
+
+    def _resume(self) -> None:
+        folder = self.fitting.checkpoint
+        found = None if folder is None else read_checkpoint(folder, self._identity())
+        if found is None:
+            return
+        self.module.load_state_dict(_under("module/", found.arrays))
+        self.best = _under("best/", found.arrays) or None
+        if self.best is not None:
+            self.best = {name: t.to(self.device) for name, t in self.best.items()}
+        unpack_optimizer(self.optimizer, _under("optimizer/", found.arrays), found.facts["optimizer"])
+        self.stopping.restore(found.facts["stopping"])
+        self.epoch, self.history = found.facts["epoch"], list(found.facts["history"])
+        self.fitting.report(f"{self.title}: resumed", self.epoch, self.config.epochs)
+
+
+def _under(prefix: str, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in arrays.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _own_global_stream(device: torch.device) -> Iterator[None]:
+    """Give back the process-wide generators as they were."""
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,118 @@
+"""Claims: the verdict follows from bars stated beforehand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palate.errors import ConfigError, DataError
+from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim
+from palate.study.effects import paired_gain
+
+PROGRAM = '''
+"""A claim for the test."""
+from palate.study.claims import Bar, Claim, Effect
+
+def run(trial):
+    value = 0.1 if trial.reduced else 0.3
+    return {{"gain": Effect(value, value - 0.05, value + 0.05)}}
+
+CLAIM = Claim(name="{name}", title="A gain", statement="There is a gain.", bars={{"gain": Bar(0.2)}}, run=run, seeds=(1, 2))
+'''
+
+
+def _claim(bars, effects):
+    return Claim("x", "x", "x", bars, lambda trial: effects)
+
+
+@pytest.mark.parametrize(("lows", "verdict"), [
+    ((0.3, 0.3), "holds"), ((0.3, 0.1), "holds in part"), ((0.1, 0.0), "does not hold"), ((0.2, 0.2), "does not hold"),
+])  # fmt: skip
+def test_verdict(lows, verdict):
+    effects = {name: Effect(1.0, low, 2.0) for name, low in zip("ab", lows, strict=True)}
+    claim = _claim({"a": Bar(0.2), "b": Bar(0.2)}, effects)
+    assert claim.decide(effects) == verdict
+
+
+def test_an_inclusive_bar_may_be_touched():
+    assert Bar(1.0, inclusive=True).met(Effect.exact(1.0))
+    assert not Bar(1.0).met(Effect.exact(1.0))
+    assert not Bar(1.0).met(Effect.exact(float("nan")))
+
+
+@pytest.mark.parametrize("effects", [{}, {"a": Effect.exact(1), "b": Effect.exact(1)}])
+def test_effects_must_be_those_announced(effects):
+    with pytest.raises(ConfigError, match="exactly the effects"):
+        _claim({"a": Bar()}, effects).decide(effects)
+
+
+def test_discover_run_and_read(tmp_path):
+    (tmp_path / "one.py").write_text(PROGRAM.format(name="one"))
+    (tmp_path / "_helper.py").write_text("raise RuntimeError")
+    claims = discover(tmp_path)
+    assert [c.name for c in claims] == ["one"]
+    assert last_result("one", tmp_path) is None
+    result = run_claim(claims[0], tmp_path)
+    assert result["verdict"] == "holds"
+    assert last_result("one", tmp_path) == json.loads(json.dumps(result))
+    assert result["seeds"] == [1, 2]
+    gain = result["effects"]["gain"]
+    assert gain == {"value": 0.3, "low": 0.25, "high": 0.35, "details": {}, "bar": "above 0.2", "met": True}
+    assert {"cpu", "cores"} <= set(result["machine"])
+    assert "numpy" in result["versions"]
+    assert result["command"] == "palate claims run one"
+    assert [p.name for p in (tmp_path / "results").iterdir()] == ["one.json"]
+
+
+def test_a_reduced_run_leaves_no_evidence(tmp_path):
+    (tmp_path / "one.py").write_text(PROGRAM.format(name="one"))
+    result = run_claim(discover(tmp_path)[0], tmp_path, reduced=True)
+    assert result["verdict"] == "does not hold"
+    assert result["reduced"]
+    assert result["seeds"] == [1]
+    assert last_result("one", tmp_path) is None
+
+
+def test_faulty_folders(tmp_path):
+    with pytest.raises(ConfigError, match="no claims here"):
+        discover(tmp_path / "absent")
+    (tmp_path / "two.py").write_text(PROGRAM.format(name="one"))
+    with pytest.raises(ConfigError, match="named after its file"):
+        discover(tmp_path)
+    (tmp_path / "two.py").write_text("CLAIM = 3")
+    with pytest.raises(ConfigError, match="defines no CLAIM"):
+        discover(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "two.json").write_text("{")
+    with pytest.raises(DataError, match="broken"):
+        last_result("two", tmp_path)
+
+
+def test_paired_gain_by_hand_and_in_the_limit():
+    rng = np.random.default_rng(0)
+    base = rng.random(4_000)
+    gain = paired_gain(base * 1.2, base, rng=rng)
+    assert gain.value == pytest.approx(0.2)
+    assert gain.high - gain.low < 1e-9
+    noisy = paired_gain(base + rng.normal(0, 0.5, 4_000), base, rng=rng, relative=False)
+    spread = 2 * 1.96 * 0.5 / np.sqrt(4_000)
+    assert noisy.high - noisy.low == pytest.approx(spread, rel=0.1)
+    assert noisy.low < noisy.value < noisy.high
+
+
+def test_paired_gain_leaves_undefined_people_out():
+    gain = paired_gain(np.array([1.0, np.nan, 3.0]), np.array([1.0, 5.0, 1.0]), rng=np.random.default_rng(0))
+    assert gain.value == pytest.approx(1.0)
+    assert gain.details["people"] == 2
+
+
+def test_the_claims_of_the_project_are_well_formed():
+    folder = Path(__file__).parents[2] / "claims"
+    claims = discover(folder)
+    assert {c.name for c in claims} >= {
+        "baselines_beat_popularity", "softmax_beats_bce", "logq_correction", "popularity_by_hand",
+    }  # fmt: skip
+    for claim in claims:
+        assert claim.bars
+        assert claim.statement.endswith(".")
