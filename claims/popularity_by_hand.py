@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-from palate.data.protocols import split as cut
 
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
+from palate.data.protocols import split as cut
 from palate.data.split import Split
 from palate.recommend.popularity import Popularity
 from palate.simulate.world import World

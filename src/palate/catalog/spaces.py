@@ -56,6 +56,13 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
     {
         "popularity": {"half_life_days": _log(1.0, 1000.0)},
         "ease": {"reg": _log(1.0, 10_000.0)},
+        "lightgcn": {
+            "lr": _log(1e-3, 2e-2),
+            "reg": _log(1e-6, 1e-2),
+            "dim": _choose(64, 128),
+            "layers": Range(1, 4),
+            "loss": _choose("bpr", "softmax"),
+        },
         "sasrec": {
             "lr": _log(5e-4, 1e-2),
             "dropout": Range(0.0, 0.5),

@@ -1,14 +1,14 @@
 """Bundle: a folder that holds a fitted model, safe to load and checked to the byte.
 
 ``manifest.json`` (schema version, SHA-256 of every file, system, settings, data fingerprint, metrics, library versions),
-``state.safetensors`` (all numbers), ``users.parquet`` and ``items.parquet`` (raw ids and attributes), ``histories.safetensors`` (what the known users
-did, so that nothing but the bundle is needed to answer). Loading runs no code from the folder.
+``state.safetensors`` (all numbers), ``users.parquet`` and ``items.parquet`` (raw ids and attributes),
+``histories.safetensors`` (what the known users did, so that nothing but the bundle is needed to answer). Loading runs no
+code from the folder.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -156,14 +156,14 @@ def _read_entities(path: Path) -> Entities:
 def _swap(work: Path, target: Path) -> None:
     """Put the finished folder in place; an older bundle is moved aside first and then removed."""
     if not target.exists():
-        os.replace(work, target)
+        work.replace(target)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.replace(target, aside / "old")
+    target.replace(aside / "old")
     try:
-        os.replace(work, target)
+        work.replace(target)
     except OSError:
-        os.replace(aside / "old", target)
+        (aside / "old").replace(target)
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -23,7 +23,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate.contracts.conformance_data import K, Bench, expect, same_ranking, state_of, well_formed
+from palate.contracts.conformance_data import Bench, K, expect, same_ranking, state_of, well_formed
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
@@ -209,18 +209,21 @@ def seed_is_repeatable(bench: Bench) -> None:
 
 @_check
 def threads_are_respected(bench: Bench) -> None:
-    """One thread and two give the same bits."""
-    before, found = threads(), []
+    """One thread and two: a fitted model answers with the same bits, and fits are equal up to rounding."""
+    before, model = threads(), bench.model
+    fits, answers = [], []
     try:
         for count in (1, 2):
             set_threads(count)
-            model = bench.make().fit(bench.dataset, seed=3)
-            found.append((state_of(model), _answers(model, bench)))
+            fits.append(state_of(bench.make().fit(bench.dataset, seed=3)))
+            answers.append(_answers(model, bench))
             expect(threads() == count, "the model changes the number of threads")
     finally:
         set_threads(before)
-    _same_bits(found[0][0], found[1][0], "fits with one and two threads")
-    _same_bits(found[0][1], found[1][1], "answers with one and two threads")
+    _same_bits(answers[0], answers[1], "answers with one and two threads")
+    for name, array in fits[0].items():
+        same = np.allclose(array, fits[1][name], rtol=1e-2, atol=1e-3, equal_nan=True)
+        expect(same, f"fits with one and two threads differ in {name!r}")
 
 
 @_check

@@ -24,8 +24,9 @@ BLOCK_BYTES = 128 * 2**20
 class Recommender(Model):
     """Base of systems that rank the whole catalogue for a person.
 
-    A subclass implements ``_scores`` (or, if its score is an inner product, derives from :class:`VectorRecommender`). Everything else (blocks,
-    seen items, candidates, people about whom nothing is known, ties) is done here, once, in the same way for all.
+    A subclass implements ``_scores`` (or, if its score is an inner product, derives from :class:`VectorRecommender`).
+    Everything else (blocks, seen items, candidates, people about whom nothing is known, ties) is done here, once, in the same
+    way for all.
 
     Notes
     -----
@@ -180,7 +181,7 @@ class Recommender(Model):
 
 
 class VectorRecommender(Recommender):
-    """A recommender whose score is an inner product: with vectors alone it gets exact top-k, similar items, an index, export."""
+    """A recommender whose score is an inner product: vectors give exact top-k, similar items, an index and export."""
 
     def request_vectors(self, requests: Requests) -> np.ndarray:
         """Return ``float32[n, d]``, one vector a request (rows of people unknown to the model are zero)."""

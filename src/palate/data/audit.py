@@ -219,7 +219,7 @@ def _id_order(split: Split) -> float:
         return 0.0
     raw = ids.raw.to_numpy()[items]
     ranks = [np.argsort(np.argsort(x, kind="stable"), kind="stable").astype(float) for x in (raw, at)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _pairs(events: Interactions) -> np.ndarray:

@@ -132,9 +132,12 @@ def with_id(table: pa.Table, column: str, renamed: dict[str, str] | None = None)
 
 
 def numbers_where_possible(table: pa.Table) -> pa.Table:
-    """Turn text columns that hold only numbers into integers or floats (attributes of untyped files)."""
+    """Turn text columns that hold only numbers into integers or floats; leading zeros (post codes) keep a column text."""
     for at, name in enumerate(table.column_names):
-        if name == "id" or not pa.types.is_string(table.column(name).type):
+        column = table.column(name)
+        if name == "id" or not pa.types.is_string(column.type) or column.null_count == len(column):
+            continue
+        if pc.any(pc.match_substring_regex(column, r"^-?0[0-9]")).as_py():
             continue
         for kind in (pa.int64(), pa.float64()):
             try:
