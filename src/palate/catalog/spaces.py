@@ -56,6 +56,21 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
     {
         "popularity": {"half_life_days": _log(1.0, 1000.0)},
         "ease": {"reg": _log(1.0, 10_000.0)},
+        "item_knn": {
+            "k": Range(20, 500, log=True),
+            "shrink": _log(0.1, 500.0),
+            "weights": _choose("none", "tfidf", "bm25"),
+            "similarity": _choose("cosine", "jaccard"),
+        },
+        "user_knn": {"k": Range(20, 500, log=True), "shrink": _log(0.1, 500.0), "weights": _choose("none", "tfidf")},
+        "slim": {"l1": _log(0.01, 20.0), "l2": _log(1.0, 1000.0)},
+        "ials": {
+            "dim": _choose(64, 128, 256),
+            "reg": _log(1e-4, 0.1),
+            "alpha0": _log(0.003, 1.0),
+            "epochs": _choose(8, 16),
+        },
+        "bpr_mf": {"lr": _log(5e-3, 0.1), "reg": _log(1e-4, 0.1), "dim": _choose(32, 64, 128)},
         "lightgcn": {
             "lr": _log(1e-3, 2e-2),
             "reg": _log(1e-6, 1e-2),

@@ -8,6 +8,7 @@ code from the folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -30,6 +32,8 @@ from palate.errors import BundleError
 #: Version of the folder's layout; older ones are migrated, newer ones refused.
 SCHEMA = 1
 MANIFEST = "manifest.json"
+#: Files that every bundle holds beside it.
+PARTS = ("state.safetensors", "histories.safetensors", "users.parquet", "items.parquet")
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,9 @@ def write_bundle(folder: str | Path, bundle: Bundle) -> Path:
     try:
         _write_parts(work, bundle)
         hashes = {path.name: file_sha256(path) for path in sorted(work.iterdir())}
-        manifest = {"schema": SCHEMA, **bundle.manifest, "files": hashes}
-        (work / MANIFEST).write_text(json.dumps(manifest, indent=2, default=str) + "\n", encoding="utf-8")
+        manifest = json.loads(json.dumps({"schema": SCHEMA, **bundle.manifest, "files": hashes}, default=str))
+        manifest["checksum"] = _checksum(manifest)
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _swap(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -80,7 +85,13 @@ def write_bundle(folder: str | Path, bundle: Bundle) -> Path:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Read and check the manifest alone."""
+    """Read and check the manifest alone.
+
+    Raises
+    ------
+    BundleError
+        If there is none, if it can't be read or was changed, or if it is of a newer schema.
+    """
     path = Path(folder) / MANIFEST
     if not path.exists():
         raise BundleError("no bundle here.", where=path.parent, remedy="make one with: palate fit MODEL --data … --out DIR")
@@ -96,6 +107,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             value=schema,
             remedy=f"use a Palate that reads it; this one reads up to {SCHEMA}",
         )
+    if manifest.get("checksum") != _checksum(manifest):
+        raise BundleError("the manifest was changed.", where=path, remedy="copy the bundle again, whole")
     return manifest
 
 
@@ -109,9 +122,10 @@ def read_bundle(folder: str | Path) -> Bundle:
     """
     base = Path(folder)
     manifest = read_manifest(base)
-    for name, expected in manifest.get("files", {}).items():
-        path = base / name
-        if Path(name).name != name or not path.is_file():
+    hashes = manifest.get("files", {})
+    for name in (*PARTS, *hashes):
+        path, expected = base / name, hashes.get(name)
+        if Path(name).name != name or expected is None or not path.is_file():
             raise BundleError("a file of the bundle is missing.", where=path, remedy="copy the bundle again, whole")
         if file_sha256(path) != expected:
             raise BundleError(
@@ -120,7 +134,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     try:
         state, events = load_file(base / "state.safetensors"), load_file(base / "histories.safetensors")
         users, items = _read_entities(base / "users.parquet"), _read_entities(base / "items.parquet")
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, pa.ArrowException) as error:
         raise BundleError("the bundle can't be read.", where=base, value=str(error), remedy="fit and save again") from None
     histories = Histories(events["offsets"], events["items"], *(events.get(n) for n in ("times", "values", "actions")))
     return Bundle(manifest, state, users, items, histories)
@@ -137,8 +151,6 @@ def _write_parts(folder: Path, bundle: Bundle) -> None:
 
 
 def _write_entities(path: Path, entities: Entities) -> None:
-    import pyarrow as pa
-
     table = pa.table({"__id__": entities.ids.raw})
     if entities.attributes is not None:
         for field in entities.attributes.schema:
@@ -151,6 +163,12 @@ def _read_entities(path: Path) -> Entities:
     ids = Vocabulary(table.column("__id__").combine_chunks())
     attributes = table.drop_columns(["__id__"])
     return Entities(ids, attributes if attributes.num_columns else None)
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything else in the manifest."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _swap(work: Path, target: Path) -> None:

@@ -155,10 +155,10 @@ def empty_history_is_served(bench: Bench) -> None:
     nobody = Requests(np.full(2, -1, np.int32), Histories.empty(2))
     ranking = bench.model.recommend(nobody, K)
     well_formed(ranking, 2, K, bench.n_items)
-    expect((ranking.items >= 0).all(), "a person without a history gets less than a full list")
+    expect(bool((ranking.items >= 0).all()), "a person without a history gets less than a full list")
     if ranking.cold.all():
         counts = bench.dataset.item_counts[ranking.items]
-        expect((np.diff(counts, axis=1) <= 0).all(), "a cold answer isn't in the order of training popularity")
+        expect(bool((np.diff(counts, axis=1) <= 0).all()), "a cold answer isn't in the order of training popularity")
     mixed = Requests(np.full(2, -1, np.int32), Histories.from_rows([[], [0, 1]]))
     both = bench.model.recommend(mixed, K)
     same_ranking(both, np.array([0]), bench.model.recommend(nobody.take(np.array([0])), K), "cold and warm people mix badly")
@@ -252,7 +252,8 @@ def candidates_are_obeyed(bench: Bench) -> None:
         expect(sorted(offered) == [0, 2, 6, 8], f"request {row} may have 0, 2, 6, 8 and is offered {offered}")
     whole = bench.model.score(bench.requests, np.maximum(ranking.items, 0))
     listed = ranking.items >= 0
-    expect(np.allclose(whole[listed], ranking.scores[listed], rtol=1e-4, atol=1e-5), "candidates are scored otherwise")
+    close = np.allclose(whole[listed], ranking.scores[listed], rtol=1e-4, atol=1e-5)
+    expect(close, "candidates are scored otherwise")
 
 
 @_check
@@ -261,8 +262,8 @@ def k_may_exceed_the_catalogue(bench: Bench) -> None:
     k = bench.n_items + 5
     ranking = bench.model.recommend(replace(bench.requests, exclude=None), k)
     well_formed(ranking, len(bench.requests), k, bench.n_items)
-    expect((ranking.items[:, bench.n_items :] == -1).all(), "ranks beyond the catalogue are not -1")
-    expect((ranking.items[:, : bench.n_items] >= 0).all(), "items are missing when the whole catalogue is asked for")
+    expect(bool((ranking.items[:, bench.n_items :] == -1).all()), "ranks beyond the catalogue are not -1")
+    expect(bool((ranking.items[:, : bench.n_items] >= 0).all()), "items are missing when the whole catalogue is asked for")
     expect(_raises(DataError, lambda: bench.model.recommend(bench.requests, 0)), "k = 0 is accepted")
 
 

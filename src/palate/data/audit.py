@@ -4,33 +4,45 @@ Findings have a severity. ``hard`` is a leak: the answers, or what follows them,
 error unless the caller names its code as accepted. ``warn`` can mislead. ``info`` is worth knowing.
 
 ``answers-in-train`` (hard)
-    a held-out event itself (user, item, time) stands in training
-``future-in-train`` (hard for ``global_time``, and for ``given`` with times)
-    training events after the first held-out one; for other protocols it is how they are made, and stands as ``info``
-``valid-after-test`` (hard for ``global_time``)
-    validation events at or after the first test event
+    a held-out event itself stands in training: the same user, item and time; for parts that somebody published without times,
+    the same user and item (nothing tells the two events apart)
+``future-in-train`` (hard for ``global_time`` and ``given``, else warn; info for ``sessions``)
+    training events after the first held-out one. A cut by global time promises that there are none. Leave-one-out, ratios and
+    held-out users cut each person on its own: what others do later is always in training there, so the finding is a property
+    of the protocol, not an error of the split, and stands as a warning that popularity and co-occurrence know the future.
+    Sessions are placed by their first event, and a session may run past the border
+``valid-after-test`` (as above)
+    validation events after the first test event
 ``train-test-overlap`` (warn)
-    a (user, item) pair of the test part was in training already, so it can't be found when seen items are left out
+    a (user, item) pair of the test part was known already, so it can't be found when seen items are left out
 ``duplicates`` (warn)
     the same (user, item) more than once in training
 ``time-ties`` (warn)
     equal times on both sides of a person's border, told apart only by file order
-``id-order`` (warn)
-    numeric raw item ids rise with the time of first appearance (rank correlation above 0.8)
-``tiny-test``, ``one-user``, ``constant-time`` (warn)
-    fewer than 100 questions; one user in training; all training events at the same time
+``id-order`` (warn for numeric raw ids, info for our own numbers)
+    ids rise or fall with the time of first appearance (rank correlation above 0.8): a model that sees ids as numbers, or ties
+    broken by id, would know what is new
+``empty-part``, ``tiny-test``, ``one-user`` (warn)
+    no validation or no test part; fewer than 100 questions; one user in training
+``constant-time``, ``constant-value`` (warn, info)
+    all training events have the same time, or the same value
 ``unseen-items``, ``unseen-users`` (info)
-    answers that no training event mentions; people asked about who have no history
+    answers that training never mentions; people asked about who have no history
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import rankdata
 
+from palate.data.dataset import Entities
 from palate.data.interactions import Interactions
 from palate.data.split import Split
 from palate.errors import ConfigError, LeakError, nearest
@@ -39,12 +51,17 @@ Severity = Literal["hard", "warn", "info"]
 
 #: Every code, for checking what callers accept.
 CODES = (
-    "answers-in-train", "future-in-train", "valid-after-test", "train-test-overlap", "duplicates", "unseen-items",
-    "unseen-users", "time-ties", "id-order", "tiny-test", "one-user", "constant-time",
+    "answers-in-train", "future-in-train", "valid-after-test", "train-test-overlap", "duplicates", "time-ties", "id-order",
+    "empty-part", "tiny-test", "one-user", "constant-time", "constant-value", "unseen-items", "unseen-users",
 )  # fmt: skip
-#: Protocols that promise a border in time.
-TIMED = ("global_time", "given")
+#: How grave it is that training knows the future, by protocol; others are warned of.
+FUTURE: Mapping[str, Severity] = MappingProxyType({"global_time": "hard", "given": "hard", "sessions": "info"})
+#: Fewer questions than this make a tiny test.
 TINY = 100
+#: Examples shown of a finding.
+SHOWN = 3
+#: Ids are judged by their order from this many on, and called ordered above this rank correlation.
+FEWEST_IDS, ORDERED = 20, 0.8
 
 
 @dataclass(frozen=True)
@@ -116,128 +133,174 @@ def audit(split: Split, *, accept: Sequence[str] = ()) -> Audit:
 
 
 def _findings(split: Split) -> Iterator[Finding]:
-    train, held = split.train.interactions, split.test_part if split.test_part is not None else split.valid
     yield from _train_alone(split)
-    if held is None or not len(held):
-        return
-    yield from _overlap(split, train, held)
-    yield from _times(split, train, held)
-    yield from _unseen(split, held)
-    asked = len(np.unique(held.user))
-    if asked < TINY:
-        yield Finding("tiny-test", "warn", f"only {asked} people are asked about; intervals will be wide", asked)
+    for part, events in (("validation", split.valid), ("test", split.test_part)):
+        if events is None or not len(events):
+            use = "settings can't be chosen by it" if part == "validation" else "nothing is left for the last word"
+            yield Finding("empty-part", "warn", f"there is no {part} part: {use}", 1)
+            continue
+        known = _known(split, part)
+        yield from _answers(split, part, known, events)
+        yield from _future(split, part, events)
+    last: Literal["valid", "test"] = "valid" if split.test_part is None else "test"
+    held = split.valid if last == "valid" else split.test_part
+    if held is not None and len(held):
+        yield from _questions(split, last, held)
+        yield from _unseen(split, last, held)
+
+
+def _known(split: Split, part: str) -> list[Interactions]:
+    parts = [split.train.interactions] if part == "validation" else [split.train.interactions, split.valid]
+    return [p for p in parts if p is not None]
 
 
 def _train_alone(split: Split) -> Iterator[Finding]:
     train = split.train.interactions
     pairs, counts = np.unique(_pairs(train), return_counts=True)
-    repeated = pairs[counts > 1]
-    if len(repeated):
-        again = int(counts.sum() - len(pairs))
-        yield Finding("duplicates", "warn", f"{again:,} training events repeat a (user, item)", again, _named(split, repeated))
-    if split.train.n_users > 0 and len(np.unique(train.user)) == 1:
-        yield Finding("one-user", "warn", "training holds one user", 1)
-    if train.time is not None and len(train) > 1 and train.time.min() == train.time.max():
-        yield Finding("constant-time", "warn", "all training events have the same time", len(train), (int(train.time[0]),))
-    correlation = _id_order(split)
-    if abs(correlation) > 0.8:
-        message = f"item ids rise with the time of first appearance (rank correlation {correlation:.2f})"
-        yield Finding("id-order", "warn", message, split.train.n_items)
+    if len(pairs) < len(train):
+        message = f"{len(train) - len(pairs):,} training events repeat a (user, item) pair"
+        yield Finding("duplicates", "warn", message, len(train) - len(pairs), _named(split, pairs[counts > 1]))
+    if len(np.unique(train.user)) == 1:
+        yield Finding("one-user", "warn", "training knows one user only", 1, _raw(split.train.users, train.user[:1]))
+    for column, values in (("time", train.time), ("value", train.value)):
+        if values is not None and len(values) > 1 and values.min() == values.max():
+            severity: Severity = "warn" if column == "time" else "info"
+            message = f"all training events have the same {column}"
+            yield Finding(f"constant-{column}", severity, message, len(values), (values[0].item(),))
+    yield from _id_order(split)
 
 
-def _overlap(split: Split, train: Interactions, held: Interactions) -> Iterator[Finding]:
-    ours, theirs = _pairs(train), _pairs(held)
-    both = np.isin(theirs, ours)
+def _answers(split: Split, part: str, known: list[Interactions], held: Interactions) -> Iterator[Finding]:
+    theirs = _pairs(held)
+    both = np.isin(theirs, np.concatenate([_pairs(p) for p in known]))
     if not both.any():
         return
-    if train.time is not None and held.time is not None:
-        same = np.isin(_stamped(held.take(both)), _stamped(train))
+    timed = held.time is not None and all(p.time is not None for p in known)
+    if timed or split.spec.get("protocol") == "given":
+        same = both.copy()
+        same[both] = np.isin(_stamped(held.take(both), timed), np.concatenate([_stamped(p, timed) for p in known]))
         if same.any():
-            pairs = theirs[both][same]
-            message = f"{int(same.sum()):,} held-out events stand in training with the same time"
-            yield Finding("answers-in-train", "hard", message, int(same.sum()), _named(split, pairs))
-    count = int(both.sum())
-    message = f"{count:,} held-out (user, item) pairs were in training already"
-    yield Finding("train-test-overlap", "warn", message, count, _named(split, theirs[both]))
+            told = "with the same time" if timed else "and no times tell them apart"
+            message = f"{int(same.sum()):,} {part} events stand in training {told}"
+            yield Finding("answers-in-train", "hard", message, int(same.sum()), _named(split, theirs[same]))
+    if part == "test":
+        message = f"{int(both.sum()):,} of {len(held):,} test (user, item) pairs were known already"
+        yield Finding("train-test-overlap", "warn", message, int(both.sum()), _named(split, theirs[both]))
 
 
-def _times(split: Split, train: Interactions, held: Interactions) -> Iterator[Finding]:
-    if train.time is None or held.time is None or not len(train):
+def _future(split: Split, part: str, held: Interactions) -> Iterator[Finding]:
+    if held.time is None:
         return
     protocol, first = str(split.spec.get("protocol")), int(held.time.min())
-    later = int((train.time >= first).sum())
-    if later and protocol in TIMED and train.time.max() > first:
-        message = f"{later:,} training events are not before the first held-out event"
-        yield Finding("future-in-train", "hard", message, later, (first,))
-    elif later and protocol not in TIMED:
-        message = f"{later / len(train):.0%} of training is not before the first held-out event: so this protocol is made"
-        yield Finding("future-in-train", "info", message, later)
-    if split.valid is not None and split.valid.time is not None and held is not split.valid and protocol == "global_time":
-        late = int((split.valid.time >= first).sum())
-        if late:
-            yield Finding("valid-after-test", "hard", f"{late:,} validation events are not before the test", late, (first,))
-    ties = _ties(train, held)
-    if ties:
-        message = f"{ties:,} people have equal times on both sides of the border, told apart by file order alone"
-        yield Finding("time-ties", "warn", message, ties)
+    before = [("future-in-train", "training", split.train.interactions)]
+    if part == "test" and split.valid is not None:
+        before.append(("valid-after-test", "validation", split.valid))
+    for code, name, events in before:
+        if events.time is None or not len(events):
+            continue
+        later = int((events.time >= first).sum() if protocol == "global_time" else (events.time > first).sum())
+        if later:
+            severity = FUTURE.get(protocol, "warn")
+            why = "" if severity == "hard" else ", as this protocol is made"
+            message = f"{later:,} {name} events ({later / len(events):.0%}) come after the first {part} event{why}"
+            yield Finding(code, severity, message, later, (_date(first),))
 
 
-def _ties(train: Interactions, held: Interactions) -> int:
-    """Return how many users' last known event and first held-out event share a time."""
-    assert train.time is not None and held.time is not None
-    first_at = np.flatnonzero(np.r_[True, held.user[1:] != held.user[:-1]])
-    last_at = np.flatnonzero(np.r_[train.user[1:] != train.user[:-1], True])
-    last = dict(zip(train.user[last_at].tolist(), train.time[last_at].tolist(), strict=True))
-    return sum(last.get(u) == t for u, t in zip(held.user[first_at].tolist(), held.time[first_at].tolist(), strict=True))
+def _questions(split: Split, part: Literal["valid", "test"], held: Interactions) -> Iterator[Finding]:
+    users, histories = split.people(part)
+    if len(users) < TINY:
+        message = f"{len(users):,} people are asked about: differences between models will drown in chance"
+        yield Finding("tiny-test", "warn", message, len(users))
+    cold = users[histories.lengths == 0]
+    if len(cold):
+        message = f"{len(cold):,} of {len(users):,} people asked about have no history"
+        yield Finding("unseen-users", "info", message, len(cold), _raw(split.train.users, cold))
+    if histories.times is None or held.time is None:
+        return
+    able = histories.lengths > 0
+    last = histories.times[histories.offsets[1:][able] - 1]
+    first = held.time[held.user_offsets(split.train.n_users)[users[able]]]
+    if (last == first).any():
+        tied = users[able][last == first]
+        message = f"{len(tied):,} people have equal times on both sides of the border, told apart by file order alone"
+        yield Finding("time-ties", "warn", message, len(tied), _raw(split.train.users, tied))
 
 
-def _unseen(split: Split, held: Interactions) -> Iterator[Finding]:
+def _unseen(split: Split, part: str, held: Interactions) -> Iterator[Finding]:
     known = np.zeros(split.train.n_items, bool)
-    known[split.train.interactions.item] = True
+    for events in _known(split, "validation" if part == "valid" else "test"):
+        known[events.item] = True
     new = ~known[held.item]
     if new.any():
         count = int(new.sum())
-        message = f"{count:,} of {len(held):,} answers ({count / len(held):.1%}) are items that training never mentions"
-        examples = tuple(split.train.items.ids.decode(np.unique(held.item[new])[:3]).to_pylist())
-        yield Finding("unseen-items", "info", message, count, examples)
-    part: Literal["valid", "test"] = "test" if split.test_part is not None else "valid"
-    users, histories = split.people(part)
-    cold = int((histories.lengths == 0).sum())
-    if cold:
-        message = f"{cold:,} of {len(users):,} people asked about have no history: they get what is popular"
-        yield Finding("unseen-users", "info", message, cold)
+        message = f"{count:,} of {len(held):,} answers ({count / len(held):.1%}) are items never seen before"
+        yield Finding("unseen-items", "info", message, count, _raw(split.train.items, np.unique(held.item[new])))
 
 
-def _id_order(split: Split) -> float:
-    """Return the rank correlation of numeric raw item ids with the time of their first event (0 where there is none)."""
-    ids, events = split.train.items.ids, split.train.interactions
-    if ids.is_text or events.time is None or len(events) < 2:
+def _id_order(split: Split) -> Iterator[Finding]:
+    events = split.train.interactions
+    if events.time is None:
+        return
+    for kind, entities, numbers in (("item", split.train.items, events.item), ("user", split.train.users, events.user)):
+        seen = np.unique(numbers)
+        if len(seen) < FEWEST_IDS:
+            continue
+        first = np.full(len(entities), np.iinfo(np.int64).max)
+        np.minimum.at(first, numbers, events.time)
+        raw = _as_numbers(entities.ids.raw)
+        ids, what = (seen, "our numbers") if raw is None else (raw[seen], "raw ids")
+        correlation = _rank_correlation(ids, first[seen])
+        if abs(correlation) > ORDERED:
+            way = "rise" if correlation > 0 else "fall"
+            message = f"{what} of {kind}s {way} with the time of first appearance (rank correlation {correlation:.2f})"
+            yield Finding("id-order", "info" if raw is None else "warn", message, len(seen), (round(correlation, 4),))
+
+
+def _as_numbers(raw: pa.Array) -> np.ndarray | None:
+    """Return raw ids as integers, or ``None`` where some are not (text of digits counts as a number)."""
+    if pa.types.is_string(raw.type):
+        if not pc.all(pc.match_substring_regex(raw, r"^[0-9]{1,18}$")).as_py():
+            return None
+        raw = raw.cast(pa.int64())
+    return raw.to_numpy()
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's rank correlation (0 where one side is constant)."""
+    ranks = rankdata(x), rankdata(y)
+    if any(r.min() == r.max() for r in ranks):
         return 0.0
-    order = events.time_order
-    items, at = np.unique(events.item[order], return_index=True)
-    if len(items) < 20:
-        return 0.0
-    raw = ids.raw.to_numpy()[items]
-    ranks = [np.argsort(np.argsort(x, kind="stable"), kind="stable").astype(float) for x in (raw, at)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def _pairs(events: Interactions) -> np.ndarray:
     return events.user.astype(np.int64) << 32 | events.item
 
 
-def _stamped(events: Interactions) -> np.ndarray:
-    assert events.time is not None
+def _stamped(events: Interactions, timed: bool) -> np.ndarray:
+    """Return a word an event: its pair, or a structured value of pair and time."""
+    if not timed or events.time is None:
+        return _pairs(events)
     rows = np.empty(len(events), np.dtype([("pair", np.int64), ("time", np.int64)]))
     rows["pair"], rows["time"] = _pairs(events), events.time
     return rows
 
 
-def _named(split: Split, pairs: np.ndarray, most: int = 3) -> tuple[Any, ...]:
-    some = pairs[:most]
-    users = split.train.users.ids.decode((some >> 32).astype(np.int32)).to_pylist()
-    items = split.train.items.ids.decode((some & 0xFFFFFFFF).astype(np.int32)).to_pylist()
-    return tuple(zip(users, items, strict=True))
+def _named(split: Split, pairs: np.ndarray) -> tuple[Any, ...]:
+    some = pairs[:SHOWN]
+    sides = (split.train.users, (some >> 32).astype(np.int32)), (split.train.items, (some & 0xFFFFFFFF).astype(np.int32))
+    return tuple(zip(*(_raw(entities, numbers) for entities, numbers in sides), strict=True))
+
+
+def _raw(entities: Entities, numbers: np.ndarray) -> tuple[Any, ...]:
+    return tuple(entities.ids.decode(numbers[:SHOWN]).to_pylist())
+
+
+def _date(seconds: int) -> str:
+    try:
+        return str(np.datetime64(seconds, "s"))
+    except (OverflowError, ValueError):
+        return str(seconds)
 
 
 def _shown(examples: tuple[Any, ...]) -> str:

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import palate
 from palate.data.dataset import Dataset, Entities
 from palate.data.interactions import Interactions
 from palate.data.split import Split
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
+from palate.runtime import versions
 
 SPEC, LOOKS, SCHEMA = "split.json", "looks.jsonl", 1
 #: Parts by file name, and the attribute of a split that holds them.
@@ -155,7 +155,7 @@ def _write_parts(split: Split, work: Path) -> None:
         "counts": counts,
         "names": {name: None if ids is None else ids.raw.to_pylist() for name, ids in names.items()},
         "steps": [dict(step) for step in train.spec],
-        "palate": palate.__version__,
+        "palate": versions("palate").get("palate"),
     }
     (work / SPEC).write_text(json.dumps(spec, indent=2, default=_plain) + "\n", encoding="utf-8")
 

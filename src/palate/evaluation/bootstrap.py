@@ -1,4 +1,4 @@
-"""Bootstrap intervals over people, vectorised, in blocks of bounded memory, the same for any size of block."""
+"""Bootstrap intervals over people, vectorised, in blocks of bounded memory (their size changes no more than rounding)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def bootstrap_ci(
     resamples
         How many; each draws as many people, with replacement, as there are.
     seed
-        Fixes the resamples; the same for any size of block.
+        Fixes the resamples, for any size of block.
 
     Raises
     ------

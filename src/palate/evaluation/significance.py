@@ -166,7 +166,7 @@ def _exact_flips(differences: np.ndarray, at_least: float) -> float:
 def _drawn_flips(table: np.ndarray, at_least: np.ndarray, flips: int, rng: np.random.Generator) -> np.ndarray:
     """Count, for each column, the flips whose sum is at least as far from zero (one product for all columns)."""
     n, total = len(table), table.sum(0)
-    width = -(-n // 8)
+    width = -(-n // 32) * 4  # whole words of the generator, so that blocks don't matter
     rows = max(1, BLOCK_BYTES // (9 * n))
     hits = np.zeros(table.shape[1], np.int64)
     for start in range(0, flips, rows):

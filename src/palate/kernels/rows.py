@@ -35,3 +35,37 @@ def _sum_rows(offsets, items, matrix, out):  # type: ignore[no-untyped-def]
             if at == 0 or own[at] != own[at - 1]:
                 for column in range(out.shape[1]):
                     out[row, column] += matrix[own[at], column]
+
+
+def sum_sparse_rows_reference(
+    offsets: np.ndarray, items: np.ndarray, starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, width: int
+) -> np.ndarray:
+    """Return ``float32[n, width]``: for each ragged row, the sum of the sparse (CSR) rows of its distinct items.
+
+    Items are added in ascending order.
+    """
+    out = np.zeros((len(offsets) - 1, width), np.float32)
+    for row in range(len(out)):
+        for item in np.unique(items[offsets[row] : offsets[row + 1]]):
+            for at in range(starts[item], starts[item + 1]):
+                out[row, columns[at]] += weights[at]
+    return out
+
+
+def sum_sparse_rows(
+    offsets: np.ndarray, items: np.ndarray, starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, width: int
+) -> np.ndarray:
+    """As :func:`sum_sparse_rows_reference`, fast."""
+    out = np.zeros((len(offsets) - 1, width), np.float32)
+    _sum_sparse_rows(offsets, items, starts, columns, weights, out)
+    return out
+
+
+@compiled(parallel=True)
+def _sum_sparse_rows(offsets, items, starts, columns, weights, out):  # type: ignore[no-untyped-def]
+    for row in nb.prange(out.shape[0]):
+        own = np.sort(items[offsets[row] : offsets[row + 1]])
+        for place in range(len(own)):
+            if place == 0 or own[place] != own[place - 1]:
+                for at in range(starts[own[place]], starts[own[place] + 1]):
+                    out[row, columns[at]] += weights[at]

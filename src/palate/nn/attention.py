@@ -18,6 +18,8 @@ class CausalAttention(nn.Module):
         Width, and into how many heads it is cut.
     project
         Whether ``W_o`` is there (the original SASRec has none).
+    bias
+        Whether Q and ``W_o`` have one. K and V never do: softmax cancels a bias of K, whose gradient is then rounding noise.
     """
 
     def __init__(self, dim: int, heads: int, *, project: bool = True, bias: bool = True) -> None:
@@ -26,7 +28,7 @@ class CausalAttention(nn.Module):
             raise ValueError(f"dim {dim} can't be cut into {heads} heads")
         self.heads = heads
         self.query = nn.Linear(dim, dim, bias=bias)
-        self.key_value = nn.Linear(dim, 2 * dim, bias=bias)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=bias) if project else nn.Identity()
 
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -71,7 +71,8 @@ class GRU4Rec(NextItemRecommender):
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         c = self.config
-        self.module_ = self._build(dataset.n_items)
+        with torch.random.fork_rng(devices=[]):
+            self.module_ = self._build(dataset.n_items)
         self.module_.reset(torch.Generator().manual_seed(int(fitting.rng("gru4rec", "weights").integers(2**62))))
         self.module_.to(fitting.device)
         self._draws = Draws(dataset.item_counts, c.negatives, c.power)

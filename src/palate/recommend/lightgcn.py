@@ -12,13 +12,14 @@ With the training history this is exactly the trained ``e_u``; with another it i
 unseen person the free part ``e_u⁰`` is zero.
 
 Source: X. He et al., "LightGCN", SIGIR 2020, equations 3 to 8 and 15.
-Differences: ``loss="softmax"`` (negatives shared by a batch, cosine, logQ not needed as they are uniform) is offered beside
-BPR; repeated events of a pair count once; people and items without training events have zero vectors.
+Differences: beside BPR there are two losses on cosines: ``softmax`` over the whole catalogue (a batch holds all pairs of its
+people, whose row of scores is shared) and ``sampled_softmax`` (uniform negatives shared by a batch of pairs); repeated events of a
+pair count once; people and items without training events have zero vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,7 +32,8 @@ from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.nn.adam import Adam
 from palate.nn.graph import Adjacency, graph_bpr, propagate
-from palate.nn.losses import sampled_softmax
+from palate.nn.multinomial import multinomial
+from palate.nn.softmax import shared_softmax
 from palate.recommend.folded import FoldedRecommender
 from palate.training.config import TrainConfig
 from palate.training.loop import fit_module
@@ -50,9 +52,9 @@ class LightGCNConfig(TrainConfig):
     layers: int = Field(3, gt=0, description="K, propagation steps")
     reg: float = Field(1e-4, ge=0, description="weight of the squared size of the free vectors")
     init: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
-    loss: Literal["bpr", "softmax"] = Field("bpr", description="training loss")
-    n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (softmax)")
-    temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax)")
+    loss: Literal["bpr", "softmax", "sampled_softmax"] = Field("bpr", description="training loss")
+    n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (sampled_softmax)")
+    temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax losses)")
 
 
 class LightGCN(FoldedRecommender):
@@ -78,14 +80,14 @@ class LightGCN(FoldedRecommender):
             return check()
 
         def batches(epoch: int, rng: np.random.Generator) -> Any:
-            if c.loss == "bpr":
-                return pairs.epoch(rng)
-            return _Shared(pairs.epoch(rng, negatives=False), rng, dataset.n_items, c.n_negatives)
+            if c.loss == "softmax":
+                return pairs.epoch_of_people(rng)
+            return pairs.epoch(rng, negatives=c.loss == "bpr")
 
         record = fit_module(
             table,
             batches=batches,
-            loss=steps.bpr if c.loss == "bpr" else steps.softmax,
+            loss=getattr(steps, c.loss),
             config=c,
             fitting=fitting,
             title="LightGCN",
@@ -103,7 +105,7 @@ class LightGCN(FoldedRecommender):
         free[degree == 0] = 0
         below = graph.horner(free, layers - 1)
         whole = graph.product(below, free)[n_users:] / (layers + 1)
-        if self.config.loss == "softmax":
+        if self.config.loss != "bpr":
             whole /= np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12)
         roots = np.sqrt(np.maximum(degree[n_users:], 1)).astype(np.float32)
         self.item_vectors_ = np.ascontiguousarray(whole, np.float32)
@@ -132,27 +134,38 @@ class _Steps:
         c = self.config
         return graph_bpr(self.table.free, self.graph, c.layers, batch.users, positives, negatives, c.reg)
 
-    def softmax(self, batch: tuple[Triples, np.ndarray], generator: torch.Generator) -> Tensor:
-        pairs, shared = batch
-        device = self.table.free.device
-        u, i, j = (torch.from_numpy(a.astype(np.int64)).to(device) for a in (pairs.users, pairs.positives, shared))
-        whole = propagate(self.table.free, self.graph, self.config.layers)
-        rows = functional.normalize(whole.index_select(0, torch.cat([u, i + self.n_users, j + self.n_users])), dim=1)
-        parts = rows.split([len(u), len(i), len(j)])
-        loss = sampled_softmax(*parts, targets=i, negative_ids=j, temperature=self.config.temperature)
-        free = self.table.free.index_select(0, torch.cat([u, i + self.n_users]))
-        return loss + self.config.reg / 2 * free.square().sum() / len(u)
+    def softmax(self, batch: Triples, generator: torch.Generator) -> Tensor:
+        c, device = self.config, self.table.free.device
+        people, rows = np.unique(batch.users, return_inverse=True)
+        whole = propagate(self.table.free, self.graph, c.layers)
+        queries = functional.normalize(whole.index_select(0, _index(people, device)), dim=1) / c.temperature
+        vectors = functional.normalize(whole[self.n_users :], dim=1)
+        loss = multinomial(queries, vectors, _index(rows, device), _index(batch.positives, device))
+        return loss + self._penalty(batch)
+
+    def sampled_softmax(self, batch: Triples, generator: torch.Generator) -> Tensor:
+        c, device = self.config, self.table.free.device
+        drawn = torch.randint(self.graph_items, (c.n_negatives,), generator=generator, device=device).unique()
+        u, i = _index(batch.users, device), _index(batch.positives, device)
+        whole = propagate(self.table.free, self.graph, c.layers)
+        wanted = torch.cat([u, i + self.n_users, drawn + self.n_users])
+        queries, own, others = functional.normalize(whole.index_select(0, wanted), dim=1).split([len(u), len(i), len(drawn)])
+        queries = queries / c.temperature
+        at = torch.searchsorted(drawn, i).clamp(max=len(drawn) - 1)
+        hits = torch.where(drawn[at] == i, at, -1)
+        return shared_softmax(queries, (queries * own).sum(1), others, hits=hits) + self._penalty(batch)
+
+    @property
+    def graph_items(self) -> int:
+        return len(self.graph) - self.n_users
+
+    def _penalty(self, batch: Triples) -> Tensor:
+        """Return ``reg/(2B) Σ |e⁰|²`` over the pairs of a batch."""
+        rows = np.concatenate([batch.users, batch.positives + np.int32(self.n_users)])
+        counts = np.bincount(rows, minlength=len(self.graph)).astype(np.float32)
+        sizes = self.table.free.square().sum(1)
+        return self.config.reg / (2 * len(batch)) * (sizes * torch.from_numpy(counts).to(sizes.device)).sum()
 
 
-class _Shared:
-    """Batches with uniform negatives that all their pairs share."""
-
-    def __init__(self, epoch: Any, rng: np.random.Generator, n_items: int, n: int) -> None:
-        self.epoch, self.rng, self.n_items, self.n = epoch, rng, n_items, n
-
-    def __len__(self) -> int:
-        return len(self.epoch)
-
-    def __iter__(self) -> Any:
-        for batch in self.epoch:
-            yield batch, self.rng.integers(0, self.n_items, self.n, dtype=np.int32)
+def _index(numbers: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(numbers.astype(np.int64)).to(device)

@@ -73,7 +73,8 @@ class SASRec(NextItemRecommender):
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         c = self.config
-        self.module_ = self._build(dataset.n_items)
+        with torch.random.fork_rng(devices=[]):
+            self.module_ = self._build(dataset.n_items)
         self.module_.reset(torch.Generator().manual_seed(int(fitting.rng("sasrec", "weights").integers(2**62))))
         self.module_.to(fitting.device)
         self._draws = Draws(dataset.item_counts, c.negatives, c.power)

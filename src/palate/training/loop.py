@@ -164,7 +164,7 @@ class _Run:
                 shown = time.monotonic()
                 self.fitting.report(f"{self.title}: batches of epoch {self.epoch}", seen, len(batches), loss=total / seen)
         self.module.eval()
-        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+        if not all(np.isfinite(p.detach().float().cpu().numpy()).all() for p in self.parameters):
             raise self._not_finite("a weight is not a number any more", seen, float("nan"))
         return total / max(1, seen)
 

@@ -90,6 +90,11 @@ class NextItemRecommender(VectorRecommender):
         """Return the module, untrained; its ``items`` is an ``nn.Embedding(n_items, dim)``."""
         raise NotImplementedError
 
+    def _fresh(self, n_items: int) -> nn.Module:
+        """Build the module; what PyTorch's own constructors draw is overwritten, and leaves no trace in its global stream."""
+        with torch.random.fork_rng(devices=[]):
+            return self._build(n_items)
+
     def _last_states(self, piece: Piece) -> Tensor:
         """Return ``float32[height, dim]``: the state after each row of a piece."""
         raise NotImplementedError
@@ -169,7 +174,7 @@ class NextItemRecommender(VectorRecommender):
         return {name: value.detach().cpu().numpy() for name, value in self.module_.state_dict().items()}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.module_ = self._build(len(self.items_))
+        self.module_ = self._fresh(len(self.items_))
         self.module_.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from palate.data.ragged import take_rows
 from palate.training.samplers import Unseen
 
 
@@ -48,6 +49,13 @@ class Pairs:
         others = self.unseen.sample_for(rng, users) if negatives else np.full(len(users), -1, np.int32)
         return Epoch(Triples(users, items, others), self.batch_size)
 
+    def epoch_of_people(self, rng: np.random.Generator) -> People:
+        """Return the batches of one epoch, each with all pairs of some people: about ``batch_size`` pairs, by ascending person."""
+        people = rng.permutation(np.flatnonzero(np.diff(self.unseen.offsets))).astype(np.int32)
+        done = np.cumsum(np.diff(self.unseen.offsets)[people])
+        cuts = np.flatnonzero(np.diff((done - 1) // self.batch_size)) + 1
+        return People(self, np.split(people, cuts))
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -64,3 +72,22 @@ class Epoch:
         for start in range(0, len(whole), self.batch_size):
             part = slice(start, start + self.batch_size)
             yield Triples(whole.users[part], whole.positives[part], whole.negatives[part])
+
+
+@dataclass(frozen=True)
+class People:
+    """Batches that hold people whole."""
+
+    pairs: Pairs
+    groups: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[Triples]:
+        rows = self.pairs.unseen
+        for group in self.groups:
+            people = np.sort(group)
+            offsets, items = take_rows(rows.offsets, people, rows.columns)
+            users = np.repeat(people, np.diff(offsets))
+            yield Triples(users, items, np.full(len(items), -1, np.int32))

@@ -43,10 +43,12 @@ def read_amazon(path: Path, options: Options) -> Parts:
     source = JsonLinesSource(reviews, encoding=options.encoding or "utf-8")
     roles = review_roles(source.columns)
     if roles is None:
-        raise DataError("these are not Amazon reviews.", where=reviews, value=list(source.columns), remedy="name the columns: columns=")
+        raise DataError(
+            "these are not Amazon reviews.", where=reviews, value=list(source.columns), remedy="name the columns: columns="
+        )
     items = None if meta is None else read_metadata(meta)
     name = path.name if path.is_dir() else base_name(path)
-    return Parts([source], items=items, ids="text", columns=roles, name=name)
+    return Parts([source], items=items, ids={"user": "text", "item": "text"}, columns=roles, name=name)
 
 
 def review_roles(columns: Any) -> dict[str, str] | None:

@@ -91,13 +91,11 @@ def build(parts: Parts, options: Options, name: str) -> Dataset:
 
 def _encode(parts: Parts, roles: Mapping[str, str], options: Options, bad: BadRows, sizes: list[int]) -> Encoded:
     hint = sum(s.n_rows for s in parts.events if s.n_rows is not None) or None
-    ids = options.ids if options.ids != "auto" or parts.ids is None else parts.ids
     typed = all(s.typed for s in parts.events)
     encoders: dict[str, IdColumn | TimeColumn | ValueColumn] = {}
     for role, column in roles.items():
-        if role in ("user", "item"):
-            encoders[role] = IdColumn(role, column, ids=ids, typed=typed, n_hint=hint)
-        elif role in ("action", "session"):
+        if role in ("user", "item", "action", "session"):
+            ids = parts.ids.get(role, "text" if role == "action" else "auto") if options.ids == "auto" else options.ids
             encoders[role] = IdColumn(role, column, ids="text" if role == "action" else ids, typed=typed, n_hint=hint)
         elif role == "time":
             encoders[role] = TimeColumn(column, options.time_unit, hint)
@@ -141,8 +139,7 @@ def _assemble(parts: Parts, options: Options, encoded: Encoded, name: str, step:
     keep = parts.keep_unseen if options.keep_unseen is None else options.keep_unseen
     entities: dict[str, Entities] = {}
     for role, table in (("user", parts.users), ("item", parts.items)):
-        table_ids = table if not parts.entity_order or table is None else table
-        entity, renumber, counts = attach(encoded.words[role], table_ids, keep_unseen=keep, table_first=parts.entity_order)
+        entity, renumber, counts = attach(encoded.words[role], table, keep_unseen=keep, table_first=parts.entity_order)
         if renumber is not None:
             encoded.columns[role] = renumber[encoded.columns[role]]
         entities[role] = entity

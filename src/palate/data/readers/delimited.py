@@ -7,6 +7,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,7 +61,6 @@ class DelimitedSource(Source):
         self.quoted = (self.separator not in ("\t", "::")) if quoted is None else quoted
         self.header = names is None
         self.columns = list(names) if names is not None else _cells(first, self.separator, self.quoted)
-        self._sparse = self.header and any(not c for c in self.columns[1:])
         if self.header and self.columns and not self.columns[0]:
             self.columns[0] = "row"
         check_double(self.columns, self.where)
@@ -104,21 +104,16 @@ class DelimitedSource(Source):
         """Return file and line of a row, counting quoted line breaks and blank lines as they are."""
         with open_text(self.path, self.encoding) as stream:
             wanted = row + int(self.header)
-            quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-            lines = csv.reader(stream, delimiter=self.separator[0], quoting=quoting)
-            full = (lines.line_num for cells in lines if cells)
-            for seen, line in enumerate(full):
-                if seen == wanted:
-                    return f"{self.where}, line {line}"
+            full = (line for line, cells in _rows(stream, self.separator, self.quoted) if cells)
+            for line in islice(full, wanted, wanted + 1):
+                return f"{self.where}, line {line}"
         return f"{self.where}, row {row + 1}"
 
     def _ragged(self, row: Any, bad: BadRows) -> str:
-        where = f"{self.where}, line {row.number}" if row.number is not None else self.where
-        reason = f"ragged line: {row.actual_columns} fields where {row.expected_columns} are expected"
         if bad.policy == "error":
             return "error"
-        bad.skip("ragged line", where, row.text)
-        return "skip" if reason else "error"
+        bad.skip("ragged line", self.where, row.text)
+        return "skip"
 
     def _explain(self, error: Exception) -> DataError:
         text = str(error)
@@ -128,17 +123,15 @@ class DelimitedSource(Source):
             return wrong_encoding(self.path, self.encoding)
         if "Expected" in text and "columns" in text:
             return self._ragged_error(text)
-        return DataError("this file can't be parsed.", where=self.where, value=text, remedy="name its form with format=, separator=")
+        return DataError(
+            "this file can't be parsed.", where=self.where, value=text, remedy="name its form with format=, separator="
+        )
 
     def _ragged_error(self, text: str) -> DataError:
         width = len(self.columns)
         with open_text(self.path, self.encoding) as stream:
-            quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-            simple = len(self.separator) == 1
-            lines = csv.reader(stream, delimiter=self.separator[0], quoting=quoting) if simple else None
-            rows = ((lines.line_num, c) for c in lines) if lines else ((n, s.rstrip("\n").split(self.separator)) for n, s in enumerate(stream, 1))
-            for line, cells in rows:
-                if cells and cells != [""] and len(cells) != width:
+            for line, cells in _rows(stream, self.separator, self.quoted):
+                if cells and len(cells) != width:
                     what = f"ragged line: {len(cells)} fields where {width} are expected."
                     return DataError(what, where=f"{self.where}, line {line}", value=self.separator.join(cells), remedy=DROP)
         return DataError("ragged line.", where=self.where, value=text, remedy=DROP)
@@ -253,6 +246,7 @@ def sniff(line: str, path: Path) -> str:
 
 def looks_like_header(cells: Sequence[str]) -> bool:
     """Say whether a first line names columns (no cell is a number)."""
+
     def number(cell: str) -> bool:
         try:
             return bool(np.isfinite(float(cell)))
@@ -260,6 +254,18 @@ def looks_like_header(cells: Sequence[str]) -> bool:
             return False
 
     return not any(number(cell) for cell in cells)
+
+
+def _rows(stream: IO[str], separator: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line and its cells; a blank line has none."""
+    if len(separator) > 1 or not quoted:
+        for number, line in enumerate(stream, 1):
+            text = line.rstrip("\r\n")
+            yield number, text.split(separator) if text else []
+        return
+    reader = csv.reader(stream, delimiter=separator)
+    for cells in reader:
+        yield reader.line_num, cells
 
 
 def _cells(line: str, separator: str, quoted: bool) -> list[str]:

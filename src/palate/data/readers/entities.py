@@ -42,7 +42,7 @@ def attach(
     Returns
     -------
     tuple
-        Entities, ``int32`` new numbers by old number (``None`` where nothing moved), and counts of doubled rows and of ids left out.
+        Entities, ``int32`` new numbers by old number (``None`` where nothing moved), and counts of rows left out.
     """
     if table is None:
         return Entities(words), None, {}
@@ -87,14 +87,14 @@ def number_graph(raw: RawGraph, users: Vocabulary, items: Vocabulary) -> tuple[G
     An end of kind ``"entity"`` has a vocabulary of its own. Where items are linked to entities, ``item_entity`` says which.
     """
     entities, entity_numbers = _entities(raw)
-    ends = []
-    for column, kind, numbers in ((raw.head, raw.heads, entity_numbers[0]), (raw.tail, raw.tails, entity_numbers[1])):
-        ends.append(numbers if kind == "entity" else _encode(users if kind == "user" else items, column))
+    words = {"user": users, "item": items}
+    sides = ((raw.head, raw.heads, entity_numbers[0]), (raw.tail, raw.tails, entity_numbers[1]))
+    head, tail = (_encode(words[kind], column) if numbers is None else numbers for column, kind, numbers in sides)
     if raw.relation is None:
         relations, relation = Vocabulary(pa.array(["link"])), np.zeros(len(raw.head), np.int32)
     else:
         relations, relation = Vocabulary.of(raw.relation)
-    known = (ends[0] >= 0) & (ends[1] >= 0)
+    known = (head >= 0) & (tail >= 0)
     item_entity = None
     if raw.links is not None and entities is not None:
         item_entity = np.full(len(items), -1, np.int32)
@@ -102,9 +102,9 @@ def number_graph(raw: RawGraph, users: Vocabulary, items: Vocabulary) -> tuple[G
         both = (item >= 0) & (entity >= 0)
         item_entity[item[both]] = entity[both]
     graph = Graph(
-        ends[0][known],
+        head[known],
         relation[known],
-        ends[1][known],
+        tail[known],
         raw.heads,
         raw.tails,
         relations,
@@ -112,7 +112,7 @@ def number_graph(raw: RawGraph, users: Vocabulary, items: Vocabulary) -> tuple[G
         item_entity,
         None if raw.weight is None else np.asarray(raw.weight).astype(np.float32)[known],
     )
-    return graph, int((~known).sum())
+    return graph, int(np.count_nonzero(~known))
 
 
 def list_column(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
@@ -176,7 +176,9 @@ def _entities(raw: RawGraph) -> tuple[Vocabulary | None, tuple[np.ndarray | None
         columns.append(raw.links[1])
     kinds = {str(c.type) for c in columns}
     if len(kinds) > 1:
-        raise DataError("mixed id types of entities.", value=sorted(kinds), remedy="write all entity ids as text, or all as integers")
+        raise DataError(
+            "mixed id types of entities.", value=sorted(kinds), remedy="write all entity ids as text, or all as integers"
+        )
     words, codes = Vocabulary.of(pa.chunked_array([c for col in columns for c in _chunks(col)]))
     cuts = np.cumsum([len(c) for c in columns])[:-1]
     pieces = iter(np.split(codes, cuts))

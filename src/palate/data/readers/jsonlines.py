@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -35,12 +36,16 @@ class JsonLinesSource(Source):
         The file; ``.gz`` is unpacked on the way.
     encoding
         Text encoding.
+    lists
+        Whether a line may be a list; then only :meth:`rows` is of use.
     """
 
-    def __init__(self, path: Path, *, encoding: str = "utf-8") -> None:
-        self.where, self.path, self.encoding = str(path), path, encoding
+    def __init__(self, path: Path, *, encoding: str = "utf-8", lists: bool = False) -> None:
+        self.where, self.path, self.encoding, self.lists = str(path), path, encoding, lists
         first_line(path, encoding)
         kinds: dict[str, set[type]] = {}
+        if lists:
+            return
         for number, line in islice(_full_lines(path, encoding), SAMPLE):
             for key, value in self._object(line, number).items():
                 kinds.setdefault(key, set()).add(type(value))
@@ -66,7 +71,7 @@ class JsonLinesSource(Source):
         number = next((n for n, _ in islice(_full_lines(self.path, self.encoding), row, None)), row + 1)
         return f"{self.where}, line {number}"
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Any]]:
         """Yield line numbers (from 1) and objects."""
         for number, line in _full_lines(self.path, self.encoding):
             yield number, self._object(line, number)
@@ -121,15 +126,25 @@ class JsonLinesSource(Source):
             what = f"the number in field {name!r} is beyond 64 bits."
         raise DataError(what, where=where, value=odd[1], remedy=f"write one type throughout, or {DROP}")
 
-    def _object(self, line: str, number: int) -> dict[str, Any]:
+    def _object(self, line: str, number: int) -> Any:
         try:
             found = json.loads(line)
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            found = _literal(line)
+        if not isinstance(found, (dict, list) if self.lists else dict):
             remedy = "give one JSON object a line, or name the true format with format="
             raise DataError("not a JSON object.", where=f"{self.where}, line {number}", value=line, remedy=remedy)
         return found
+
+
+def _literal(line: str) -> Any:
+    """Read a Python literal: the form of Amazon's metadata of 2014."""
+    if not line.startswith("{'"):
+        return None
+    try:
+        return ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _full_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:

@@ -13,9 +13,9 @@ from palate.data.readers.parts import Options, Parts
 
 #: Genres of ``u.item``, in the order of its columns.
 GENRES = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery Romance "
-    "Sci-Fi Thriller War Western"
-).split()
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
 
 #: Column mapping of the CSV editions.
 CSV = {"user": "userId", "item": "movieId", "value": "rating", "time": "timestamp"}

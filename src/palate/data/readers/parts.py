@@ -109,7 +109,7 @@ class Parts:
     graphs
         Links by name.
     ids
-        How the layout wants ids taken (``None``: as the caller says).
+        How the layout wants the ids of a role taken, unless the caller says otherwise.
     keep_unseen
         Whether entities without interactions belong to the data set by nature of the format.
     entity_order
@@ -125,7 +125,7 @@ class Parts:
     users: pa.Table | None = None
     items: pa.Table | None = None
     graphs: Mapping[str, RawGraph] = field(default_factory=dict)
-    ids: IdType | None = None
+    ids: Mapping[str, IdType] = field(default_factory=dict)
     keep_unseen: bool = False
     entity_order: bool = False
     columns: Mapping[str, str] | None = None

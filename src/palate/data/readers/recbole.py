@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -58,7 +59,7 @@ def read_recbole(folder: Path, options: Options) -> Parts:
         users=users,
         items=items,
         graphs=_graphs(home, encoding),
-        ids=side.get("ids"),
+        ids=side.get("ids", {}),
         keep_unseen=bool(side),
         entity_order=bool(side),
         name=side.get("name") or base_name(inter[0]).split(".")[0],
@@ -100,7 +101,7 @@ def _typed(cell: str, path: Path) -> tuple[str, str]:
     return name, kind
 
 
-def _side(home: Path) -> dict[str, str]:
+def _side(home: Path) -> dict[str, Any]:
     path = home / SIDE_FILE
     if not path.is_file():
         return {}
@@ -114,7 +115,9 @@ def _attributes(home: Path, kind: str, key: str, encoding: str) -> pa.Table | No
         return None
     source = AtomicSource(paths[0], encoding)
     if key not in source.columns:
-        raise DataError(f"the .{kind} file lacks the id column.", where=paths[0], value=list(source.columns), remedy=f"add {key}:token")
+        raise DataError(
+            f"the .{kind} file lacks the id column.", where=paths[0], value=list(source.columns), remedy=f"add {key}:token"
+        )
     table = source.table()
     columns = {name: _convert(table.column(name), source.kinds[name], paths[0], name) for name in table.column_names}
     better = {old: new for old, new in BETTER_NAMES.items() if new not in columns}

@@ -18,15 +18,20 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "item": (
         "item",
         "itemid iid parentasin",
-        "movieid bookid productid asin articleid artistid trackid songid businessid videoid newsid gameid appid recipeid jokeid "
-        "hotelid sku isbn poiid locationid contentid listingid adid product movie book article artist track business video",
+        "movieid bookid productid asin articleid artistid trackid songid businessid videoid newsid gameid appid recipeid "
+        "jokeid hotelid sku isbn poiid locationid contentid listingid adid product movie book article artist track business "
+        "video",
     ),
     "time": (
         "time timestamp ts",
         "unixreviewtime sorttimestamp eventtime createdat datetime unixtime timems timestampms",
         "date tdat reviewtime day",
     ),
-    "value": ("value", "rating ratings", "overall stars score weight count plays playcount listencount label preference strength"),
+    "value": (
+        "value",
+        "rating ratings",
+        "overall stars score weight count plays playcount listencount label preference strength",
+    ),
     "action": ("action", "event eventtype actiontype behavior behaviour behaviortype interactiontype", "feedback"),
     "session": ("session", "sessionid sid"),
 }
@@ -74,10 +79,10 @@ def resolve(found: Sequence[str], given: Mapping[str, str] | None, where: object
     for role in NAMES:
         if role in given:
             continue
-        column = _detect(role, [c for c in found if c not in taken], where)
-        if column is not None:
-            roles[role] = column
-            taken.add(column)
+        hit = _detect(role, [c for c in found if c not in taken], where)
+        if hit is not None:
+            roles[role] = hit
+            taken.add(hit)
     if "user" not in roles and "session" in roles and "user" not in given:
         roles["user"] = roles["session"]
     for role in REQUIRED:

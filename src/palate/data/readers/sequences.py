@@ -67,7 +67,9 @@ class ListSource(Source):
         short = np.flatnonzero((lengths == 1) & ~np.array([not s.strip() for s in lines]) & ~empty)
         if len(short) and not self.allow_empty:
             for at in short:
-                bad.skip("user without items", f"{self.where}, line {first + int(at)}", lines[at], "give lines of: user item item …")
+                bad.skip(
+                    "user without items", f"{self.where}, line {first + int(at)}", lines[at], "give lines of: user item item …"
+                )
         flat = words.flatten()
         heads = np.zeros(len(flat), bool)
         starts = np.asarray(words.offsets)[:-1]
@@ -78,14 +80,20 @@ class ListSource(Source):
 
 def read_sequences(path: Path, options: Options) -> Parts:
     """Read ``sequences.txt``: file order is the order in time, and there are no times."""
-    return Parts([ListSource(path, encoding=options.encoding or "utf-8")], name=base_name(path), notes={"order": "file order is time order"})
+    return Parts(
+        [ListSource(path, encoding=options.encoding or "utf-8")],
+        name=base_name(path),
+        notes={"order": "file order is time order"},
+    )
 
 
 def read_lightgcn(folder: Path, options: Options) -> Parts:
-    """Read LightGCN's folder: both files, train first; the rows of each part are recorded in the spec.
+    """Read LightGCN's folder: both files, train first, the rows of each part recorded in the spec; or one of the files.
 
     The order of items says nothing of time. :func:`palate.data.readers.read_parts` gives the parts of the published split.
     """
+    if folder.is_file():
+        return Parts([ListSource(folder, allow_empty=True)], name=folder.parent.name, notes={"order": "unknown"})
     names = [n for n in ("train", "valid", "test") if _text_file(folder, n) is not None]
     paths = [p for n in names if (p := _text_file(folder, n)) is not None]
     sources = [ListSource(p, allow_empty=True, encoding=options.encoding or "utf-8") for p in paths]

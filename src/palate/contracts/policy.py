@@ -1,0 +1,137 @@
+"""Policy: which slate to show now, so as to earn and to learn?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate.contracts.requests import Requests
+from palate.contracts.shapes import check_distinct, check_rows, check_shape
+from palate.errors import UnsupportedError
+
+
+@dataclass(frozen=True, eq=False)
+class Slate:
+    """What was shown, and how likely it was to be shown: without that, nothing can be learnt from a log without bias.
+
+    Attributes
+    ----------
+    items
+        ``int32[n, k]``, first position first; -1 where fewer were shown.
+    propensities
+        ``float64[n, k]`` probability of each item at its position given the positions before it, in (0, 1]; 1 where the item
+        is -1. Their product along a row is the probability of the slate.
+    marginals
+        ``float64[n, k]`` probability of each item at its position whatever stands before it, or ``None`` where it is not
+        known. Estimators that take positions as independent need it.
+    """
+
+    items: np.ndarray
+    propensities: np.ndarray
+    marginals: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        check_shape(self.items, (None, None), "slate items")
+        check_distinct(self.items, "slate items")
+        for name, column in (("propensities", self.propensities), ("marginals", self.marginals)):
+            if column is None:
+                continue
+            check_shape(column, self.items.shape, name)
+            good = (column > 0) & (column <= 1)
+            check_rows(good, column, "a propensity must lie above 0 and not above 1.", name, "log what the policy really did")
+            check_rows((self.items >= 0) | (column == 1), column, "an empty position has the propensity 1.", name)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def joint(self) -> np.ndarray:
+        """``float64[n]`` probability of each whole slate."""
+        whole: np.ndarray = self.propensities.prod(axis=1)
+        return whole
+
+    @property
+    def prefix(self) -> np.ndarray:
+        """``float64[n, k]`` probability of each slate's first positions up to and with this one."""
+        return np.cumprod(self.propensities, axis=1)
+
+    def take(self, rows: np.ndarray) -> Slate:
+        """Return some of the slates."""
+        marginals = None if self.marginals is None else self.marginals[rows]
+        return Slate(self.items[rows], self.propensities[rows], marginals)
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What happened with slates.
+
+    Attributes
+    ----------
+    slate
+        What was shown.
+    rewards
+        ``float64[n, k]`` reward of each position, such as clicks (0 where the item is -1); NaN where it was not observed.
+    examined
+        ``bool[n, k]``: was the position looked at? ``None`` where that is not known (a policy that needs it infers it).
+    """
+
+    slate: Slate
+    rewards: np.ndarray
+    examined: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        check_shape(self.rewards, self.slate.items.shape, "rewards")
+        check_rows(~np.isinf(self.rewards), self.rewards, "a reward is infinite.", "rewards")
+        empty = self.slate.items < 0
+        check_rows(~empty | (self.rewards == 0), self.rewards, "an empty position has no reward.", "rewards")
+        if self.examined is not None:
+            check_shape(self.examined, self.slate.items.shape, "examined")
+
+    def __len__(self) -> int:
+        return len(self.slate)
+
+    @property
+    def total(self) -> np.ndarray:
+        """``float64[n]`` observed reward of each slate."""
+        total: np.ndarray = np.nansum(self.rewards, axis=1)
+        return total
+
+
+class Policy(ABC):
+    """Base of systems that choose under uncertainty.
+
+    A policy never draws from a global generator: the caller passes one, so a run can be repeated. All state lives in the
+    object; updates are applied in the order of the rows.
+    """
+
+    @abstractmethod
+    def act(self, requests: Requests, k: int, rng: np.random.Generator) -> Slate:
+        """Choose a slate for each request, and say how likely each choice was.
+
+        Parameters
+        ----------
+        requests
+            Who is asked, with history, context features and, where only some items may be shown, ``candidates``; items in
+            ``exclude`` are never shown.
+        k
+            Positions of the slate.
+        rng
+            The only source of chance.
+        """
+
+    @abstractmethod
+    def update(self, requests: Requests, feedback: Feedback) -> None:
+        """Learn from what happened; row ``r`` of the feedback answers request ``r``."""
+
+    def propensities(self, requests: Requests, items: np.ndarray) -> np.ndarray:
+        """Return ``float64[n, k]``: how likely this policy would show these slates now, position by position.
+
+        Off-policy estimators ask this of the policy that is to be judged. Zero is a right answer here. A policy that can't say
+        refuses.
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} can't say how likely it would show a given slate.",
+            remedy="judge it by simulation, or by a policy with propensities",
+        )

@@ -1,0 +1,161 @@
+"""Ranker: how likely is this click, purchase or rating, in this context?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from palate.contracts.explanation import Explanation
+from palate.contracts.shapes import check_rows, check_shape
+from palate.data.ragged import Ragged
+from palate.errors import ConfigError, DataError, UnsupportedError, nearest
+from palate.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A block of rows: one person, one item, one moment each.
+
+    Attributes
+    ----------
+    features
+        Arrow table, one row an example: categories, lists, numbers, texts. The same columns in training and serving.
+    labels
+        Task to ``float32[n]`` what happened (NaN where that was not observed), or nothing when asking.
+    weights
+        ``float32[n]`` weight of each row in training and metrics, or ``None`` for ones.
+    groups
+        ``int32[n]`` the request that each row belongs to (rows of a request stand together), or ``None``. Ranking and
+        grouped AUC need it.
+    """
+
+    features: pa.Table
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weights: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for task, values in self.labels.items():
+            check_shape(values, (len(self),), f"labels of {task!r}")
+            check_rows(~np.isinf(values), values, "a label is infinite.", f"labels of {task!r}")
+        if self.weights is not None:
+            check_shape(self.weights, (len(self),), "weights")
+            good = np.isfinite(self.weights) & (self.weights >= 0)
+            check_rows(good, self.weights, "a weight is negative or no number.", "weights")
+        if self.groups is not None:
+            check_shape(self.groups, (len(self),), "groups")
+            starts = np.flatnonzero(np.diff(self.groups, prepend=-1))
+            if len(np.unique(self.groups[starts])) != len(starts):
+                raise DataError("rows of a request don't stand together.", where="groups", remedy="sort the rows by request")
+
+    def __len__(self) -> int:
+        return int(self.features.num_rows)
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Return rows ``start`` to ``stop``."""
+        return Rows(
+            self.features.slice(start, stop - start),
+            {task: values[start:stop] for task, values in self.labels.items()},
+            None if self.weights is None else self.weights[start:stop],
+            None if self.groups is None else self.groups[start:stop],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a ranker expects.
+
+    Attributes
+    ----------
+    tasks
+        Names of the columns, such as ``("click", "purchase")``.
+    values
+        ``float32[n, t]``: probabilities of binary tasks, expected values of others.
+    """
+
+    tasks: tuple[str, ...]
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_shape(self.values, (None, len(self.tasks)), "predictions")
+        if self.values.dtype != np.float32:
+            raise DataError("predictions are float32.", where="predictions", value=str(self.values.dtype))
+        check_rows(np.isfinite(self.values), self.values, "a prediction is no finite number.", "predictions")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def task(self, name: str) -> np.ndarray:
+        """Return ``float32[n]`` of one task."""
+        if name not in self.tasks:
+            raise ConfigError(
+                "this task is not predicted.", where="Predictions.task", value=name, remedy=nearest(name, self.tasks)
+            )
+        return self.values[:, self.tasks.index(name)]
+
+
+class Ranker(ABC):
+    """Base of systems that predict what happens with one item in one context.
+
+    Rows come in blocks, so data larger than memory can be learnt from. Settings, bundles and seeds are those of
+    :class:`palate.contracts.model.Model`.
+    """
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[str, ...]:
+        """Names of what is predicted, one column each."""
+
+    @abstractmethod
+    def fit_rows(
+        self,
+        blocks: Callable[[], Iterable[Rows]],
+        validation: Callable[[], Iterable[Rows]] | None = None,
+        *,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> Self:
+        """Learn from rows; return self.
+
+        Parameters
+        ----------
+        blocks
+            Called once a pass; yields the training rows with their labels, always in the same order.
+        validation
+            Likewise, for early stopping, or ``None``.
+        """
+
+    @abstractmethod
+    def predict(self, rows: Rows) -> Predictions:
+        """Return one row of predictions a row; the same for any way of cutting rows into blocks."""
+
+    def rank(self, rows: Rows, task: str | None = None) -> Ragged:
+        """Return the positions of the rows of each request, best first; equal predictions keep the order given.
+
+        Parameters
+        ----------
+        rows
+            With ``groups``.
+        task
+            What to rank by; the first task by default.
+        """
+        if rows.groups is None:
+            raise DataError("ranking needs to know which rows belong to a request.", where="rows.groups")
+        values = self.predict(rows).task(task or self.tasks[0])
+        starts = np.flatnonzero(np.diff(rows.groups, prepend=-1))
+        request = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows)))
+        order = np.lexsort((-values, request))
+        return Ragged(np.append(starts, len(rows)).astype(np.int64), order.astype(np.int32))
+
+    def explain_row(self, row: Rows, task: str | None = None) -> Explanation:
+        """Say why one row has its prediction, where the model can."""
+        raise UnsupportedError(f"{type(self).__name__} can't explain a prediction.", value=task)
+
+    def export(self) -> Mapping[str, Any]:
+        """Return the feature specification and the tasks as plain values, for the service and the docs."""
+        return {"tasks": list(self.tasks)}

@@ -1,0 +1,75 @@
+"""Whole or not at all: fill a temporary file or folder first, then give it the final name."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from palate.errors import DataError
+
+
+@contextmanager
+def whole_folder(folder: Path, sign: str) -> Iterator[Path]:
+    """Give a temporary folder that takes the final name when all went well.
+
+    Parameters
+    ----------
+    folder
+        Final name; it may exist if it is empty or holds the file ``sign`` (an earlier writing, which is replaced).
+    sign
+        File that tells folders of this kind.
+    """
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / sign).is_file())):
+        raise DataError("there is something else of that name.", where=folder, remedy="give another name, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    old = temporary.with_name(temporary.name + ".old")
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[str]]:
+    """Give a text stream to a temporary file that takes the final name when all went well (``.gz`` is packed).
+
+    A path that exists and is no regular file (``/dev/stdout``) is written directly.
+    """
+    if path.exists() and not path.is_file():
+        with open(path, "w", encoding="utf-8") as stream:
+            yield stream
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        pack = gzip.open if path.suffix == ".gz" else open
+        with pack(temporary, "wt", encoding="utf-8") as stream:
+            yield stream
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

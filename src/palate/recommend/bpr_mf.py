@@ -1,0 +1,165 @@
+"""BPR-MF: matrix factorisation that ranks what a person had above what they had not.
+
+    score(u, j) = <p_u, q_j> + b_j        L = Σ softplus(score(u, j) - score(u, i)) + reg/2 |Θ|²
+
+over pairs (u, i) that happened, each with an item j that did not, drawn anew every epoch; plain stochastic descent, one triple
+after another.
+
+A person's vector follows the history of the request::
+
+    p_u(H) = p_u - F(H_u) + F(H),     F(H) = 1/√|H| Σ_{i in H} W q_i
+
+where ``H_u`` is the training history and ``W`` is the ridge regression of ``p_u`` on ``1/√|H_u| Σ q_i`` over the training people. With
+the training history this is exactly the trained ``p_u``; an unseen person gets ``F(H)``, the best linear guess of the vector that
+training would have found.
+
+Source: S. Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, figure 4.
+Differences: triples go through the pairs in a random order without replacement (the paper draws with replacement); item biases
+by option; the fold-in is ours. People and items without training events have zero vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from palate.contracts.config import Config
+from palate.contracts.model import Fitting
+from palate.contracts.ranking import Ranking
+from palate.data.dataset import Dataset
+from palate.data.histories import Histories
+from palate.kernels.bpr import bpr_descend
+from palate.kernels.inner import topk_inner
+from palate.kernels.rows import sum_rows
+from palate.recommend.folded import FoldedRecommender
+from palate.training.config import TrainConfig
+from palate.training.loop import fit_module
+from palate.training.triples import Pairs, Triples
+from palate.training.validation import validator
+
+#: Weight of the ridge penalty of the fold-in, as a share of the mean square of its inputs.
+RIDGE = 1e-3
+#: Triples between two progress reports.
+CHUNK = 2**18
+
+
+class BPRMFConfig(Config):
+    """Settings of BPR-MF."""
+
+    dim: int = Field(64, gt=0, description="width of the vectors")
+    epochs: int = Field(60, ge=0, description="passes over all pairs; with validation, the most")
+    lr: float = Field(0.05, gt=0, description="step size")
+    reg: float = Field(0.01, ge=0, description="weight of the squared size of the vectors and biases of a triple")
+    bias: bool = Field(True, description="whether items have biases")
+    init: float = Field(0.1, gt=0, description="standard deviation of the first vectors, times √dim")
+    patience: int = Field(5, ge=0, description="validation looks without improvement before stopping (0 = never)")
+    eval_every: int = Field(1, gt=0, description="epochs between validation looks")
+    checkpoint_every: int = Field(1, gt=0, description="epochs between checkpoints, where a folder is given")
+
+
+class _Descent(TrainConfig):
+    """What identifies a fit in its checkpoint, beside the shared settings."""
+
+    reg: float
+    init: float
+
+
+class BPRMF(FoldedRecommender):
+    """Matrix factorisation by Bayesian personalised ranking (see the module's text)."""
+
+    name: ClassVar[str] = "bpr_mf"
+    Settings = BPRMFConfig
+    config: BPRMFConfig
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
+        c = self.config
+        matrix = dataset.matrix()
+        factors = _Factors(dataset.n_users, dataset.n_items, c, fitting.rng("bpr_mf", "weights"))
+        pairs = Pairs(matrix, CHUNK)
+        check = validator(self, fitting.validation)
+
+        def look() -> float:
+            assert check is not None
+            self._finish(factors, dataset.histories)
+            return check()
+
+        shared = {key: getattr(c, key) for key in ("epochs", "lr", "patience", "eval_every", "checkpoint_every", "reg", "init")}
+        record = fit_module(
+            factors,
+            batches=lambda epoch, rng: pairs.epoch(rng),
+            loss=factors.descend,
+            config=_Descent(batch_size=1, **shared),
+            fitting=fitting,
+            title="BPR-MF",
+            evaluate=None if check is None else look,
+            optimizer=torch.optim.SGD(factors.parameters(), lr=c.lr),
+        )
+        self._finish(factors, dataset.histories)
+        return {"epochs": record.epochs_run, "best_epoch": record.best_epoch, "best_value": record.best_value}
+
+    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
+        """Return the ``k`` items with the highest cosine to each item, biases left out."""
+        self._check_fitted()
+        items = np.asarray(items, np.int32)
+        vectors = self.item_vectors_[:, :-1]
+        unit = np.ascontiguousarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+        found, scores = topk_inner(unit[items], unit, k, np.arange(len(items) + 1, dtype=np.int64), items)
+        return Ranking(found, scores, np.zeros(len(items), bool))
+
+    def _finish(self, factors: _Factors, histories: Histories) -> None:
+        """Set the arrays that answer; the last column of the item vectors is the bias."""
+        people, items, bias = (t.detach().numpy() for t in (factors.people, factors.items, factors.bias))
+        trained = self.item_counts_ > 0
+        items = np.where(trained[:, None], items, 0)
+        column = np.zeros((len(items), 1), np.float32)
+        if self.config.bias:
+            column[:, 0] = np.where(trained, bias, bias[trained].min(initial=0))
+        active = histories.lengths > 0
+        inputs = fold(histories, items)
+        weights = ridge(inputs[active], people[active])
+        shares = (items @ weights).astype(np.float32)
+        own = np.where(active[:, None], people - fold(histories, shares), 0)
+        zero = np.zeros((1, 1), np.float32)
+        self.item_vectors_ = np.hstack([items, column]).astype(np.float32)
+        self.shares_ = np.hstack([shares, np.repeat(zero, len(shares), 0)])
+        self.own_ = np.hstack([own, np.repeat(zero, len(own), 0)]).astype(np.float32)
+        self.common_ = np.eye(1, self.config.dim + 1, self.config.dim, dtype=np.float32)[0]
+
+
+def fold(histories: Histories, vectors: np.ndarray) -> np.ndarray:
+    """Return ``float32[n, d]``: the sum of the vectors of each history's distinct items, over the root of their number."""
+    counts = sum_rows(histories.offsets, histories.items, np.ones((len(vectors), 1), np.float32))
+    total: np.ndarray = sum_rows(histories.offsets, histories.items, vectors) / np.sqrt(np.maximum(counts, 1))
+    return total
+
+
+def ridge(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return ``float64[d, e]``: the linear map from ``inputs[n, d]`` to ``outputs[n, e]`` with the smallest squared error."""
+    x = inputs.astype(np.float64)
+    gram = x.T @ x
+    gram.flat[:: len(gram) + 1] += RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12)
+    weights: np.ndarray = np.linalg.solve(gram, x.T @ outputs.astype(np.float64))
+    return weights
+
+
+class _Factors(nn.Module):
+    """Vectors and biases; descent changes them in place."""
+
+    def __init__(self, n_users: int, n_items: int, config: BPRMFConfig, rng: np.random.Generator) -> None:
+        super().__init__()
+        scale = np.float32(config.init / np.sqrt(config.dim))
+        self.people = nn.Parameter(torch.from_numpy(rng.standard_normal((n_users, config.dim), np.float32) * scale))
+        self.items = nn.Parameter(torch.from_numpy(rng.standard_normal((n_items, config.dim), np.float32) * scale))
+        self.bias = nn.Parameter(torch.zeros(n_items if config.bias else 0))
+        self.lr, self.reg = config.lr, config.reg
+
+    def descend(self, batch: Triples, generator: torch.Generator) -> Tensor:
+        """Take the steps of a batch; return the mean loss (there is no gradient left for the loop's optimiser)."""
+        arrays = (t.detach().numpy() for t in (self.people, self.items, self.bias))
+        total = bpr_descend(batch.users, batch.positives, batch.negatives, *arrays, self.lr, self.reg)
+        return torch.tensor(total / max(1, len(batch)), requires_grad=True)

@@ -1,0 +1,116 @@
+"""BPR-MF: what it learns, the fold-in of other histories, the exact split of a score, resumption."""
+
+import numpy as np
+import pytest
+
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
+from palate.data.histories import Histories
+from palate.errors import ConfigError, TrainingError
+from palate.recommend.bpr_mf import BPRMF, fold, ridge
+
+HALF = 20
+
+
+def two_tastes(users=120, seed=0):
+    """People who like items below HALF, or those above."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.choice(HALF, 6, replace=False) + HALF * (u % 2) for u in range(users)]
+    user = np.repeat(np.arange(users), 6)
+    first = (np.arange(2 * HALF), np.zeros(2 * HALF, int) + users)
+    return Dataset.from_columns(np.concatenate([first[1], user]), np.concatenate([first[0], *rows]))
+
+
+DATA = two_tastes()
+SMALL = {"dim": 8, "epochs": 30}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return BPRMF(**SMALL).fit(DATA)
+
+
+def share_of_own_taste(model, requests):
+    found = model.recommend(requests, 5).items
+    history = requests.histories.items[requests.histories.offsets[:-1]]
+    return ((found < HALF) == (history < HALF)[:, None]).mean()
+
+
+def test_known_and_unseen_people_get_their_taste(model):
+    users = np.arange(1, 100, dtype=np.int32)
+    known = Requests.of_users(DATA, users)
+    assert share_of_own_taste(model, known) > 0.95
+    unseen = Requests(np.full(len(users), -1, np.int32), known.histories, known.exclude)
+    assert share_of_own_taste(model, unseen) > 0.95
+
+
+def test_own_history_gives_the_trained_vector():
+    """The free part and the fold-in add up to what descent found."""
+    made = {}
+
+    class Kept(BPRMF):
+        def _finish(self, factors, histories):
+            made["people"] = factors.people.detach().numpy().copy()
+            super()._finish(factors, histories)
+
+    model = Kept(**SMALL).fit(DATA)
+    users = np.arange(DATA.n_users, dtype=np.int32)
+    vectors = model.request_vectors(Requests.of_users(DATA, users))
+    np.testing.assert_allclose(vectors[:, :-1], made["people"], atol=1e-5)
+    np.testing.assert_array_equal(vectors[:, -1], 1)
+
+
+def test_another_history_moves_a_known_person(model):
+    users = np.array([1], np.int32)
+    own = DATA.histories.take(users)
+    other = Histories.from_rows([np.concatenate([own.items, (own.items + HALF) % (2 * HALF)])])
+    before, after = (model.request_vectors(Requests(users, h)) for h in (own, other))
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_explanation_adds_up(model):
+    request = Requests.of_users(DATA, np.array([3], np.int32))
+    why = model.explain(request, 7)
+    assert why.exact
+    assert len(why.evidence) == 6
+    np.testing.assert_allclose(sum(e.weight for e in why.evidence) + why.rest, why.score, atol=1e-5)
+
+
+def test_fold_by_hand_and_ridge():
+    vectors = np.array([[1.0, 0], [0, 2], [3, 3]], np.float32)
+    folded = fold(Histories.from_rows([[0, 1, 1], [], [2]]), vectors)
+    np.testing.assert_allclose(folded, [[1 / np.sqrt(2), 2 / np.sqrt(2)], [0, 0], [3, 3]], rtol=1e-6)
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(500, 3)), rng.normal(size=(3, 2))
+    np.testing.assert_allclose(ridge(x, x @ w), w, rtol=5e-3)
+
+
+def test_no_bias_and_similar_items(model):
+    plain = BPRMF(**SMALL, bias=False).fit(DATA)
+    assert not plain.item_vectors[:, -1].any()
+    for fitted in (model, plain):
+        alike = fitted.similar(np.arange(2 * HALF), 3)
+        assert ((alike.items < HALF) == (np.arange(2 * HALF) < HALF)[:, None]).mean() > 0.9
+
+
+def test_resumes_to_the_bit(tmp_path):
+    whole = BPRMF(**SMALL).fit(DATA, seed=4)
+    BPRMF(**{**SMALL, "epochs": 11}).fit(DATA, seed=4, checkpoint=tmp_path)
+    resumed = BPRMF(**SMALL).fit(DATA, seed=4, checkpoint=tmp_path)
+    for name, array in whole._state().items():
+        np.testing.assert_array_equal(array, resumed._state()[name])
+    with pytest.raises(TrainingError, match="another fit"):
+        BPRMF(**SMALL, reg=0.5).fit(DATA, seed=4, checkpoint=tmp_path)
+    with pytest.raises(TrainingError, match="data"):
+        BPRMF(**SMALL).fit(two_tastes(seed=1), seed=4, checkpoint=tmp_path)
+
+
+def test_divergence_is_named():
+    with pytest.raises(TrainingError, match="not a number") as caught:
+        BPRMF(dim=8, lr=1e18, epochs=3).fit(DATA)
+    assert "lr" in str(caught.value)
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ConfigError, match="lr"):
+        BPRMF(lr=0)

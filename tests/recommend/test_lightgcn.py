@@ -1,0 +1,142 @@
+"""LightGCN: the formula, by a dense matrix; the fold-in; what it learns; resumption."""
+
+import numpy as np
+import pytest
+
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
+from palate.data.histories import Histories
+from palate.data.ragged import Ragged
+from palate.data.split import HeldOut
+from palate.nn.graph import Adjacency
+from palate.recommend.lightgcn import LightGCN
+
+HALF = 20
+
+
+def two_tastes(users=120, seed=0):
+    """People who like items below HALF, or those above."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.choice(HALF, 6, replace=False) + HALF * (u % 2) for u in range(users)]
+    return Dataset.from_columns(
+        np.concatenate([np.full(2 * HALF, users), np.repeat(np.arange(users), 6)]),
+        np.concatenate([np.arange(2 * HALF), *rows]),
+    )
+
+
+DATA = two_tastes()
+SMALL = {"dim": 8, "layers": 3, "epochs": 20, "batch_size": 128, "lr": 0.02}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LightGCN(**SMALL).fit(DATA)
+
+
+def dense_adjacency(dataset):
+    r = dataset.matrix().toarray()
+    n = sum(r.shape)
+    a = np.zeros((n, n))
+    a[: r.shape[0], r.shape[0] :] = r
+    a += a.T
+    root = np.sqrt(np.maximum(a.sum(1), 1))
+    return a / root[:, None] / root[None, :]
+
+
+def test_adjacency_is_symmetric_with_spectral_radius_one():
+    graph = Adjacency.of_matrix(DATA.matrix())
+    a = graph.product(np.eye(len(graph), dtype=np.float32))
+    np.testing.assert_allclose(a, dense_adjacency(DATA), atol=1e-6)
+    np.testing.assert_allclose(np.abs(np.linalg.eigvalsh(a)).max(), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_vectors_follow_the_formula(layers):
+    kept = {}
+
+    class Kept(LightGCN):
+        def _finish(self, table, graph, n_users):
+            kept["free"] = table.free.detach().numpy().copy()
+            super()._finish(table, graph, n_users)
+
+    model = Kept(**{**SMALL, "layers": layers, "epochs": 2}).fit(DATA)
+    a, e = dense_adjacency(DATA), kept["free"].astype(np.float64)
+    wanted = sum(np.linalg.matrix_power(a, k) @ e for k in range(layers + 1)) / (layers + 1)
+    users = np.arange(DATA.n_users, dtype=np.int32)
+    np.testing.assert_allclose(model.request_vectors(Requests.of_users(DATA, users)), wanted[: DATA.n_users], atol=1e-5)
+    np.testing.assert_allclose(model.item_vectors, wanted[DATA.n_users :], atol=1e-5)
+
+
+def test_an_unseen_person_is_a_node_that_only_listens(model):
+    """The fold-in equals propagation with one more user row, whose free vector is zero and who changes no item."""
+    history = np.array([2, 5, 25])
+    layers, n = 3, DATA.n_users
+    a = dense_adjacency(DATA)
+    degree = np.asarray(DATA.matrix().sum(0)).ravel()
+    # own_ holds e⁰/(K+1) of people; the items' layers follow from the trained state.
+    link = np.zeros(len(a))
+    link[n + history] = 1 / np.sqrt(len(history) * degree[history])
+    below = model.shares_ * np.sqrt(degree)[:, None]  # Σ_{k<K} e_i^(k) / (K+1)
+    wanted = link[n:] @ below
+    got = model.request_vectors(Requests.of_histories([history]))
+    np.testing.assert_allclose(got[0], wanted, atol=1e-5)
+    assert layers == model.config.layers
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+def test_known_and_unseen_people_get_their_taste(loss):
+    fitted = LightGCN(**SMALL, loss=loss, n_negatives=16).fit(DATA)
+    users = np.arange(1, 100, dtype=np.int32)
+    known = Requests.of_users(DATA, users)
+    unseen = Requests(np.full(len(users), -1, np.int32), known.histories, known.exclude)
+    own = known.histories.items[known.histories.offsets[:-1]] < HALF
+    for requests in (known, unseen):
+        assert ((fitted.recommend(requests, 5).items < HALF) == own[:, None]).mean() > 0.95
+
+
+def test_explanation_adds_up(model):
+    why = model.explain(Requests.of_users(DATA, np.array([3], np.int32)), 7)
+    assert why.exact
+    np.testing.assert_allclose(sum(e.weight for e in why.evidence) + why.rest, why.score, atol=1e-5)
+    unseen = model.explain(Requests.of_histories([[1, 2]]), 7)
+    np.testing.assert_allclose(unseen.rest, 0, atol=1e-6)
+
+
+def test_items_never_seen_in_training_say_nothing():
+    data = two_tastes()
+    ids = np.flatnonzero(np.asarray(data.interactions.item) != 3)
+    thinner = data.derive({"step": "thin"}, interactions=data.interactions.take(ids))
+    model = LightGCN(**{**SMALL, "epochs": 2}).fit(thinner)
+    assert not model.item_vectors[3].any()
+    ranking = model.recommend(Requests.of_histories([[3], [3, 4]]), 5)
+    np.testing.assert_array_equal(ranking.cold, [True, False])
+    with_it, without = model.request_vectors(Requests.of_histories([[3, 4], [4]]))
+    np.testing.assert_array_equal(with_it, without)
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    rng = np.random.default_rng(1)
+    users = np.arange(120, dtype=np.int32)
+    truth = Ragged.from_rows([[int(rng.integers(HALF)) + HALF * (u % 2)] for u in range(120)])
+    held_out = HeldOut(users, DATA.histories.take(users), truth)
+    model = LightGCN(**{**SMALL, "epochs": 40, "patience": 3}).fit(DATA, held_out)
+    notes = model.record_.notes
+    assert notes["epochs"] == min(40, notes["best_epoch"] + 3)
+    from palate.training.validation import validator
+
+    assert validator(model, held_out)() == notes["best_value"]
+
+
+def test_resumes_to_the_bit(tmp_path):
+    whole = LightGCN(**SMALL).fit(DATA, seed=4)
+    LightGCN(**{**SMALL, "epochs": 7}).fit(DATA, seed=4, checkpoint=tmp_path)
+    resumed = LightGCN(**SMALL).fit(DATA, seed=4, checkpoint=tmp_path)
+    for name, array in whole._state().items():
+        np.testing.assert_array_equal(array, resumed._state()[name])
+
+
+def test_histories_may_repeat_items(model):
+    twice, once = model.request_vectors(
+        Requests(np.full(2, -1, np.int32), Histories.from_rows([[4, 9, 4, 4], [9, 4]]))
+    )
+    np.testing.assert_array_equal(twice, once)
