@@ -44,6 +44,25 @@ def catalogue() -> str:
     return head + table(rows, list(rows[0]))
 
 
+def metrics() -> str:
+    """Return the page of all metrics."""
+    from palate.evaluation.metrics import names
+
+    text = (
+        "# Metrics\n\nEvery number, in training, tables and claims, comes from these. A name takes a cut and named options, "
+        "such as `ndcg@10` or `recall@20[denominator=capped]`; the first value of an option is its default.\n"
+    )
+    family = ""
+    for row in names():
+        if row.family != family:
+            family = row.family
+            text += f"\n## {family.capitalize()}\n"
+        facts = [f"range {row.bounds}", f"better: {row.better}", *([f"options: {row.options}"] if row.options else [])]
+        body = row.text.replace("``", "`")
+        text += f"\n**`{row.how}`** ({'; '.join(facts)})\n\n{body}\n"
+    return text
+
+
 def public_data() -> str:
     """Return the page of public data sets."""
     from palate.data import public
@@ -70,7 +89,9 @@ def evidence() -> str:
 
 def benchmarks() -> str:
     """Return the page of benchmark results."""
-    text = "# Benchmarks\n\nPalate and its peer alternate in one run; ratios count, not seconds. Files: `benchmarks/results/`.\n"
+    text = (
+        "# Benchmarks\n\nPalate and its peer alternate in one run; ratios count. Files: `benchmarks/results/`.\n"
+    )
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         text += f"\n## {path.stem}\n\n{result.get('what', '')}\n\n"
@@ -85,7 +106,13 @@ def benchmarks() -> str:
 
 def write_pages(app: Any) -> None:
     """Write the pages, each only where it changed."""
-    pages = {"catalogue": catalogue, "public-data": public_data, "evidence": evidence, "benchmarks": benchmarks}
+    pages = {
+        "catalogue": catalogue,
+        "metrics": metrics,
+        "public-data": public_data,
+        "evidence": evidence,
+        "benchmarks": benchmarks,
+    }
     for name, make in pages.items():
         path, text = DOCS / f"{name}.md", make()
         if not path.exists() or path.read_text(encoding="utf-8") != text:

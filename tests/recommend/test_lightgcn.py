@@ -136,7 +136,5 @@ def test_resumes_to_the_bit(tmp_path):
 
 
 def test_histories_may_repeat_items(model):
-    twice, once = model.request_vectors(
-        Requests(np.full(2, -1, np.int32), Histories.from_rows([[4, 9, 4, 4], [9, 4]]))
-    )
+    twice, once = model.request_vectors(Requests(np.full(2, -1, np.int32), Histories.from_rows([[4, 9, 4, 4], [9, 4]])))
     np.testing.assert_array_equal(twice, once)

@@ -33,11 +33,10 @@ def list_(as_json: Json = False) -> None:
 
 
 def _facts(data: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    facts = asdict(data)
-    expected = facts.get("counts") or {}
-    return {**facts, **{k: expected.get(k) for k in ("users", "items", "interactions")}}
+    expected = data.counts
+    counts = {name: expected.get(name) for name in ("users", "items", "interactions")}
+    files = [{"url": file.url, "checksum": file.checksum} for file in data.downloads]
+    return {"name": data.name, "title": data.title, **counts, "licence": data.licence, "url": data.url, "files": files}
 
 
 @group.command()

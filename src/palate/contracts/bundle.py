@@ -134,9 +134,9 @@ def read_bundle(folder: str | Path) -> Bundle:
     try:
         state, events = load_file(base / "state.safetensors"), load_file(base / "histories.safetensors")
         users, items = _read_entities(base / "users.parquet"), _read_entities(base / "items.parquet")
+        histories = Histories(events["offsets"], events["items"], *(events.get(n) for n in ("times", "values", "actions")))
     except (OSError, SafetensorError, KeyError, pa.ArrowException) as error:
         raise BundleError("the bundle can't be read.", where=base, value=str(error), remedy="fit and save again") from None
-    histories = Histories(events["offsets"], events["items"], *(events.get(n) for n in ("times", "values", "actions")))
     return Bundle(manifest, state, users, items, histories)
 
 

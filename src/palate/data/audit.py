@@ -11,7 +11,7 @@ error unless the caller names its code as accepted. ``warn`` can mislead. ``info
     held-out users cut each person on its own: what others do later is always in training there, so the finding is a property
     of the protocol, not an error of the split, and stands as a warning that popularity and co-occurrence know the future.
     Sessions are placed by their first event, and a session may run past the border
-``valid-after-test`` (as above)
+``valid-after-test`` (hard, for ``global_time`` and ``given``)
     validation events after the first test event
 ``train-test-overlap`` (warn)
     a (user, item) pair of the test part was known already, so it can't be found when seen items are left out
@@ -97,12 +97,14 @@ class Audit:
 
     def check(self) -> None:
         """Raise :class:`LeakError` if there is a leak that is not accepted."""
-        for leak in self.leaks:
+        leaks = self.leaks
+        if leaks:
+            accept = " ".join(f"--accept {leak.code}" for leak in leaks)
             raise LeakError(
-                f"{leak.message}.",
-                where=leak.code,
-                value=leak.examples,
-                remedy=f"mend the data (--dedup first drops repeats), or accept it: --accept {leak.code}",
+                "; ".join(leak.message for leak in leaks) + ".",
+                where=", ".join(leak.code for leak in leaks),
+                value=leaks[0].examples or None,
+                remedy=f"mend the data (--dedup first drops repeats), or accept it by name: {accept}",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,8 +179,9 @@ def _answers(split: Split, part: str, known: list[Interactions], held: Interacti
         return
     timed = held.time is not None and all(p.time is not None for p in known)
     if timed or split.spec.get("protocol") == "given":
+        ours = [p.take(np.isin(_pairs(p), theirs[both])) for p in known]
         same = both.copy()
-        same[both] = np.isin(_stamped(held.take(both), timed), np.concatenate([_stamped(p, timed) for p in known]))
+        same[both] = np.isin(_stamped(held.take(both), timed), np.concatenate([_stamped(p, timed) for p in ours]))
         if same.any():
             told = "with the same time" if timed else "and no times tell them apart"
             message = f"{int(same.sum()):,} {part} events stand in training {told}"
@@ -192,15 +195,17 @@ def _future(split: Split, part: str, held: Interactions) -> Iterator[Finding]:
     if held.time is None:
         return
     protocol, first = str(split.spec.get("protocol")), int(held.time.min())
+    severity = FUTURE.get(protocol, "warn")
     before = [("future-in-train", "training", split.train.interactions)]
-    if part == "test" and split.valid is not None:
+    if severity == "hard" and part == "test" and split.valid is not None:
         before.append(("valid-after-test", "validation", split.valid))
+    elif severity != "hard" and part == "validation" and split.test_part is not None:
+        return
     for code, name, events in before:
         if events.time is None or not len(events):
             continue
         later = int((events.time >= first).sum() if protocol == "global_time" else (events.time > first).sum())
         if later:
-            severity = FUTURE.get(protocol, "warn")
             why = "" if severity == "hard" else ", as this protocol is made"
             message = f"{later:,} {name} events ({later / len(events):.0%}) come after the first {part} event{why}"
             yield Finding(code, severity, message, later, (_date(first),))

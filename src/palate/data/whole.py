@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,12 +49,17 @@ def whole_folder(folder: Path, sign: str) -> Iterator[Path]:
 def whole_file(path: Path) -> Iterator[IO[str]]:
     """Give a text stream to a temporary file that takes the final name when all went well (``.gz`` is packed).
 
-    A path that exists and is no regular file (``/dev/stdout``) is written directly.
+    ``-`` and ``/dev/stdout`` are the standard output. Other devices and pipes are written directly.
     """
-    if path.exists() and not path.is_file():
+    if str(path) in ("-", "/dev/stdout"):
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    if path.exists() and (not path.is_file() or path.parent == Path("/dev")):
         with open(path, "w", encoding="utf-8") as stream:
             yield stream
         return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)

@@ -1,304 +1,432 @@
-"""Least squares of one side of a factorisation against the other: the half sweep of iALS.
+"""Alternating least squares on implicit feedback: one side is solved while the other stands still.
 
-For each row ``r`` with entries ``E_r`` (columns ``c`` with strengths ``a_c >= 0`` and targets ``b_c``), the minimiser of
+For a row with the observed columns ``C`` (``z_j`` is the fixed vector of column ``j``)::
 
-    Σ_{c in E_r} (a_c <x, v_c>² - 2 b_c <x, v_c>) + w0 Σ_{all c} <x, v_c>² + reg_r |x|²
+    x = argmin Σ_{j in C} (gain <x, z_j>² - 2 target <x, z_j>) + alpha0 Σ_{all j} <x, z_j>² + reg |x|²
+      = (Zᵀ gain Z + D)⁻¹ Zᵀ target,       D = alpha0 Σ_{all j} z_j z_jᵀ + reg I
 
-is ``(w0 G + Σ a_c v_c v_cᵀ + reg_r I)⁻¹ Σ b_c v_c`` with ``G = VᵀV``. In the eigenbasis of ``G`` (one
-``d x d`` decomposition a half sweep, :func:`rotate`) the dense part of every row's system is a diagonal, and what remains
-costs only the entries of the row:
+``gain = target = 1`` is the form of Rendle et al. (2021); ``alpha0 = 1, gain = c - 1, target = c`` is that of Hu et al. (2008)
+with confidence ``c``.
 
-* a *direct* solution of ``|E_r| x |E_r|`` equations (Woodbury) where the row is short, of ``d x d`` where it is long;
-* *conjugate gradients*, ``2 |E_r| d`` products a step instead of ``d² + 2 |E_r| d``, with the diagonal as preconditioner;
-* *blocks* of coordinates in turn (iALS++).
+The dense part ``D`` costs d² a row and step. Here both sides are first turned into the eigenbasis of the fixed side's Gram matrix
+(scores don't change under a rotation), where ``D`` is a diagonal: a step of conjugate gradients then touches nothing but the
+observed vectors, the diagonal makes a good preconditioner, and rows shorter than ``d`` have an exact solution of their own
+length.
 
-Rows are independent, so results don't depend on the number of threads.
+Sources: Y. Hu, Y. Koren, C. Volinsky, ICDM 2008; G. Takács, I. Pilászy, D. Tikk, RecSys 2011 (conjugate gradients); S. Rendle,
+W. Krichene, L. Zhang, Y. Koren, "iALS++", 2021 (blocks). The rotation is our own.
 """
 
 from __future__ import annotations
 
-import numba as nb
+from typing import Literal
+
 import numpy as np
 
 from palate.kernels.compile import compiled
-from palate.runtime import threads
+from palate.kernels.spmm import each_span, even_spans
 
-#: Ways to solve a row.
-DIRECT, CONJUGATE, BLOCK = 0, 1, 2
+#: How a row is solved: some steps of conjugate gradients from where it stands, exactly, or one pass over blocks of dimensions.
+Solver = Literal["cg", "exact", "block"]
+#: Rows of a block in dense products: fixed, so that sums have the same bits for any number of threads.
+ROWS = 1024
+#: A row is settled when its squared residual has fallen by this factor (float32 can do no better).
+SETTLED = np.float32(1e-13)
+#: Columns of a gathered piece of a long row.
+PIECE = 128
 
 
-def rotate(vectors: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Turn ``vectors`` (and ``others``, by the same rotation) into the eigenbasis of their Gram matrix.
+def gram(vectors: np.ndarray) -> np.ndarray:
+    """Return ``float64[d, d]``, the sum of ``v vᵀ`` over the rows (call inside ``single_threaded_blas``)."""
+    starts = range(0, len(vectors), ROWS)
+    parts: list[np.ndarray] = [np.empty(0)] * len(starts)
 
-    Products between the arrays stay the same.
+    def run(low: int, high: int) -> None:
+        for at in range(low, high):
+            block = vectors[starts[at] : starts[at] + ROWS]
+            parts[at] = block.T @ block
 
-    Returns
-    -------
-    eigenvalues, rotated
-        ``float64[d]`` of ``VᵀV``, and the rotated arrays (``vectors`` first).
+    each_span(run, np.arange(len(starts) + 1), vectors.size * vectors.shape[1])
+    return np.sum(parts, axis=0, dtype=np.float64) if parts else np.zeros((vectors.shape[1],) * 2)
+
+
+def turn(vectors: np.ndarray, basis: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """Multiply ``float32[n, d]`` by ``basis`` in place; return ``float64[d]``, the mean square of the new rows by ``counts``."""
+    starts = range(0, len(vectors), ROWS)
+    parts = np.zeros((len(starts), vectors.shape[1]))
+
+    def run(low: int, high: int) -> None:
+        for at in range(low, high):
+            here = slice(starts[at], starts[at] + ROWS)
+            block = vectors[here] @ basis
+            vectors[here] = block
+            if counts is not None:
+                np.square(block, out=block)
+                parts[at] = counts[here] @ block
+
+    each_span(run, np.arange(len(starts) + 1), vectors.size * vectors.shape[1])
+    return parts.sum(0) / max(1.0, 0.0 if counts is None else float(counts.sum(dtype=np.float64)))
+
+
+def half_sweep(
+    offsets: np.ndarray,
+    columns: np.ndarray,
+    counts: np.ndarray,
+    fixed: np.ndarray,
+    solved: np.ndarray,
+    reg: np.ndarray,
+    *,
+    alpha0: float,
+    gain: float = 1.0,
+    target: float = 1.0,
+    solver: Solver = "cg",
+    steps: int = 3,
+    block: int = 64,
+) -> None:
+    """Solve every row of one side; both sides are turned in place. Call inside ``single_threaded_blas``.
+
+    Parameters
+    ----------
+    offsets, columns
+        CSR rows: ``int64[n + 1]``, ``int32[m]``.
+    counts
+        ``float32[n_fixed]``, how often each column occurs.
+    fixed, solved
+        ``float32[n_fixed, d]`` and ``float32[n, d]``; ``solved`` is the starting point of ``"cg"`` and ``"block"``.
+    reg
+        ``float32[n]``, the ridge weight of each row.
+    steps, block
+        Steps of conjugate gradients; dimensions of a block.
     """
-    gram = (vectors.T @ vectors).astype(np.float64)
-    values, basis = np.linalg.eigh(gram)
-    turn = basis.astype(np.float32)
-    return np.maximum(values, 0.0), tuple(np.ascontiguousarray(x @ turn, np.float32) for x in (vectors, *others))
+    values, basis = np.linalg.eigh(gram(fixed))
+    basis = basis.astype(np.float32)
+    mean = turn(fixed, basis, counts)
+    if solver != "exact":
+        turn(solved, basis)
+    diagonal = alpha0 * np.maximum(values, 0.0)
+    solve_rows(
+        offsets, columns, fixed, diagonal, reg, solved,
+        gain=gain, target=target, solver=solver, steps=steps, block=block, mean=mean,
+    )  # fmt: skip
 
 
 def solve_rows_reference(
-    offsets: np.ndarray, columns: np.ndarray, a: np.ndarray, b: np.ndarray, vectors: np.ndarray, w0: float, reg: np.ndarray
+    offsets: np.ndarray,
+    columns: np.ndarray,
+    fixed: np.ndarray,
+    diagonal: np.ndarray,
+    reg: np.ndarray,
+    *,
+    gain: float = 1.0,
+    target: float = 1.0,
 ) -> np.ndarray:
-    """Return ``float64[n, d]``, every row solved whole in double precision: the plain definition."""
-    v = vectors.astype(np.float64)
-    gram, out = w0 * v.T @ v, np.zeros((len(offsets) - 1, v.shape[1]))
+    """Return ``float64[n, d]``, the exact solution of every row, by solving its normal equations whole."""
+    out = np.zeros((len(offsets) - 1, fixed.shape[1]))
     for row in range(len(out)):
-        own = slice(offsets[row], offsets[row + 1])
-        near = v[columns[own]]
-        system = gram + (near.T * a[own]) @ near + reg[row] * np.eye(v.shape[1])
-        out[row] = np.linalg.solve(system, near.T @ b[own])
+        z = fixed[columns[offsets[row] : offsets[row + 1]]].astype(np.float64)
+        out[row] = np.linalg.solve(np.diag(diagonal + reg[row]) + gain * z.T @ z, target * z.sum(0))
     return out
 
 
 def solve_rows(
     offsets: np.ndarray,
     columns: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
-    vectors: np.ndarray,
-    eigenvalues: np.ndarray,
-    w0: float,
+    fixed: np.ndarray,
+    diagonal: np.ndarray,
     reg: np.ndarray,
-    start: np.ndarray,
+    out: np.ndarray,
     *,
-    method: int = CONJUGATE,
+    gain: float = 1.0,
+    target: float = 1.0,
+    solver: Solver = "exact",
     steps: int = 3,
     block: int = 64,
-) -> np.ndarray:
-    """As :func:`solve_rows_reference`, fast, in the eigenbasis of ``VᵀV`` (see :func:`rotate`).
+    mean: np.ndarray | None = None,
+) -> None:
+    """As :func:`solve_rows_reference`, fast, into ``out``; rows of equal work are shared out, each solved by one thread.
 
     Parameters
     ----------
-    offsets, columns, a, b
-        Entries of each row: ``int64[n + 1]``, ``int32[m]``, ``float32[m]``, ``float32[m]``.
-    vectors
-        ``float32[N, d]``, rotated.
-    eigenvalues
-        ``float64[d]`` of ``VᵀV``.
-    reg
-        ``float32[n]``.
-    start
-        ``float32[n, d]``, rotated: where iterative methods begin. Overwritten and returned.
-    method
-        :data:`DIRECT`, :data:`CONJUGATE` or :data:`BLOCK`.
-    steps
-        Steps of conjugate gradients, or rounds over the blocks.
-    block
-        Coordinates a block.
+    diagonal
+        ``float64[d]``, the dense part without the ridge; ``fixed`` stands in its eigenbasis.
+    out
+        ``float32[n, d]``; read as the starting point by ``"cg"`` and ``"block"``.
+    mean
+        ``float64[d]``, the mean square of an observed vector (for the preconditioner), or ``None``.
     """
-    x = np.ascontiguousarray(start, np.float32)
-    if not len(x):
-        return x
-    lanes = min(threads(), len(x))
-    order = np.argsort(-np.diff(offsets), kind="stable")
-    dense = (w0 * eigenvalues).astype(np.float32)
-    vectors, reg = np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(reg, np.float32)
-    _solve(order, lanes, offsets, columns, a, b, vectors, dense, reg, x, method, steps, min(block, x.shape[1]))
-    return x
+    spans, work = even_spans(offsets), 8 * len(columns) * fixed.shape[1]
+    reg = reg.astype(np.float32)
+    if solver == "cg":
+        base, likely = diagonal.astype(np.float32), np.zeros_like(diagonal) if mean is None else mean
+        numbers = (np.float32(gain), np.float32(target), steps)
+        expected = likely.astype(np.float32)
+        each_span(lambda a, b: _cg(offsets, columns, fixed, base, reg, expected, *numbers, out, a, b), spans, work)
+        return
+    width = fixed.shape[1]
+    size, short = (width, width) if solver == "exact" else (min(block, width), 0)
+    base = diagonal.astype(np.float64)
+
+    def run(low: int, high: int) -> None:
+        if solver == "exact":
+            _dual(offsets, columns, fixed, base, reg, gain, target, short, out, low, high)
+        _block(offsets, columns, fixed, base, reg, gain, target, short, size, out, low, high)
+
+    each_span(run, spans, 8 * work)
 
 
-@compiled(parallel=True)
-def _solve(order, lanes, offsets, columns, a, b, vectors, dense, reg, x, method, steps, block):  # type: ignore[no-untyped-def]
-    d = vectors.shape[1]
-    for lane in nb.prange(lanes):
-        longest = offsets[order[lane] + 1] - offsets[order[lane]]
-        near = np.empty((longest, d), np.float32)
-        diagonal = np.empty(d, np.float32)
-        for at in range(lane, order.shape[0], lanes):
-            row = order[at]
-            low, high = offsets[row], offsets[row + 1]
-            n = high - low
-            if n == 0:
-                x[row, :] = np.float32(0.0)
-                continue
-            for i in range(n):
-                near[i, :] = vectors[columns[low + i]]
-            for j in range(d):
-                diagonal[j] = dense[j] + reg[row]
-            if method == CONJUGATE:
-                _conjugate(near[:n], a[low:high], b[low:high], diagonal, x[row], steps)
-            elif method == BLOCK:
-                _blocks(near[:n], a[low:high], b[low:high], diagonal, x[row], steps, block)
-            elif n < d:
-                _short(near[:n], a[low:high], b[low:high], diagonal, x[row])
-            else:
-                _long(near[:n], a[low:high], b[low:high], diagonal, x[row])
+def loss(
+    offsets: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    others: np.ndarray,
+    reg_rows: np.ndarray,
+    reg_others: np.ndarray,
+    *,
+    alpha0: float,
+    gain: float = 1.0,
+    target: float = 1.0,
+) -> float:
+    """Return the whole training loss, never forming rows x others (call inside ``single_threaded_blas``).
 
-
-@compiled(fast_math=True)
-def _apply(near, a, diagonal, p, out):  # type: ignore[no-untyped-def]
-    """``out = diagonal * p + Nᵀ (a * (N p))``, four rows at a time."""
-    n, d = near.shape
-    for j in range(d):
-        out[j] = diagonal[j] * p[j]
-    whole = n - n % 4
-    for i in range(0, whole, 4):
-        r0, r1, r2, r3 = near[i], near[i + 1], near[i + 2], near[i + 3]
-        s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        for j in range(d):
-            q = p[j]
-            s0 += r0[j] * q
-            s1 += r1[j] * q
-            s2 += r2[j] * q
-            s3 += r3[j] * q
-        s0, s1, s2, s3 = s0 * a[i], s1 * a[i + 1], s2 * a[i + 2], s3 * a[i + 3]
-        for j in range(d):
-            out[j] += s0 * r0[j] + s1 * r1[j] + s2 * r2[j] + s3 * r3[j]
-    for i in range(whole, n):
-        row, s = near[i], np.float32(0)
-        for j in range(d):
-            s += row[j] * p[j]
-        s *= a[i]
-        for j in range(d):
-            out[j] += s * row[j]
+    ``Σ_observed (gain s² - 2 target s + target) + alpha0 Σ_all s² + Σ reg |x|²``, so for ``gain = target = 1`` the observed
+    part is ``Σ (1 - s)²``.
+    """
+    parts = np.zeros(len(rows))
+    each_span(
+        lambda low, high: _observed(offsets, columns, rows, others, gain, target, parts, low, high),
+        even_spans(offsets),
+        len(columns) * rows.shape[1],
+    )
+    dense = float((gram(rows) * gram(others)).sum())
+    ridge = sum(float(r @ np.einsum("nd,nd->n", v, v, dtype=np.float64)) for r, v in ((reg_rows, rows), (reg_others, others)))
+    return float(parts.sum()) + alpha0 * dense + ridge
 
 
 @compiled(fast_math=True)
-def _conjugate(near, a, b, diagonal, x, steps):  # type: ignore[no-untyped-def]
-    """Preconditioned conjugate gradients from ``x``; the preconditioner is the system's own diagonal."""
-    n, d = near.shape
-    residual, z = np.empty(d, np.float32), np.empty(d, np.float32)
-    p, q = np.empty(d, np.float32), np.empty(d, np.float32)
-    inverse = diagonal.copy()
-    _apply(near, a, diagonal, x, q)
-    for j in range(d):
-        residual[j] = -q[j]
-    for i in range(n):
-        row, bi, ai = near[i], b[i], a[i]
-        for j in range(d):
-            residual[j] += bi * row[j]
-            inverse[j] += ai * row[j] * row[j]
-    rz = np.float32(0)
-    for j in range(d):
-        inverse[j] = np.float32(1.0) / inverse[j]
-        z[j] = residual[j] * inverse[j]
-        p[j] = z[j]
-        rz += residual[j] * z[j]
-    for _ in range(steps):
-        if rz < np.float32(1e-20):
-            break
-        _apply(near, a, diagonal, p, q)
-        pq = np.float32(0)
-        for j in range(d):
-            pq += p[j] * q[j]
-        step, new = rz / pq, np.float32(0)
-        for j in range(d):
-            x[j] += step * p[j]
-            residual[j] -= step * q[j]
-            z[j] = residual[j] * inverse[j]
-            new += residual[j] * z[j]
-        ratio = new / rz
-        rz = new
-        for j in range(d):
-            p[j] = z[j] + ratio * p[j]
+def _observed(offsets, columns, rows, others, gain, target, parts, low, high):  # type: ignore[no-untyped-def]
+    for row in range(low, high):
+        total = 0.0
+        for at in range(offsets[row], offsets[row + 1]):
+            score = np.float32(0.0)
+            for c in range(rows.shape[1]):
+                score += rows[row, c] * others[columns[at], c]
+            total += gain * score * score - 2 * target * score + target
+        parts[row] = total
 
 
 @compiled(fast_math=True)
-def _short(near, a, b, diagonal, x):  # type: ignore[no-untyped-def]
-    """Exact for fewer entries than dimensions: ``x = D⁻¹Nᵀ y`` with ``(I + A N D⁻¹ Nᵀ) y = b``, made symmetric by ``√a``."""
-    n, d = near.shape
-    system, y, root = np.empty((n, n), np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
-    scaled = np.empty((n, d), np.float32)
-    for i in range(n):
-        root[i] = np.sqrt(a[i])
-        for j in range(d):
-            scaled[i, j] = near[i, j] / diagonal[j]
-    # With y = b - a s:  (I + √a K √a) (s √a) = √a K b,  K = N D⁻¹ Nᵀ,  s = N x.
-    for i in range(n):
-        total = np.float32(0)
-        for k in range(n):
-            s = np.float32(0)
-            for j in range(d):
-                s += scaled[i, j] * near[k, j]
-            total += s * b[k]
-            system[i, k] = s * root[i] * root[k]
-        system[i, i] += np.float32(1.0)
-        y[i] = total * root[i]
-    _cholesky_solve(system, y)
-    for j in range(d):
-        x[j] = np.float32(0)
-    for i in range(n):
-        weight = b[i] - root[i] * y[i]
-        for j in range(d):
-            x[j] += weight * scaled[i, j]
+def _add_residual(fixed, columns, low, high, x, gain, target, out):  # type: ignore[no-untyped-def]
+    """Add ``Σ (target - gain <z, x>) z`` over the columns, four at a time."""
+    width, at = x.shape[0], low
+    while at + 4 <= high:
+        z0, z1, z2, z3 = fixed[columns[at]], fixed[columns[at + 1]], fixed[columns[at + 2]], fixed[columns[at + 3]]
+        s0 = s1 = s2 = s3 = np.float32(0.0)
+        for c in range(width):
+            s0 += z0[c] * x[c]
+            s1 += z1[c] * x[c]
+            s2 += z2[c] * x[c]
+            s3 += z3[c] * x[c]
+        s0, s1, s2, s3 = target - gain * s0, target - gain * s1, target - gain * s2, target - gain * s3
+        for c in range(width):
+            out[c] += (s0 * z0[c] + s1 * z1[c]) + (s2 * z2[c] + s3 * z3[c])
+        at += 4
+    while at < high:
+        z0, s0 = fixed[columns[at]], np.float32(0.0)
+        for c in range(width):
+            s0 += z0[c] * x[c]
+        s0 = target - gain * s0
+        for c in range(width):
+            out[c] += s0 * z0[c]
+        at += 1
 
 
 @compiled(fast_math=True)
-def _long(near, a, b, diagonal, x):  # type: ignore[no-untyped-def]
-    """Exact by the ``d x d`` system."""
-    n, d = near.shape
-    system, y = np.zeros((d, d), np.float32), np.zeros(d, np.float32)
-    for i in range(n):
-        row, ai, bi = near[i], a[i], b[i]
-        for j in range(d):
-            y[j] += bi * row[j]
-            s = ai * row[j]
-            for k in range(j + 1):
-                system[j, k] += s * row[k]
-    for j in range(d):
-        system[j, j] += diagonal[j]
-    _cholesky_solve(system, y)
-    x[:] = y
+def _cg(offsets, columns, fixed, base, reg, mean, gain, target, steps, out, low, high):  # type: ignore[no-untyped-def]
+    """Preconditioned conjugate gradients; the preconditioner is ``D`` plus the expected diagonal of the observed part."""
+    width, zero = fixed.shape[1], np.float32(0.0)
+    diagonal, inverse, r, p, minus = np.empty((5, width), np.float32)
+    for row in range(low, high):
+        first, last = offsets[row], offsets[row + 1]
+        x = out[row]
+        if first == last:
+            x[:] = zero
+            continue
+        share = np.float32(last - first) * gain
+        for c in range(width):
+            diagonal[c] = base[c] + reg[row]
+            inverse[c] = np.float32(1.0) / (diagonal[c] + share * mean[c])
+            r[c] = -diagonal[c] * x[c]
+        _add_residual(fixed, columns, first, last, x, gain, target, r)
+        slope = zero
+        for c in range(width):
+            p[c] = inverse[c] * r[c]
+            slope += p[c] * r[c]
+        least = SETTLED * slope
+        for _ in range(steps):
+            if slope <= least:
+                break
+            for c in range(width):
+                minus[c] = -diagonal[c] * p[c]
+            _add_residual(fixed, columns, first, last, p, gain, zero, minus)
+            bend = zero
+            for c in range(width):
+                bend -= p[c] * minus[c]
+            step, fresh = slope / bend, zero
+            for c in range(width):
+                x[c] += step * p[c]
+                r[c] += step * minus[c]
+                fresh += inverse[c] * r[c] * r[c]
+            ratio, slope = fresh / slope, fresh
+            for c in range(width):
+                p[c] = inverse[c] * r[c] + ratio * p[c]
 
 
 @compiled(fast_math=True)
-def _cholesky_solve(system, y):  # type: ignore[no-untyped-def]
-    """Solve in place a symmetric positive definite system given by its lower triangle."""
-    n = system.shape[0]
+def _add_products(w, rows, width, out):  # type: ignore[no-untyped-def]
+    """Add the lower triangle of ``w wᵀ`` (``rows`` a multiple of four) to ``out``, in tiles of four by four."""
+    for i in range(0, rows, 4):
+        a0, a1, a2, a3 = w[i], w[i + 1], w[i + 2], w[i + 3]
+        for j in range(0, i + 1, 2):
+            b0, b1 = w[j], w[j + 1]
+            s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = 0.0
+            for c in range(width):
+                v0, v1 = b0[c], b1[c]
+                s00 += a0[c] * v0
+                s01 += a0[c] * v1
+                s10 += a1[c] * v0
+                s11 += a1[c] * v1
+                s20 += a2[c] * v0
+                s21 += a2[c] * v1
+                s30 += a3[c] * v0
+                s31 += a3[c] * v1
+            out[i, j] += s00
+            out[i, j + 1] += s01
+            out[i + 1, j] += s10
+            out[i + 1, j + 1] += s11
+            out[i + 2, j] += s20
+            out[i + 2, j + 1] += s21
+            out[i + 3, j] += s30
+            out[i + 3, j + 1] += s31
+        for a in range(4):
+            for b in range(2, 4):
+                total = 0.0
+                for c in range(width):
+                    total += w[i + a, c] * w[i + b, c]
+                out[i + a, i + b] += total
+
+
+@compiled(fast_math=True)
+def _solve_lower(k, n, y):  # type: ignore[no-untyped-def]
+    """Solve ``K y' = y`` in place by Cholesky; only the lower triangle of ``k`` is read, and it is overwritten."""
     for i in range(n):
-        row = system[i]
         for j in range(i):
-            other, s = system[j], row[j]
-            for k in range(j):
-                s -= row[k] * other[k]
-            row[j] = s / other[j]
-        s = row[i]
-        for k in range(i):
-            s -= row[k] * row[k]
-        row[i] = np.sqrt(s)
-        s = y[i]
-        for k in range(i):
-            s -= row[k] * y[k]
-        y[i] = s / row[i]
+            total = k[i, j]
+            for m in range(j):
+                total -= k[i, m] * k[j, m]
+            k[i, j] = total * k[j, j]
+        total = k[i, i]
+        for m in range(i):
+            total -= k[i, m] * k[i, m]
+        k[i, i] = 1.0 / np.sqrt(max(total, 1e-300))
+    for i in range(n):
+        total = y[i]
+        for m in range(i):
+            total -= k[i, m] * y[m]
+        y[i] = total * k[i, i]
     for i in range(n - 1, -1, -1):
-        y[i] /= system[i, i]
-        s = y[i]
-        for k in range(i):
-            y[k] -= s * system[i, k]
+        y[i] *= k[i, i]
+        for m in range(i):
+            y[m] -= k[i, m] * y[i]
 
 
 @compiled(fast_math=True)
-def _blocks(near, a, b, diagonal, x, rounds, block):  # type: ignore[no-untyped-def]
-    """Solve blocks of coordinates in turn, the others held (iALS++); predictions are kept up to date."""
-    n, d = near.shape
-    predicted = np.zeros(n, np.float32)
-    for i in range(n):
-        for j in range(d):
-            predicted[i] += near[i, j] * x[j]
-    for _ in range(rounds):
-        for first in range(0, d, block):
-            width = min(block, d - first)
-            system, y = np.zeros((width, width), np.float32), np.zeros(width, np.float32)
-            for j in range(width):
-                y[j] = -diagonal[first + j] * x[first + j]
-                system[j, j] = diagonal[first + j]
-            for i in range(n):
-                row, ai, ri = near[i, first : first + width], a[i], b[i] - a[i] * predicted[i]
-                for j in range(width):
-                    y[j] += ri * row[j]
-                    s = ai * row[j]
-                    for k in range(j + 1):
-                        system[j, k] += s * row[k]
-            _cholesky_solve(system, y)
-            for j in range(width):
-                x[first + j] += y[j]
-            for i in range(n):
-                for j in range(width):
-                    predicted[i] += near[i, first + j] * y[j]
+def _dual(offsets, columns, fixed, base, reg, gain, target, short, out, low, high):  # type: ignore[no-untyped-def]
+    """Rows of fewer than ``short`` columns, exactly: ``x = D⁻¹ Zᵀ (I + gain Z D⁻¹ Zᵀ)⁻¹ target``."""
+    width = fixed.shape[1]
+    longest = 0
+    for row in range(low, high):
+        if offsets[row + 1] - offsets[row] < short:
+            longest = max(longest, offsets[row + 1] - offsets[row])
+    room = (longest + 3) // 4 * 4
+    w, k, y = np.zeros((room, width)), np.empty((room, room)), np.empty(room)
+    root, x = np.empty(width), np.empty(width)
+    for row in range(low, high):
+        first, n = offsets[row], offsets[row + 1] - offsets[row]
+        if n >= short:
+            continue
+        for c in range(width):
+            root[c] = 1.0 / np.sqrt(base[c] + reg[row])
+        for i in range(n):
+            for c in range(width):
+                w[i, c] = fixed[columns[first + i], c] * root[c]
+        m = (n + 3) // 4 * 4
+        w[n:m], k[:m, :m], y[:n] = 0.0, 0.0, target
+        _add_products(w, m, width, k)
+        for i in range(n):
+            for j in range(i + 1):
+                k[i, j] *= gain
+            k[i, i] += 1.0
+        _solve_lower(k, n, y)
+        x[:] = 0.0
+        for i in range(n):
+            for c in range(width):
+                x[c] += y[i] * w[i, c]
+        for c in range(width):
+            out[row, c] = x[c] * root[c]
+
+
+@compiled(fast_math=True)
+def _block(offsets, columns, fixed, base, reg, gain, target, short, size, out, low, high):  # type: ignore[no-untyped-def]
+    """Rows of ``short`` columns or more: one pass of exact steps over blocks of ``size`` dimensions (all of them: exact)."""
+    width, longest = fixed.shape[1], 0
+    for row in range(low, high):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    if longest < short:
+        return
+    room = (size + 3) // 4 * 4
+    z, k, y = np.zeros((room, PIECE)), np.empty((room, room)), np.empty(room)
+    rest = np.empty(longest)
+    for row in range(low, high):
+        first, n = offsets[row], offsets[row + 1] - offsets[row]
+        if n < short:
+            continue
+        x = out[row]
+        if n == 0 or size == width:
+            x[:] = 0.0
+        for i in range(n):
+            score = np.float32(0.0)
+            for c in range(width):
+                score += fixed[columns[first + i], c] * x[c]
+            rest[i] = target - gain * score
+        for start in range(0, width, size):
+            m = min(size, width - start)
+            k[:], y[:] = 0.0, 0.0
+            _add_block(fixed, columns, first, n, start, m, rest, z, k, y)
+            for i in range(m):
+                for j in range(i + 1):
+                    k[i, j] *= gain
+                k[i, i] += base[start + i] + reg[row]
+                y[i] -= (base[start + i] + reg[row]) * x[start + i]
+            _solve_lower(k, m, y)
+            for i in range(m):
+                x[start + i] += y[i]
+            if size < width:
+                for i in range(n):
+                    change = 0.0
+                    for c in range(m):
+                        change += fixed[columns[first + i], start + c] * y[c]
+                    rest[i] -= gain * change
+
+
+@compiled(fast_math=True)
+def _add_block(fixed, columns, first, n, start, m, rest, z, k, y):  # type: ignore[no-untyped-def]
+    """Add the Gram matrix of some dimensions of the observed vectors, and their sum weighted by ``rest``."""
+    for at in range(0, n, PIECE):
+        count = min(PIECE, n - at)
+        for i in range(count):
+            row = fixed[columns[first + at + i]]
+            for c in range(m):
+                z[c, i] = row[start + c]
+                y[c] += rest[at + i] * row[start + c]
+        z[m:] = 0.0
+        _add_products(z, (m + 3) // 4 * 4, count, k)

@@ -1,202 +1,194 @@
-"""Nearest rows of a sparse matrix: similarities of co-occurring rows in blocks of bounded memory, the best ``k`` kept.
+"""Neighbours: the ``k`` most similar rows of a sparse matrix, and sums of sparse rows.
 
-With ``x_r`` the (weighted) rows and ``s`` the shrink:
+Similarity of two rows ``a`` and ``b`` from their inner product (``p``) and their sizes::
 
-    dot      <x_r, x_c>
-    cosine   <x_r, x_c> / (|x_r| |x_c| + s)
-    jaccard  |r ∩ c| / (|r ∪ c| + s)            (of the rows as sets)
+    cosine   p / (|a| |b| + shrink)
+    jaccard  p / (n_a + n_b - p + shrink)      rows of ones; n counts them
+    dot      p
 
-A row is never its own neighbour; similarities of zero or below are left out; ties rank by :func:`palate.kernels.topk.tie_key`.
+Products are gathered a row at a time through the transposed matrix, so the memory is one line of reference rows a thread, never
+rows x rows. Equal similarities rank by :func:`palate.kernels.topk.tie_key`.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-import numba as nb
 import numpy as np
 from scipy import sparse
 
 from palate.kernels.compile import compiled
+from palate.kernels.spmm import each_span, even_spans
 from palate.kernels.topk import _insert, topk_dense_reference
-from palate.runtime import threads
 
-Similarity = Literal["dot", "cosine", "jaccard"]
+#: Ways to compare two rows.
+Kind = Literal["cosine", "jaccard", "dot"]
 _CODES = {"dot": 0, "cosine": 1, "jaccard": 2}
 
 
-def nearest_rows_reference(
-    matrix: sparse.csr_matrix, k: int, similarity: Similarity = "cosine", shrink: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``k`` nearest rows of each row by the plain definition (memory: rows x rows)."""
-    x = matrix.toarray().astype(np.float64)
-    if similarity == "jaccard":
-        x = (x != 0).astype(np.float64)
-    product = x @ x.T
-    square = np.diag(product)
-    if similarity == "cosine":
-        root = np.sqrt(square)
-        product = product / np.maximum(np.outer(root, root) + shrink, 1e-30)
-    elif similarity == "jaccard":
-        product = product / np.maximum(square[:, None] + square[None, :] - product + shrink, 1e-30)
-    scores = np.where(product > 0, product, -np.inf).astype(np.float32)
-    np.fill_diagonal(scores, -np.inf)
-    return topk_dense_reference(scores, k)
+def sizes(matrix: sparse.csr_matrix, kind: Kind) -> np.ndarray:
+    """Return ``float32[n]``: lengths of the rows for cosine, their sums for Jaccard, ones for the inner product."""
+    if kind == "dot":
+        return np.ones(matrix.shape[0], np.float32)
+    data = matrix.data.astype(np.float64)
+    each = data**2 if kind == "cosine" else data
+    sums = np.concatenate([[0.0], np.cumsum(each)])
+    totals = sums[matrix.indptr[1:]] - sums[matrix.indptr[:-1]]
+    return (np.sqrt(totals) if kind == "cosine" else totals).astype(np.float32)
 
 
-def nearest_rows(
-    matrix: sparse.csr_matrix, k: int, similarity: Similarity = "cosine", shrink: float = 0.0
+def nearest_reference(
+    rows: sparse.csr_matrix,
+    others: sparse.csr_matrix,
+    k: int,
+    *,
+    kind: Kind = "cosine",
+    shrink: float = 0.0,
+    own: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`nearest_rows_reference`, fast; memory is one accumulator of ``rows`` a thread.
+    """Return the ``k`` most similar of ``others`` for each of ``rows`` by computing all similarities.
 
     Parameters
     ----------
-    matrix
-        ``n x m`` CSR of float32; weights are applied already.
+    rows, others
+        CSR matrices with the same columns, entries positive.
+    own
+        ``int32[n]``, the row of ``others`` that is the row itself and isn't its own neighbour (-1 for none), or ``None``.
 
     Returns
     -------
-    rows, similarities
-        ``int32[n, k]`` (-1 is padding) and ``float32[n, k]``, best first.
+    neighbours, similarities
+        ``int32[n, k]`` (-1 where fewer have anything in common) and ``float32[n, k]`` (0 there), most similar first.
     """
-    across = matrix.T.tocsr()
-    n = matrix.shape[0]
-    found, best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
-    if n and k:
-        ones = similarity == "jaccard"
-        data, back = (np.ones_like(m.data) if ones else m.data.astype(np.float32) for m in (matrix, across))
-        square = np.bincount(np.repeat(np.arange(n), np.diff(matrix.indptr)), data.astype(np.float64) ** 2, n)
-        order = np.argsort(-np.diff(matrix.indptr), kind="stable")
-        code, lanes = _CODES[similarity], min(threads(), n)
-        _nearest(
-            order,
-            lanes,
-            matrix.indptr,
-            matrix.indices,
-            data,
-            across.indptr,
-            across.indices,
-            back,
-            square,
-            code,
-            shrink,
-            found,
-            best,
-        )
-    return found, best
+    product = (rows @ others.T).toarray().astype(np.float32)
+    a, b = sizes(rows, kind)[:, None], sizes(others, kind)[None, :]
+    below = {"dot": np.ones_like(product), "cosine": a * b + shrink, "jaccard": a + b - product + shrink}[kind]
+    similar = np.where(product > 0, product / np.where(product > 0, below, 1), -np.inf)
+    if own is not None:
+        known = np.flatnonzero(own >= 0)
+        similar[known, own[known]] = -np.inf
+    found, values = topk_dense_reference(similar, k)
+    return found, np.where(found >= 0, values, 0).astype(np.float32)
 
 
-def nearest_to_reference(
-    queries: sparse.csr_matrix,
-    matrix: sparse.csr_matrix,
+def nearest(
+    rows: sparse.csr_matrix,
+    others: sparse.csr_matrix,
     k: int,
-    similarity: Similarity = "cosine",
+    *,
+    kind: Kind = "cosine",
     shrink: float = 0.0,
-    skip: np.ndarray | None = None,
+    own: np.ndarray | None = None,
+    columns: sparse.csr_matrix | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``k`` rows of ``matrix`` nearest to each query by the plain definition; row ``skip[q]`` is left out."""
-    x, q = (m.toarray().astype(np.float64) for m in (matrix, queries))
-    if similarity == "jaccard":
-        x, q = (x != 0).astype(np.float64), (q != 0).astype(np.float64)
-    product, own, square = q @ x.T, (q * q).sum(1), (x * x).sum(1)
-    if similarity == "cosine":
-        product = product / np.maximum(np.sqrt(np.outer(own, square)) + shrink, 1e-30)
-    elif similarity == "jaccard":
-        product = product / np.maximum(own[:, None] + square[None, :] - product + shrink, 1e-30)
-    scores = np.where(product > 0, product, -np.inf).astype(np.float32)
-    if skip is not None:
-        rows = np.flatnonzero(skip >= 0)
-        scores[rows, skip[rows]] = -np.inf
-    return topk_dense_reference(scores, k)
+    """As :func:`nearest_reference`, fast; ``columns`` is ``others`` transposed (CSR), where it is at hand."""
+    turned = others.T.tocsr() if columns is None else columns
+    n = rows.shape[0]
+    found, similar = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
+    mine = np.full(n, -1, np.int32) if own is None else np.asarray(own, np.int32)
+    left, right = (rows.indptr, rows.indices, rows.data), (turned.indptr, turned.indices, turned.data)
+    norms = (sizes(rows, kind), sizes(others, kind))
+    code, damp = _CODES[kind], np.float32(shrink)
+    reach = np.diff(turned.indptr)[rows.indices].sum(dtype=np.int64)
+    each_span(
+        lambda a, b: _nearest(left, right, norms, code, damp, mine, found, similar, a, b),
+        even_spans(rows.indptr.astype(np.int64)),
+        int(reach) * 2,
+    )
+    similar[found < 0] = 0.0
+    return found, similar
 
 
-def nearest_to(
-    queries: sparse.csr_matrix,
-    across: sparse.csr_matrix,
-    square: np.ndarray,
-    k: int,
-    similarity: Similarity = "cosine",
-    shrink: float = 0.0,
-    skip: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`nearest_to_reference`, fast; the matrix is given as its transpose ``across`` and its squared row norms."""
-    n = queries.shape[0]
-    found, best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
-    if n and k and len(square):
-        ones = similarity == "jaccard"
-        data, back = (np.ones_like(m.data) if ones else m.data.astype(np.float32) for m in (queries, across))
-        own = np.bincount(np.repeat(np.arange(n), np.diff(queries.indptr)), data.astype(np.float64) ** 2, n)
-        left_out = np.full(n, -1, np.int64) if skip is None else np.asarray(skip, np.int64)
-        code, lanes = _CODES[similarity], min(threads(), n)
-        _nearest_to(
-            lanes, queries.indptr, queries.indices, data, across.indptr, across.indices, back, own, square, left_out, code,
-            shrink, found, best,
-        )  # fmt: skip
-    return found, best
+def sum_sparse_reference(offsets: np.ndarray, items: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
+    """Return ``float32[n, width]``: for each ragged row, the sum of the sparse rows of its distinct items, in ascending order."""
+    out = np.zeros((len(offsets) - 1, matrix.shape[1]), np.float32)
+    for row in range(len(out)):
+        for item in np.unique(items[offsets[row] : offsets[row + 1]]):
+            place = slice(matrix.indptr[item], matrix.indptr[item + 1])
+            out[row, matrix.indices[place]] += matrix.data[place]
+    return out
 
 
-@compiled(inline="always")
-def _similar(product, own, other, code, shrink):  # type: ignore[no-untyped-def]
-    if code == 1:
-        return product / max(np.sqrt(own * other) + shrink, 1e-30)
-    if code == 2:
-        return product / max(own + other - product + shrink, 1e-30)
-    return product
+def sum_sparse(offsets: np.ndarray, items: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
+    """As :func:`sum_sparse_reference`, fast."""
+    out = np.zeros((len(offsets) - 1, matrix.shape[1]), np.float32)
+    each_span(
+        lambda a, b: _sum_sparse(offsets, items, matrix.indptr, matrix.indices, matrix.data, out, a, b),
+        even_spans(offsets),
+        out.size + len(items) * matrix.nnz // max(1, matrix.shape[0]),
+    )
+    return out
 
 
-@compiled(parallel=True)
-def _nearest(  # type: ignore[no-untyped-def]
-    order, lanes, starts, columns, data, back_starts, back_rows, back, square, code, shrink, found, best
-):
-    n = starts.shape[0] - 1
-    for lane in nb.prange(lanes):
-        sums, touched, mark = np.zeros(n, np.float64), np.empty(n, np.int32), np.full(n, -1, np.int64)
-        for place in range(lane, n, lanes):
-            row = order[place]
-            count = _gather(columns[starts[row] : starts[row + 1]], data[starts[row] : starts[row + 1]],
-                            back_starts, back_rows, back, sums, touched, mark, row)  # fmt: skip
-            _keep(sums, touched, count, square[row], square, row, code, shrink, found[row], best[row])
+def mix_sparse_reference(chosen: np.ndarray, weights: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
+    """Return ``float32[n, width]``: for each row, its chosen sparse rows ``int32[n, k]`` (-1 is none) times their weights, summed."""
+    out = np.zeros((len(chosen), matrix.shape[1]), np.float32)
+    for row in range(len(out)):
+        for other, weight in zip(chosen[row], weights[row], strict=True):
+            if other >= 0:
+                place = slice(matrix.indptr[other], matrix.indptr[other + 1])
+                out[row, matrix.indices[place]] += np.float32(weight) * matrix.data[place]
+    return out
 
 
-@compiled(parallel=True)
-def _nearest_to(  # type: ignore[no-untyped-def]
-    lanes, starts, columns, data, back_starts, back_rows, back, own, square, skip, code, shrink, found, best
-):
-    n = starts.shape[0] - 1
-    for lane in nb.prange(lanes):
-        size = square.shape[0]
-        sums, touched, mark = np.zeros(size, np.float64), np.empty(size, np.int32), np.full(size, -1, np.int64)
-        for row in range(lane, n, lanes):
-            count = _gather(columns[starts[row] : starts[row + 1]], data[starts[row] : starts[row + 1]],
-                            back_starts, back_rows, back, sums, touched, mark, row)  # fmt: skip
-            _keep(sums, touched, count, own[row], square, skip[row], code, shrink, found[row], best[row])
+def mix_sparse(chosen: np.ndarray, weights: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
+    """As :func:`mix_sparse_reference`, fast."""
+    out = np.zeros((len(chosen), matrix.shape[1]), np.float32)
+    each_span(
+        lambda a, b: _mix_sparse(chosen, weights, matrix.indptr, matrix.indices, matrix.data, out, a, b),
+        np.linspace(0, len(chosen), 33).astype(np.int64),
+        out.size + chosen.size * matrix.nnz // max(1, matrix.shape[0]),
+    )
+    return out
 
 
 @compiled()
-def _gather(columns, data, back_starts, back_rows, back, sums, touched, mark, row):  # type: ignore[no-untyped-def]
-    """Add up the products of one row with all others; return how many others share a column."""
-    count = 0
-    for at in range(columns.shape[0]):
-        column, weight = columns[at], np.float64(data[at])
-        for place in range(back_starts[column], back_starts[column + 1]):
-            other = back_rows[place]
-            if mark[other] != row:
-                mark[other] = row
-                touched[count] = other
-                count += 1
-            sums[other] += weight * back[place]
-    return count
+def _nearest(left, right, norms, code, shrink, own, found, similar, low, high):  # type: ignore[no-untyped-def]
+    offsets, columns, values = left
+    turned, others, weights = right
+    total = np.zeros(norms[1].shape[0], np.float32)
+    touched = np.empty(norms[1].shape[0], np.int32)
+    last = found.shape[1] - 1
+    for row in range(low, high):
+        count = 0
+        for at in range(offsets[row], offsets[row + 1]):
+            column, value = columns[at], values[at]
+            for spot in range(turned[column], turned[column + 1]):
+                other = others[spot]
+                if total[other] == 0:
+                    touched[count] = other
+                    count += 1
+                total[other] += value * weights[spot]
+        for at in range(count):
+            other = touched[at]
+            product, below = total[other], np.float32(1.0)
+            total[other] = 0
+            if other == own[row]:
+                continue
+            if code == 1:
+                below = norms[0][row] * norms[1][other] + shrink
+            elif code == 2:
+                below = norms[0][row] + norms[1][other] - product + shrink
+            value = product / below
+            if value >= similar[row, last]:
+                _insert(found[row], similar[row], other, value)
 
 
 @compiled()
-def _keep(sums, touched, count, own, square, skip, code, shrink, found, best):  # type: ignore[no-untyped-def]
-    """Put the best of the rows touched in place, and clear the sums."""
-    k = found.shape[0]
-    for at in range(count):
-        other = touched[at]
-        product = sums[other]
-        sums[other] = 0.0
-        if other != skip and product > 0.0:
-            score = np.float32(_similar(product, own, square[other], code, shrink))
-            if score >= best[k - 1] and score > np.float32(0.0):
-                _insert(found, best, other, score)
+def _sum_sparse(offsets, items, starts, columns, values, out, low, high):  # type: ignore[no-untyped-def]
+    for row in range(low, high):
+        own = np.sort(items[offsets[row] : offsets[row + 1]])
+        for at in range(len(own)):
+            if at == 0 or own[at] != own[at - 1]:
+                for spot in range(starts[own[at]], starts[own[at] + 1]):
+                    out[row, columns[spot]] += values[spot]
+
+
+@compiled()
+def _mix_sparse(chosen, weights, starts, columns, values, out, low, high):  # type: ignore[no-untyped-def]
+    for row in range(low, high):
+        for at in range(chosen.shape[1]):
+            other = chosen[row, at]
+            if other >= 0:
+                for spot in range(starts[other], starts[other + 1]):
+                    out[row, columns[spot]] += weights[row, at] * values[spot]

@@ -39,6 +39,9 @@ class Adam(torch.optim.Optimizer):
         if not state:
             state.update(step=0, mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
         state["step"] += 1
-        flat = (t.view(-1).numpy() for t in (parameter, parameter.grad.contiguous(), state["mean"], state["square"]))
+        assert parameter.grad is not None
+        weights, gradient, mean, square = (
+            t.view(-1).numpy() for t in (parameter, parameter.grad.contiguous(), state["mean"], state["square"])
+        )
         keys = {"lr": group["lr"], "betas": tuple(group["betas"]), "eps": group["eps"], "decay": group["weight_decay"]}
-        adam_step(*flat, state["step"], **keys)
+        adam_step(weights, gradient, mean, square, state["step"], **keys)

@@ -2,8 +2,8 @@
 
     Â = D^-1/2 A D^-1/2,   A = [[0, R], [Rᵀ, 0]]        E = 1/(K+1) Σ_{k=0..K} Â^k E⁰
 
-The sum is taken in Horner's form, ``S ← E⁰ + Â S``, so each layer is one sparse product with nothing kept. ``Â`` is symmetric, so
-the gradient takes the same path.
+The sum is taken in Horner's form, ``S ← E⁰ + Â S``, so each layer is one sparse product with nothing kept. ``Â`` is
+symmetric, so the gradient takes the same path.
 """
 
 from __future__ import annotations
@@ -89,15 +89,17 @@ class Adjacency:
 
     def tensor(self, device: torch.device) -> Tensor:
         """Return the matrix as a sparse tensor on a device."""
-        parts = (torch.from_numpy(a).to(device) for a in (self.offsets, self.columns.astype(np.int64), self.weights))
-        return torch.sparse_csr_tensor(*parts, size=(len(self), len(self)), check_invariants=False)
+        offsets, columns, weights = (
+            torch.from_numpy(a).to(device) for a in (self.offsets, self.columns.astype(np.int64), self.weights)
+        )
+        return torch.sparse_csr_tensor(offsets, columns, weights, size=(len(self), len(self)), check_invariants=False)
 
 
 def propagate(x: Tensor, adjacency: Adjacency, layers: int) -> Tensor:
     """Return ``1/(K+1) Σ_{k=0..K} Â^k x`` (``float32[n, d]``), with its gradient."""
     if x.device.type != "cpu":
         return propagate_reference(x, adjacency, layers)
-    out: Tensor = _Propagate.apply(x, adjacency, layers)
+    out: Tensor = _Propagate.apply(x, adjacency, layers)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -118,7 +120,7 @@ class _Propagate(Function):
         return torch.from_numpy(adjacency.horner(x.detach().numpy(), layers)) / (layers + 1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         back = ctx.adjacency.horner(grad.contiguous().numpy(), ctx.layers)
         return torch.from_numpy(back) / (ctx.layers + 1), None, None
 
@@ -141,7 +143,8 @@ def graph_bpr(
     """
     if x.device.type != "cpu":
         return graph_bpr_reference(x, adjacency, layers, users, positives, negatives, reg)
-    loss: Tensor = _GraphBPR.apply(x, adjacency, layers, users, positives, negatives, reg)
+    args = (x, adjacency, layers, users, positives, negatives, reg)
+    loss: Tensor = _GraphBPR.apply(*args)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -191,7 +194,7 @@ class _GraphBPR(Function):
         return torch.tensor((total + reg / 2 * size) / len(users))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale = float(grad)
         gradient = ctx.gradient if scale == 1.0 else ctx.gradient * scale
         ctx.gradient = None

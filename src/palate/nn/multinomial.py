@@ -28,7 +28,7 @@ def multinomial(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor)
     rows, columns
         ``int64[P]`` the pairs, by ascending row; a pair appears once.
     """
-    loss: Tensor = _Multinomial.apply(queries, vectors, rows, columns)
+    loss: Tensor = _Multinomial.apply(queries, vectors, rows, columns)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -66,6 +66,6 @@ class _Multinomial(Function):
         return (total / pairs).to(queries.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_queries, d_vectors = ctx.saved_tensors
         return d_queries * grad, d_vectors * grad, None, None

@@ -9,9 +9,9 @@ A person's vector follows the history of the request::
 
     p_u(H) = p_u - F(H_u) + F(H),     F(H) = 1/√|H| Σ_{i in H} W q_i
 
-where ``H_u`` is the training history and ``W`` is the ridge regression of ``p_u`` on ``1/√|H_u| Σ q_i`` over the training people. With
-the training history this is exactly the trained ``p_u``; an unseen person gets ``F(H)``, the best linear guess of the vector that
-training would have found.
+where ``H_u`` is the training history and ``W`` is the ridge regression of ``p_u`` on ``1/√|H_u| Σ q_i`` over the training
+people. With the training history this is exactly the trained ``p_u``; an unseen person gets ``F(H)``, the best linear guess of
+the vector that training would have found.
 
 Source: S. Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, figure 4.
 Differences: triples go through the pairs in a random order without replacement (the paper draws with replacement); item biases
@@ -160,6 +160,7 @@ class _Factors(nn.Module):
 
     def descend(self, batch: Triples, generator: torch.Generator) -> Tensor:
         """Take the steps of a batch; return the mean loss (there is no gradient left for the loop's optimiser)."""
-        arrays = (t.detach().numpy() for t in (self.people, self.items, self.bias))
-        total = bpr_descend(batch.users, batch.positives, batch.negatives, *arrays, self.lr, self.reg)
+        people, items, bias = (t.detach().numpy() for t in (self.people, self.items, self.bias))
+        rows = batch.users, batch.positives, batch.negatives
+        total = bpr_descend(*rows, people, items, bias, self.lr, self.reg)
         return torch.tensor(total / max(1, len(batch)), requires_grad=True)

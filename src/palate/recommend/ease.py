@@ -5,7 +5,8 @@ With ``X`` the users x items matrix of ones::
     P = (XᵀX + λ I)⁻¹        B_ij = -P_ij / P_jj,  B_ii = 0        score(u, j) = Σ_{i in history of u} B_ij
 
 Source: H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equations 4 to 8.
-Differences: none. The inverse is taken from a Cholesky factorisation in place, in float32 or float64 by option.
+Differences: none. The inverse is taken from a Cholesky factorisation in place, in float32 or float64 by option; the catalogue
+takes one n x n array in all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import Field
 from scipy.linalg import lapack
 
 from palate.contracts.config import Config
-from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.ranking import Ranking
 from palate.contracts.recommender import Recommender
@@ -26,8 +27,10 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.ragged import Ragged
 from palate.errors import TrainingError
+from palate.kernels.item_gram import ease_weights, upper_gram
 from palate.kernels.rows import sum_rows
 from palate.kernels.topk import topk_dense
+from palate.recommend.shares import explain_by_shares, knows_items, one_history
 
 
 class EASEConfig(Config):
@@ -49,10 +52,14 @@ class EASE(Recommender):
     def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
         matrix = dataset.matrix()
         fitting.report("EASE", 0, 2)
-        gram = (matrix.T @ matrix).toarray().astype(self.config.precision)
-        gram.flat[:: len(gram) + 1] += self.config.reg
+        columns = matrix.T.tocsr()
+        weights = np.zeros((dataset.n_items, dataset.n_items), self.config.precision)
+        upper_gram(matrix.indptr, matrix.indices, columns.indptr, columns.indices, weights)
+        weights.flat[:: len(weights) + 1] += self.config.reg
         fitting.report("EASE", 1, 2)
-        self.weights_ = _weights(gram)
+        _invert(weights)
+        ease_weights(weights)
+        self.weights_ = weights.astype(np.float32, copy=False)
         fitting.report("EASE", 2, 2)
 
     def _scores(self, requests: Requests) -> np.ndarray:
@@ -67,12 +74,11 @@ class EASE(Recommender):
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history: the score is their sum."""
-        self._check_request(request, 1)
-        history = np.unique(request.histories.items)
-        shares = self.weights_[history, item]
-        order = np.argsort(-np.abs(shares), kind="stable")
-        reasons = tuple(Evidence("history", int(history[at]), float(shares[at])) for at in order)
-        return Explanation(item, float(shares.sum()), reasons, exact=True, method="item-item weights")
+        history = one_history(self, request)
+        return explain_by_shares(self, request, item, history, self.weights_[history, item], "item-item weights")
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return knows_items(self.item_counts_, requests.histories)
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"weights": self.weights_}
@@ -81,11 +87,11 @@ class EASE(Recommender):
         self.weights_ = state["weights"]
 
 
-def _weights(gram: np.ndarray) -> np.ndarray:
-    """Return ``B`` from ``XᵀX + λ I``, which is overwritten."""
+def _invert(gram: np.ndarray) -> None:
+    """Replace the upper triangle of a positive definite matrix by that of its inverse, in place."""
     names = ("spotrf", "spotri") if gram.dtype == np.float32 else ("dpotrf", "dpotri")
     factor, inverse = (getattr(lapack, n) for n in names)
-    lower, failed = factor(gram.T, lower=1, overwrite_a=1)
+    lower, failed = factor(gram.T, lower=1, clean=0, overwrite_a=1)
     if not failed:
         lower, failed = inverse(lower, lower=1, overwrite_c=1)
     if failed:
@@ -94,7 +100,5 @@ def _weights(gram: np.ndarray) -> np.ndarray:
             value=int(failed),
             remedy="raise reg, or set precision=float64",
         )
-    half = np.tril(lower, -1)
-    full = half + half.T
-    full /= -np.diag(lower)[None, :]
-    return np.ascontiguousarray(full, np.float32)
+    if not np.shares_memory(lower, gram):
+        gram[:] = lower.T

@@ -2,9 +2,9 @@
 
     v(u, H) = c + r_u + 1/√n Σ_{i in H} f_i        score(u, j) = <v(u, H), q_j>
 
-``H`` is the history of the request (distinct items that were seen in training; ``n`` of them) and ``r_u`` belongs to people known
-from training (zero for others). So the answer follows the history that is given, one request at a time or many, and splits
-exactly into the shares of its items and a rest.
+``H`` is the history of the request (distinct items that were seen in training; ``n`` of them) and ``r_u`` belongs to people
+known from training (zero for others). So the answer follows the history that is given, one request at a time or many, and
+splits exactly into the shares of its items and a rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class FoldedRecommender(VectorRecommender):
 
     Attributes
     ----------
-    items_vectors_
+    item_vectors_
         ``float32[n_items, d]``, ``q``.
     shares_
         ``float32[n_items, d]``, ``f``.
@@ -69,9 +69,7 @@ class FoldedRecommender(VectorRecommender):
         shares = (self.shares_[history] @ vector).astype(np.float64) / np.sqrt(max(1, len(history)))
         order = np.argsort(-np.abs(shares), kind="stable")
         reasons = tuple(Evidence("history", int(history[at]), float(shares[at])) for at in order)
-        return Explanation(
-            item, score, reasons, exact=True, method="shares of the history", rest=score - float(shares.sum())
-        )
+        return Explanation(item, score, reasons, exact=True, method="shares of the history", rest=score - float(shares.sum()))
 
     def _informed(self, requests: Requests) -> np.ndarray:
         return self._known_items(requests) > 0

@@ -1,145 +1,138 @@
-"""iALS: implicit alternating least squares, in the form of 2021 with frequency-scaled regularisation.
+"""iALS: matrix factorisation of implicit feedback by alternating least squares.
 
-    L = Σ_{(u,i) in S} (1 - <w_u, h_i>)² + α₀ Σ_{all u,i} <w_u, h_i>²
-        + λ Σ_u (|S_u| + α₀ |I|)^ν |w_u|² + λ Σ_i (|S_i| + α₀ |U|)^ν |h_i|²
+    L = Σ_{(u,i) observed} (1 - <x_u, y_i>)² + α₀ Σ_{all u,i} <x_u, y_i>²
+        + λ ( Σ_u (|I_u| + α₀ |I|)^ν |x_u|² + Σ_i (|U_i| + α₀ |U|)^ν |y_i|² )
 
-Users and items are solved in turn, each row on its own (:mod:`palate.kernels.als`). A person is always folded in: the
-vector is the exact minimiser for the history that the request carries, so people never seen in training are served like all
-others, and
+Every half sweep solves one side while the other stands still, so ``L`` never rises with the exact solver. A person's vector is
+not stored: every request is answered by one exact solution from its own history (fold-in), so known and unseen people are
+treated alike::
 
-    score(u, j) = h_jᵀ (α₀ HᵀH + Σ_{i in S_u} h_i h_iᵀ + λ (|S_u| + α₀ |I|)^ν I)⁻¹ Σ_{i in S_u} h_i
+    x(H) = A⁻¹ Σ_{i in H} y_i,   A = Σ_{i in H} y_i y_iᵀ + α₀ YᵀY + λ (|H| + α₀ |I|)^ν        score(j) = <x(H), y_j>
 
-splits exactly into one share an item of the history.
+and the score splits exactly into the parts ``y_jᵀ A⁻¹ y_i`` of the history.
 
-Source: Hu, Koren and Volinsky, ICDM 2008; Rendle, Krichene, Zhang and Koren, RecSys 2022 (arXiv 2110.14037); block updates
-as in iALS++ (arXiv 2110.14044). Differences: known users are folded in too, with the direct solver, instead of using their row
-of the last sweep; by default rows are solved by a few steps of conjugate gradients from the last sweep's values.
+Sources: Y. Hu, Y. Koren, C. Volinsky, ICDM 2008; S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the Performance of iALS
+on Item Recommendation Benchmarks", RecSys 2022 (this form, frequency-scaled ridge), and "iALS++", 2021 (``solver="block"``).
+Differences: both sides are turned into the eigenbasis of the fixed side's Gram matrix before each half sweep, which changes no score and
+makes the dense part diagonal (see :mod:`palate.kernels.als`); blocks are therefore blocks of principal directions.
+Repeated events of a pair count once. ``|H|`` counts the distinct items that were seen in training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy import sparse
 
 from palate.contracts.config import Config
-from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.errors import TrainingError
-from palate.kernels import als
-
-METHODS = {"direct": als.DIRECT, "cg": als.CONJUGATE, "block": als.BLOCK}
+from palate.kernels.als import Solver, gram, half_sweep, loss, solve_rows, turn
+from palate.recommend.shares import explain_by_shares, one_history
+from palate.runtime import single_threaded_blas
 
 
 class IALSConfig(Config):
     """Settings of iALS."""
 
-    dim: int = Field(128, ge=1, description="length of the vectors")
-    epochs: int = Field(16, ge=1, description="sweeps over users and items")
-    reg: float = Field(0.003, gt=0, description="λ, the weight of the penalty")
-    alpha0: float = Field(0.1, gt=0, description="α₀, the weight of every cell of the matrix, seen or not")
-    nu: float = Field(1.0, ge=0, le=2, description="ν, how much more frequent rows are held small (0: all alike)")
-    solver: Literal["cg", "direct", "block"] = Field("cg", description="how each row is solved")
-    steps: int = Field(3, ge=1, description="steps of conjugate gradients, or rounds over the blocks")
-    block: int = Field(64, ge=1, description="coordinates a block (solver block)")
-    init: float = Field(0.1, gt=0, description="standard deviation of the first vectors, times 1/√dim")
+    dim: int = Field(256, gt=0, description="width of the vectors")
+    epochs: int = Field(16, ge=0, description="sweeps over people and items")
+    alpha0: float = Field(0.1, gt=0, description="α₀, the weight of a pair that was not observed")
+    reg: float = Field(0.003, gt=0, description="λ, the weight of the ridge penalty")
+    nu: float = Field(1.0, ge=0, le=1, description="ν: 0 is a plain ridge, 1 scales it with the number of events")
+    solver: Solver = Field("cg", description="cg (a few steps), exact, or block (one pass over blocks, as in iALS++)")
+    cg_steps: int = Field(3, gt=0, description="steps of conjugate gradients a row and half sweep (cg)")
+    block: int = Field(64, gt=0, description="dimensions of a block (block)")
+    init: float = Field(0.1, gt=0, description="standard deviation of the first vectors, divided by √dim")
 
 
 class IALS(VectorRecommender):
-    """Implicit alternating least squares (see the module's text)."""
+    """Implicit alternating least squares (see the module's text for the equations)."""
 
     name: ClassVar[str] = "ials"
     Settings = IALSConfig
     config: IALSConfig
 
-    vectors_: np.ndarray  # float32[n_items, dim], in the eigenbasis of their Gram matrix
-    eigenvalues_: np.ndarray  # float64[dim]
+    vectors_: np.ndarray  # float32[n_items, d], in the eigenbasis of their Gram matrix
+    spectrum_: np.ndarray  # float64[d], the diagonal of that matrix
 
-    def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
-        config = self.config
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         matrix = dataset.matrix()
-        sides = (_Side(matrix, self._penalty(matrix)), _Side(matrix.T.tocsr(), self._penalty(matrix.T.tocsr())))
-        rng = fitting.rng("ials")
-        scale = config.init / np.sqrt(config.dim)
-        users, items = (rng.normal(0, scale, (n, config.dim)).astype(np.float32) for n in matrix.shape)
-        for epoch in range(config.epochs):
-            items, users = self._half(sides[0], items, users)
-            users, items = self._half(sides[1], users, items)
-            if not np.isfinite(items).all():
-                raise TrainingError("the item vectors are not finite.", where=f"iALS, epoch {epoch + 1}", remedy="raise reg")
-            fitting.report("iALS: epoch", epoch + 1, config.epochs)
-        self.eigenvalues_, (self.vectors_,) = als.rotate(items)
-
-    def _half(self, side: _Side, fixed: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Solve one side against the other; both come back in the eigenbasis of the fixed side."""
-        eigenvalues, (fixed, free) = als.rotate(fixed, free)
-        config = self.config
-        free = als.solve_rows(
-            side.offsets, side.columns, side.ones, side.ones, fixed, eigenvalues, config.alpha0, side.penalty, free,
-            method=METHODS[config.solver], steps=config.steps, block=config.block,
-        )  # fmt: skip
-        return fixed, free
-
-    def _penalty(self, matrix: sparse.csr_matrix, columns: int | None = None) -> np.ndarray:
-        """``λ (entries + α₀ columns)^ν`` of each row."""
-        width = matrix.shape[1] if columns is None else columns
-        weight = np.diff(matrix.indptr) + self.config.alpha0 * width
-        return (self.config.reg * weight**self.config.nu).astype(np.float32)
-
-    def loss(self, matrix: sparse.csr_matrix, users: np.ndarray, items: np.ndarray) -> float:
-        """Return ``L`` of some factors; memory does not grow with users x items."""
-        data, rows = 0.0, np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        for start in range(0, len(rows), 1 << 20):
-            own = slice(start, start + (1 << 20))
-            predicted = np.einsum("nd,nd->n", users[rows[own]], items[matrix.indices[own]])
-            data += float(((1 - predicted.astype(np.float64)) ** 2).sum())
-        grams = [x.astype(np.float64).T @ x for x in (users, items)]
-        penalties = zip((matrix, matrix.T.tocsr()), (users, items), strict=True)
-        held = sum(float(self._penalty(m) @ (x.astype(np.float64) ** 2).sum(1)) for m, x in penalties)
-        return data + self.config.alpha0 * float((grams[0] * grams[1]).sum()) + held
+        people, items = _Side.of(matrix), _Side.of(matrix.T.tocsr())
+        size = np.float32(self.config.init / np.sqrt(self.config.dim))
+        y = fitting.rng("ials").standard_normal((dataset.n_items, self.config.dim), np.float32) * size
+        y[items.lengths == 0] = 0
+        x = np.zeros((dataset.n_users, self.config.dim), np.float32)
+        reg_x, reg_y = self._ridge(people.lengths, dataset.n_items), self._ridge(items.lengths, dataset.n_users)
+        how: dict[str, Any] = {"solver": self.config.solver, "steps": self.config.cg_steps, "block": self.config.block}
+        with single_threaded_blas():
+            fitting.report("iALS", 0, self.config.epochs)
+            for epoch in range(self.config.epochs):
+                half_sweep(people.offsets, people.columns, items.lengths, y, x, reg_x, alpha0=self.config.alpha0, **how)
+                half_sweep(items.offsets, items.columns, people.lengths, x, y, reg_y, alpha0=self.config.alpha0, **how)
+                if not np.isfinite(y).all():
+                    raise TrainingError("the vectors are not finite.", value=f"sweep {epoch + 1}", remedy="raise reg")
+                fitting.report("iALS", epoch + 1, self.config.epochs)
+            reached = loss(people.offsets, people.columns, x, y, reg_x, reg_y, alpha0=self.config.alpha0)
+            turn(y, np.linalg.eigh(gram(y))[1][:, ::-1].astype(np.float32))
+        self.vectors_, self.spectrum_ = y, np.einsum("nd,nd->d", y, y, dtype=np.float64)
+        return {"loss": reached}
 
     @property
     def item_vectors(self) -> np.ndarray:
-        """``float32[n_items, dim]``."""
+        """``float32[n_items, d]``."""
         return self.vectors_
 
     def request_vectors(self, requests: Requests) -> np.ndarray:
-        """Return ``float32[n, dim]``: the exact fold-in of each history (zero where it is empty)."""
-        matrix = requests.histories.matrix(self.n_items)
-        side = _Side(matrix, self._penalty(matrix, self.n_items))
-        start = np.zeros((len(requests), self.vectors_.shape[1]), np.float32)
-        return als.solve_rows(
-            side.offsets, side.columns, side.ones, side.ones, self.vectors_, self.eigenvalues_, self.config.alpha0,
-            side.penalty, start, method=als.DIRECT,
-        )  # fmt: skip
+        """Return ``float32[n, d]``: the exact solution for each history (zero where it holds nothing known)."""
+        rows = _Side.of(requests.histories.matrix(self.n_items))
+        out = np.zeros((len(requests), self.vectors_.shape[1]), np.float32)
+        reg = self._ridge(self._known_items(rows), self.n_items)
+        solve_rows(rows.offsets, rows.columns, self.vectors_, self.config.alpha0 * self.spectrum_, reg, out)
+        return out
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history: the score is their sum."""
-        self._check_request(request, 1)
-        matrix = request.histories.matrix(self.n_items)
-        near = self.vectors_[matrix.indices].astype(np.float64)
-        diagonal = self.config.alpha0 * self.eigenvalues_ + self._penalty(matrix, self.n_items)[0]
-        shares = near @ np.linalg.solve(near.T @ near + np.diag(diagonal), self.vectors_[item].astype(np.float64))
-        order = np.argsort(-np.abs(shares), kind="stable")
-        reasons = tuple(Evidence("history", int(matrix.indices[at]), float(shares[at])) for at in order)
-        return Explanation(item, float(shares.sum()), reasons, exact=True, method="fold-in contributions")
+        history = one_history(self, request)
+        z, wanted = self.vectors_[history].astype(np.float64), self.vectors_[item].astype(np.float64)
+        ridge = self._ridge(np.array([(self.item_counts_[history] > 0).sum()]), self.n_items)[0]
+        matrix = np.diag(self.config.alpha0 * self.spectrum_ + ridge) + z.T @ z
+        shares = z @ np.linalg.solve(matrix, wanted)
+        return explain_by_shares(self, request, item, history, shares, "shares of the fold-in")
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return self._known_items(_Side.of(requests.histories.matrix(self.n_items))) > 0
+
+    def _known_items(self, rows: _Side) -> np.ndarray:
+        """Return ``int64[n]``: distinct items of each history that were seen in training."""
+        seen = np.concatenate([[0], np.cumsum(self.item_counts_[rows.columns] > 0)])
+        return seen[rows.offsets[1:]] - seen[rows.offsets[:-1]]
+
+    def _ridge(self, lengths: np.ndarray, others: int) -> np.ndarray:
+        """Return ``float32[n]``, the ridge weight of rows with these numbers of observed pairs."""
+        return (self.config.reg * (lengths + self.config.alpha0 * others) ** self.config.nu).astype(np.float32)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"vectors": self.vectors_, "eigenvalues": self.eigenvalues_}
+        return {"items": self.vectors_, "spectrum": self.spectrum_}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.vectors_, self.eigenvalues_ = state["vectors"], state["eigenvalues"]
+        self.vectors_, self.spectrum_ = state["items"], state["spectrum"]
 
 
 class _Side:
-    """One side's entries, in the form that the kernel takes."""
+    """Rows of a sparse matrix of ones."""
 
-    def __init__(self, matrix: sparse.csr_matrix, penalty: np.ndarray) -> None:
-        self.offsets, self.columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
-        self.ones, self.penalty = np.ones(matrix.nnz, np.float32), penalty
+    def __init__(self, offsets: np.ndarray, columns: np.ndarray) -> None:
+        self.offsets, self.columns = offsets, columns
+        self.lengths = np.diff(offsets).astype(np.float32)
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_matrix) -> _Side:
+        return cls(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32))

@@ -8,13 +8,13 @@ A person's vector is computed from the history of the request. Layers above 0 of
 
     e_u(H) = e_u⁰/(K+1) + 1/√|H| Σ_{i in H} f_i,     f_i = 1/((K+1) √d_i) Σ_{k=0..K-1} e_i^(k)
 
-With the training history this is exactly the trained ``e_u``; with another it is what propagation from that history gives; for an
-unseen person the free part ``e_u⁰`` is zero.
+With the training history this is exactly the trained ``e_u``; with another it is what propagation from that history gives;
+for an unseen person the free part ``e_u⁰`` is zero.
 
 Source: X. He et al., "LightGCN", SIGIR 2020, equations 3 to 8 and 15.
 Differences: beside BPR there are two losses on cosines: ``softmax`` over the whole catalogue (a batch holds all pairs of its
-people, whose row of scores is shared) and ``sampled_softmax`` (uniform negatives shared by a batch of pairs); repeated events of a
-pair count once; people and items without training events have zero vectors.
+people, whose row of scores is shared) and ``sampled_softmax`` (uniform negatives shared by a batch of pairs); repeated events
+of a pair count once; people and items without training events have zero vectors.
 """
 
 from __future__ import annotations
@@ -145,11 +145,13 @@ class _Steps:
 
     def sampled_softmax(self, batch: Triples, generator: torch.Generator) -> Tensor:
         c, device = self.config, self.table.free.device
-        drawn = torch.randint(self.graph_items, (c.n_negatives,), generator=generator, device=device).unique()
+        drawn = torch.randint(self.graph_items, (c.n_negatives,), generator=generator, device=device)
+        drawn = torch.unique(drawn)
         u, i = _index(batch.users, device), _index(batch.positives, device)
         whole = propagate(self.table.free, self.graph, c.layers)
         wanted = torch.cat([u, i + self.n_users, drawn + self.n_users])
-        queries, own, others = functional.normalize(whole.index_select(0, wanted), dim=1).split([len(u), len(i), len(drawn)])
+        rows = functional.normalize(whole.index_select(0, wanted), dim=1)
+        queries, own, others = torch.split(rows, [len(u), len(i), len(drawn)])
         queries = queries / c.temperature
         at = torch.searchsorted(drawn, i).clamp(max=len(drawn) - 1)
         hits = torch.where(drawn[at] == i, at, -1)

@@ -1,8 +1,9 @@
-"""Random: a fixed random order for each person, the floor under every table.
+"""Random: a list by lot, the floor under every table.
 
-    score(u, j) = hash(seed, u or history, j)        uniform in [0, 1)
+    score(u, j) = h(seed, u, j) in [0, 1)
 
-The same person gets the same order every time; the order of different people is independent.
+``h`` is a hash, so a person gets the same list whenever they ask, alone or in a batch; another seed gives another. An unseen
+person is told apart by the set of items of their history.
 """
 
 from __future__ import annotations
@@ -12,56 +13,58 @@ from typing import ClassVar
 
 import numpy as np
 
-from palate.contracts.config import Config
 from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-
-
-class RandomConfig(Config):
-    """Random has no settings: the seed of the fit fixes it."""
+from palate.errors import DataError
+from palate.kernels.draws import uniform
 
 
 class Random(Recommender):
-    """A random order for each person (see the module's text)."""
+    """Items by lot (see the module's text)."""
 
     name: ClassVar[str] = "random"
-    Settings = RandomConfig
 
-    salt_: np.ndarray  # uint64[1]
+    key_: np.ndarray  # uint64[1]
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
-        self.salt_ = fitting.rng("random").integers(0, 2**63, 1, dtype=np.uint64)
+        self.key_ = fitting.rng("random").integers(0, 2**64, 1, dtype=np.uint64)
         fitting.report("Random", 1, 1)
 
     def _scores(self, requests: Requests) -> np.ndarray:
-        rows = requests.histories.ragged.row_numbers
-        person = np.zeros(len(requests), np.uint64)
-        np.add.at(person, rows, _mix(requests.histories.items.astype(np.uint64) + np.uint64(1)))
-        known = requests.users >= 0
-        person[known] = _mix(requests.users[known].astype(np.uint64) + np.uint64(2**40))
-        keys = _mix(person[:, None] ^ self.salt_[0]) ^ _mix(np.arange(self.n_items, dtype=np.uint64))[None, :]
-        return ((_mix(keys) >> np.uint64(40)) * np.float32(2.0**-24)).astype(np.float32)
+        return uniform(self._keys(requests), self.n_items)
+
+    def _keys(self, requests: Requests) -> np.ndarray:
+        """Return ``uint64[n]``, one key a person."""
+        person = requests.users.astype(np.int64).astype(np.uint64)
+        for row in np.flatnonzero(requests.users < 0):
+            items = np.unique(requests.histories.ragged[row]).astype(np.uint64)
+            person[row] = _mix(items).sum(dtype=np.uint64) | np.uint64(2**63)
+        return _mix(person ^ self.key_)
 
     def _informed(self, requests: Requests) -> np.ndarray:
         return np.ones(len(requests), bool)
 
     def explain(self, request: Requests, item: int) -> Explanation:
-        """Refuse: chance has no reasons."""
-        raise self._refuse("say why", "ask a model that learns something, such as ease")
+        """Say that there is no reason."""
+        self._check_request(request, 1)
+        if len(request) != 1:
+            raise DataError("explain takes one request.", value=len(request))
+        score = float(self._scores(request)[0, item])
+        return Explanation(item, score, (), exact=True, method="drawn by lot", rest=score)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"salt": self.salt_}
+        return {"key": self.key_}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.salt_ = state["salt"]
+        self.key_ = state["key"]
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """Return a well-mixed 64-bit hash of each number (the finaliser of splitmix64)."""
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Return ``uint64[n]`` hashes of ``uint64`` values."""
+    x = values + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = x ^ (x >> np.uint64(31))
-    return mixed
+    return x ^ (x >> np.uint64(31))

@@ -1,89 +1,102 @@
-"""UserKNN: what people alike chose.
+"""UserKNN: an item is offered when people with a like history had it.
 
-    score(u, j) = Σ_{v in N_k(u), j in H_v} sim(u, v)
+    score(u, j) = Σ_{v in N(u), j in history of v} s_uv
 
-``N_k(u)`` are the ``k`` people of training nearest to the history of the request, the person's own training row left
-out. Because neighbours are found when asked, people never seen in training are served like all others. Similarities
-and weights as in :mod:`palate.recommend.item_knn`, with users and items in each other's place.
+``N(u)`` are the ``k`` people of the training data whose histories are most similar to the history of the request, found when it is
+asked, so unseen people are an ordinary case. A known person is not their own neighbour. With ``normalise`` the similarities are
+divided by their sum, so a score lies between 0 and 1.
 
-Source: Resnick et al., CSCW 1994, for implicit feedback.
+Sources: P. Resnick et al., CSCW 1994; J. Herlocker et al., SIGIR 1999.
+Differences: each pair of a person and an item counts once. ``shrink`` has no part in ``bm25``, whose similarity is an inner
+product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy import sparse
 
 from palate.contracts.config import Config
+from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.kernels.neighbours import nearest_to
+from palate.kernels.neighbours import mix_sparse, nearest
+from palate.recommend.shares import explain_by_shares, knows_items, one_history
+from palate.recommend.weighting import Similarity, Weighting
 
 
 class UserKNNConfig(Config):
     """Settings of UserKNN."""
 
-    k: int = Field(100, ge=1, description="neighbours of a person")
-    similarity: Literal["cosine", "jaccard", "dot"] = Field("cosine", description="how alike two people are")
-    weights: Literal["none", "tfidf"] = Field("none", description="tfidf: rare items count more")
-    shrink: float = Field(10.0, ge=0, description="how much similarities that rest on few items are held back")
+    k: int = Field(100, gt=0, description="neighbours of each person")
+    similarity: Similarity = Field("cosine", description="how people are compared: cosine, jaccard, tfidf or bm25")
+    shrink: float = Field(10.0, ge=0, description="added to the denominator: few common items count less")
+    normalise: bool = Field(False, description="divide the similarities of the neighbours by their sum")
 
 
 class UserKNN(Recommender):
-    """User-based nearest neighbours (see the module's text)."""
+    """Neighbourhoods of people (see the module's text)."""
 
     name: ClassVar[str] = "user_knn"
     Settings = UserKNNConfig
     config: UserKNNConfig
 
-    offsets_: np.ndarray  # int64[n_users + 1], the training matrix
-    columns_: np.ndarray  # int32[m]
+    people_: sparse.csr_matrix  # n_users x n_items, ones
+    weighting_: Weighting
+    weighted_: sparse.csr_matrix  # people_, weighted
+    by_item_: sparse.csr_matrix  # weighted_ transposed
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
-        matrix = dataset.matrix()
-        self.offsets_, self.columns_ = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
-        self._index()
+        fitting.report("UserKNN", 0, 1)
+        self._prepare(dataset.matrix())
         fitting.report("UserKNN", 1, 1)
 
-    def _index(self) -> None:
-        n_users = len(self.offsets_) - 1
-        ones = np.ones(len(self.columns_), np.float32)
-        self._matrix = sparse.csr_matrix((ones, self.columns_, self.offsets_), shape=(n_users, self.n_items))
-        people = np.bincount(self.columns_, minlength=self.n_items)
-        rare = np.log(max(1, n_users) / np.maximum(people, 1)) if self.config.weights == "tfidf" else np.ones(self.n_items)
-        self._item_weight = rare.astype(np.float32)
-        weighted = self._weighted(self._matrix)
-        self._square = np.asarray(weighted.multiply(weighted).sum(1), np.float64).ravel()
-        if self.config.similarity == "jaccard":
-            self._square = np.diff(self.offsets_).astype(np.float64)
-        self._across = weighted.T.tocsr()
+    def _prepare(self, people: sparse.csr_matrix) -> None:
+        self.people_ = people
+        self.weighting_ = Weighting.of(people, self.config.similarity)
+        self.weighted_ = self.weighting_.apply(people)
+        self.by_item_ = self.weighted_.T.tocsr()
 
-    def _weighted(self, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-        weighted = matrix.copy()
-        weighted.data = self._item_weight[matrix.indices]
-        return weighted
+    def neighbours(self, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
+        """Return the neighbours of each request, ``int32[n, k]`` (-1 where there are fewer), and their weights ``float32[n, k]``."""
+        rows = self.weighting_.apply(requests.histories.matrix(self.n_items))
+        k = min(self.config.k, max(1, self.people_.shape[0]))
+        kind, shrink = self.weighting_.kind, self.config.shrink
+        found, weights = nearest(
+            rows, self.weighted_, k, kind=kind, shrink=shrink, own=requests.users, columns=self.by_item_
+        )
+        if self.config.normalise:
+            weights /= np.maximum(weights.sum(1, keepdims=True), np.float32(1e-12))
+        return found, weights
 
     def _scores(self, requests: Requests) -> np.ndarray:
-        queries = self._weighted(requests.histories.matrix(self.n_items))
-        k = min(self.config.k, max(1, len(self.offsets_) - 1))
-        config = self.config
-        found, near = nearest_to(queries, self._across, self._square, k, config.similarity, config.shrink, requests.users)
-        kept = found >= 0
-        starts = np.concatenate([[0], np.cumsum(kept.sum(1))])
-        people = sparse.csr_matrix((near[kept], found[kept], starts), shape=(len(requests), len(self.offsets_) - 1))
-        people.sort_indices()
-        scores: np.ndarray = (people @ self._matrix).toarray().astype(np.float32)
-        return scores
+        return mix_sparse(*self.neighbours(requests), self.people_)
+
+    def explain(self, request: Requests, item: int) -> Explanation:
+        """Return the exact share of each item of the history, through the neighbours who had both it and ``item``."""
+        history = one_history(self, request)
+        (found,), (weights,) = self.neighbours(request)
+        have = np.flatnonzero(self.people_[:, item].toarray()[:, 0])
+        chosen = np.isin(found, have) & (found >= 0)
+        mine = self.weighting_.apply(request.histories.matrix(self.n_items)).toarray()[0, history].astype(np.float64)
+        common = self.weighted_[found[chosen]].toarray()[:, history].astype(np.float64) * mine
+        parts = common / np.maximum(common.sum(1, keepdims=True), 1e-300)
+        shares = weights[chosen].astype(np.float64) @ parts
+        return explain_by_shares(self, request, item, history, shares, "similarity of neighbours, by common item")
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return knows_items(self.item_counts_, requests.histories)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"offsets": self.offsets_, "columns": self.columns_}
+        return {"offsets": self.people_.indptr, "items": self.people_.indices}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self.offsets_, self.columns_ = state["offsets"], state["columns"]
-        self._index()
+        ones = np.ones(len(state["items"]), np.float32)
+        shape = (len(self.users_), self.n_items)
+        self._prepare(sparse.csr_matrix((ones, state["items"], state["offsets"]), shape))

@@ -1,7 +1,7 @@
 """Samplers of negatives: where the items that a loss pushes down come from.
 
-Every sampler has ``sample(rng, shape)`` (``int32`` item numbers, with repeats) and ``log_q(items)`` (log probability of one draw).
-Generators are passed. Exact uniform draws from what a person has not had are in :class:`Unseen`.
+Every sampler has ``sample(rng, shape)`` (``int32`` item numbers, with repeats) and ``log_q(items)`` (log probability of a
+draw). Generators are passed. Exact uniform draws from what a person has not had are in :class:`Unseen`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Pairs:
         return Epoch(Triples(users, items, others), self.batch_size)
 
     def epoch_of_people(self, rng: np.random.Generator) -> People:
-        """Return the batches of one epoch, each with all pairs of some people: about ``batch_size`` pairs, by ascending person."""
+        """Return the batches of one epoch, each with all pairs of some people, by ascending person: about ``batch_size``."""
         people = rng.permutation(np.flatnonzero(np.diff(self.unseen.offsets))).astype(np.int32)
         done = np.cumsum(np.diff(self.unseen.offsets)[people])
         cuts = np.flatnonzero(np.diff((done - 1) // self.batch_size)) + 1

@@ -1,14 +1,24 @@
-"""Public data sets: found in ``PALATE_DATA`` or the cache, else fetched from their owners; counts are asserted."""
+"""Public data sets: found in ``PALATE_DATA`` or the cache, else fetched from their owners; counts are asserted.
+
+Examples
+--------
+>>> info("ml-100k").counts
+{'users': 943, 'items': 1682, 'interactions': 100000}
+>>> info("gowalla").has_split
+True
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from palate.data.dataset import Dataset
-from palate.data.public.entry import Download, Layout, PublicData
-from palate.data.public.fetch import fetch
+from palate.data.public.entry import Download, Layout, PublicData, agrees
+from palate.data.public.fetch import by_hand, fetch
 from palate.data.public.table import PUBLIC
 from palate.data.split import Split
 from palate.errors import ConfigError, DataError, nearest
@@ -23,7 +33,13 @@ def catalogue() -> list[PublicData]:
 
 
 def info(name: str) -> PublicData:
-    """Return what is known of one data set."""
+    """Return what is known of one data set.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name; the nearest is named.
+    """
     known = {data.name: data for data in PUBLIC}
     if name not in known:
         raise ConfigError("unknown data set.", value=name, remedy=nearest(name, known) + " (see: palate data list)")
@@ -41,10 +57,10 @@ def cache_folder() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """Return the folder that holds a data set already (``PALATE_DATA`` first, then the cache), or ``None``."""
+    """Return the folder that holds a data set already (below ``PALATE_DATA`` first, then the cache), or ``None``."""
     data = info(name)
     above = [os.environ.get("PALATE_DATA"), str(cache_folder())]
-    for folder in (Path(a) / (data.folder or data.name) for a in above if a):
+    for folder in (Path(a) / data.place for a in above if a):
         if folder.is_dir() and _layout(data, folder) is not None:
             return folder
     return None
@@ -55,6 +71,8 @@ def get(name: str, *, progress: Progress = silent) -> Path:
 
     Raises
     ------
+    ConfigError
+        If the name is unknown.
     DataError
         If it can't be fetched, or is not what its owner published.
     """
@@ -63,52 +81,105 @@ def get(name: str, *, progress: Progress = silent) -> Path:
         return found
     data = info(name)
     if not data.downloads:
-        raise DataError("this data set must be asked for at its owner's.", where=data.url, value=name)
-    folder = fetch(data, cache_folder() / name, progress)
+        raise DataError(
+            f"{data.title} can't be fetched for you.", where=data.url, value=data.note or None, remedy=by_hand(data)
+        )
+    folder = fetch(data, cache_folder() / data.place, progress)
     if _layout(data, folder) is None:
-        markers = ", ".join(layout.marker for layout in data.layouts)
-        raise DataError("the files fetched don't hold what was expected.", where=folder, value=markers)
+        raise DataError("the files fetched don't hold what was expected.", where=folder, remedy=by_hand(data))
     return folder
 
 
-def load(name: str, *, progress: Progress = silent, **options: Any) -> Dataset:
+def load(name: str, part: str | None = None, *, progress: Progress = silent, **options: Any) -> Dataset:
     """Return a data set, fetching it where it is not here; its counts are asserted.
 
-    ``options`` go to the reader.
+    Parameters
+    ----------
+    part
+        One part of a published split (``"train"``, ``"test"``), numbered like the whole; ``None`` is the whole.
+    **options
+        For the reader (:func:`palate.data.readers.read`).
+
+    Raises
+    ------
+    DataError
+        If the counts are not those that the owner published.
     """
-    from palate.data.readers import read
-
     data, folder = info(name), get(name, progress=progress)
-    layout = _layout(data, folder)
-    assert layout is not None
-    source = folder if layout.source == "." else _file(folder, layout.source)
-    dataset = read(source, format=layout.format, name=name, **options)
-    _check_counts(dataset, layout, folder)
-    return dataset
+    if part is None:
+        return _read(data, folder, options)
+    if part not in data.parts:
+        remedy = nearest(part, data.parts) if data.has_split else "no split was published with it; cut it with palate.split"
+        raise ConfigError("no such part.", where=name, value=part, remedy=remedy)
+    return _parts(data, folder, options)[part]
 
 
-def load_split(name: str, *, valid: float | None = None, seed: int = 0, progress: Progress = silent) -> Split:
+def load_split(name: str, *, valid: float | None = None, seed: int = 0, progress: Progress = silent, **options: Any) -> Split:
     """Return the split that was published with a data set.
 
     Parameters
     ----------
     valid
-        Share of each user's training events to carve out for validation.
+        Share of each user's training events to carve out for validation, at random; ``None`` carves none.
+    seed
+        Fixes what is carved.
+
+    Raises
+    ------
+    ConfigError
+        If no split was published.
+    DataError
+        If the parts have not the published numbers of events.
     """
-    from palate.data.protocols import split
-    from palate.data.readers import read
+    from palate.data.protocols import given
 
     data = info(name)
     if not data.has_split:
         raise ConfigError("no split was published with this data set.", value=name, remedy="cut it with palate.split")
-    folder = get(name, progress=progress)
+    parts = _parts(data, get(name, progress=progress), options)
+    published = parts.get("valid")
+    return given(replace(parts["train"], name=name), test=parts["test"], valid=published or valid, seed=seed)
+
+
+def _read(data: PublicData, folder: Path, options: Mapping[str, Any]) -> Dataset:
+    from palate.data.readers import read
+
+    layout, source = _source(data, folder)
+    dataset = _with_items(read(source, format=layout.format, name=data.name, **options), layout, folder)
+    found = {"users": dataset.n_users, "items": dataset.n_items, "interactions": len(dataset)}
+    _check(found, layout.counts or data.counts, folder)
+    return dataset
+
+
+def _parts(data: PublicData, folder: Path, options: Mapping[str, Any]) -> dict[str, Dataset]:
+    from palate.data.readers import read_parts
+
+    layout, source = _source(data, folder)
+    parts = read_parts(source, format=layout.format, name=data.name, **options)
+    whole = next(iter(parts.values()))
+    found = {"users": whole.n_users, "items": whole.n_items, **{part: len(p) for part, p in parts.items()}}
+    sizes = {name: n for name, n in (layout.counts or data.counts).items() if name != "interactions"}
+    _check(found, {**sizes, **data.parts}, folder)
+    return parts
+
+
+def _source(data: PublicData, folder: Path) -> tuple[Layout, Path]:
     layout = _layout(data, folder)
-    assert layout is not None
-    parts = [
-        read(_file(folder, layout.marker.replace("train", part)), format=layout.format, name=name) for part in ("train", "test")
-    ]
-    _check_counts(parts[0], layout, folder)
-    return split(parts[0], "given", test=parts[1], valid=valid, seed=seed)
+    if layout is None:
+        raise DataError("the folder does not hold the data set.", where=folder, value=data.name, remedy="fetch it again")
+    return layout, folder if layout.source == "." else _file(folder, layout.source)
+
+
+def _with_items(dataset: Dataset, layout: Layout, folder: Path) -> Dataset:
+    if layout.items is None or not _file(folder, layout.items[0]).exists():
+        return dataset
+    from palate.data.readers.delimited import DelimitedSource
+    from palate.data.readers.entities import attach, numbers_where_possible, with_id
+
+    name, key = layout.items
+    table = numbers_where_possible(with_id(DelimitedSource(_file(folder, name)).table(), key))
+    items, _, _ = attach(dataset.items.ids, table, keep_unseen=False)
+    return dataset.derive({"step": "items", "file": name}, items=items)
 
 
 def _layout(data: PublicData, folder: Path) -> Layout | None:
@@ -120,13 +191,10 @@ def _file(folder: Path, name: str) -> Path:
     return packed if packed.exists() and not (folder / name).exists() else folder / name
 
 
-def _check_counts(dataset: Dataset, layout: Layout, folder: Path) -> None:
-    found = {"users": dataset.n_users, "items": dataset.n_items, "interactions": len(dataset)}
-    wrong = {key: (found[key], expected) for key, expected in layout.counts.items() if found[key] != expected}
+def _check(found: Mapping[str, int], expected: Mapping[str, int | str], folder: Path) -> None:
+    wrong = {
+        key: {"found": found.get(key, 0), "published": n} for key, n in expected.items() if not agrees(found.get(key, 0), n)
+    }
     if wrong:
-        raise DataError(
-            "the data set has not the counts that its owner published (found, expected).",
-            where=folder,
-            value=wrong,
-            remedy="remove the folder and fetch it again",
-        )
+        remedy = "a file may be truncated or of another edition: remove the folder and fetch it again"
+        raise DataError("the data set has not the counts that its owner published.", where=folder, value=wrong, remedy=remedy)

@@ -118,6 +118,7 @@ def _feed(source: Source, roles: Mapping[str, str], encoders: Mapping[str, Any],
             for role in group:
                 encoders[role].add(batch.column(batch.schema.get_field_index(roles[role])), row, bad)
             row += batch.num_rows
+        pa.default_memory_pool().release_unused()
     return row
 
 
@@ -148,7 +149,7 @@ def _assemble(parts: Parts, options: Options, encoded: Encoded, name: str, step:
     step["links"] = {title: [len(graph), lost] for title, (graph, lost) in graphs.items()}
     if not step["links"]:
         del step["links"]
-    events = assemble(encoded.columns, len(entities["user"]), encoded.ticks)
+    events = assemble(encoded.columns, len(entities["user"]), encoded.ticks, rank=not parts.names)
     return Dataset(
         events,
         entities["user"],
@@ -178,7 +179,7 @@ def _step(
         step["time"] = {"column": roles["time"], **encoded.unit}
     if parts.names and not dropped:
         step["parts"] = dict(zip(parts.names, sizes, strict=True))
-    step["ties"] = "exact time, then file order" if encoded.ticks > 1 else "file order"
+    step["ties"] = "exact time, then file order" if encoded.ticks > 1 and not parts.names else "file order"
     return {**step, **parts.notes}
 
 

@@ -76,7 +76,9 @@ def same_type(column: pa.Array | pa.ChunkedArray, words: Vocabulary) -> pa.Array
     if words.is_text:
         return array.cast(pa.string())
     if pa.types.is_string(array.type):
-        fits = pc.match_substring_regex(array, r"^-?[0-9]{1,18}$")
+        short = pc.match_substring_regex(array, r"^(0|-?[1-9][0-9]{0,17})$")
+        long = pc.match_substring_regex(array, r"^[1-9][0-9]{18}$")
+        fits = pc.or_(short, pc.and_(long, pc.less_equal(array, pa.scalar(str(2**63 - 1)))))
         return pc.if_else(fits, array, pa.scalar(None, pa.string())).cast(pa.int64())
     return array.cast(pa.int64(), safe=False)
 

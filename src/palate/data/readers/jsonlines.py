@@ -46,9 +46,17 @@ class JsonLinesSource(Source):
         kinds: dict[str, set[type]] = {}
         if lists:
             return
+        wrong: DataError | None = None
         for number, line in islice(_full_lines(path, encoding), SAMPLE):
-            for key, value in self._object(line, number).items():
+            try:
+                found = self._object(line, number)
+            except DataError as error:
+                wrong = wrong or error
+                continue
+            for key, value in found.items():
                 kinds.setdefault(key, set()).add(type(value))
+        if not kinds and wrong is not None:
+            raise wrong
         self._kinds = kinds
         self.columns = list(kinds)
 

@@ -19,7 +19,8 @@ from palate.errors import DataError
 def read_coat(folder: Path, options: Options) -> Parts:
     """Read Coat: ``train.ascii`` (self-selected) and ``test.ascii`` (random items) as parts, or one of the files.
 
-    Ids are numbers from 0. Binary features become one text column a group, such as ``gender``; the learned propensities stay in their file.
+    Ids are numbers from 0. Binary features become one text column a group, such as ``gender``; the learned propensities stay
+    in their file.
     """
     single = [folder] if folder.is_file() else []
     folder = folder.parent if single else folder

@@ -1,9 +1,10 @@
-"""The small world on which the conformance suite tries systems, and the judgements that its checks share."""
+"""The bench of the conformance suite: a small world, the table of checks, and the judgements that checks share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
 from palate.data.interactions import Interactions
 from palate.data.vocabulary import Vocabulary
-from palate.errors import DataError, NonConformingError
+from palate.errors import DataError, NonConformingError, PalateError
 from palate.runtime import generator
 
 #: Length of the lists that checks ask for.
@@ -45,6 +46,17 @@ class Bench:
     def n_items(self) -> int:
         """Size of the catalogue."""
         return self.dataset.n_items
+
+
+#: Check functions by name, in the order in which they run.
+CHECKS: dict[str, Callable[[Bench], None]] = {}
+F = TypeVar("F", bound=Callable[[Bench], None])
+
+
+def check(function: F) -> F:
+    """Enter a check in the table, under the words of its name."""
+    CHECKS[function.__name__.replace("_", " ")] = function
+    return function
 
 
 def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
@@ -108,3 +120,29 @@ def same_ranking(first: Ranking, rows: np.ndarray, second: Ranking, reason: str)
 def state_of(model: Recommender) -> dict[str, np.ndarray]:
     """Return the learnt arrays of a model."""
     return {name: np.asarray(array) for name, array in model._state().items()}
+
+
+def answers_of(model: Recommender, bench: Bench) -> dict[str, np.ndarray]:
+    """Return what a model says to the questions of the bench."""
+    ranking = model.recommend(bench.requests, K)
+    return {"items": ranking.items, "scores": ranking.scores}
+
+
+def same_bits(first: dict[str, np.ndarray], second: dict[str, np.ndarray], what: str) -> None:
+    """Check that named arrays are equal in type, shape and every bit."""
+    expect(first.keys() == second.keys(), f"{what}: different arrays, {sorted(set(first) ^ set(second))}")
+    for name, array in first.items():
+        other = second[name]
+        same = array.dtype == other.dtype and array.shape == other.shape and array.tobytes() == other.tobytes()
+        expect(same, f"{what} differ in {name!r}")
+
+
+def raises(kind: type[PalateError], call: Callable[[], object]) -> bool:
+    """Say whether a call raises an error of this kind, and no other."""
+    try:
+        call()
+    except kind:
+        return True
+    except Exception:
+        return False
+    return False

@@ -1,0 +1,327 @@
+"""Readers of folders, on made-up files of each layout, and on research data where it is there."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palate.data.readers import read, read_parts
+from palate.errors import DataError
+
+
+def fill(folder: Path, **files: str | bytes) -> Path:
+    """Write files; ``__`` in a name stands for a dot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        data = text if isinstance(text, bytes) else text.encode()
+        name = name.replace("__", ".")
+        (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return folder
+
+
+def events(data):
+    found = data.interactions
+    users, items = data.users.ids.decode(found.user).to_pylist(), data.items.ids.decode(found.item).to_pylist()
+    return list(zip(users, items, strict=True))
+
+
+def attributes(entities):
+    rows = entities.attributes.to_pylist()
+    return dict(zip(entities.ids.raw.to_pylist(), rows, strict=True))
+
+
+INTER = """user_id:token\titem_id:token\trating:float\ttimestamp:float
+u1\ti1\t4\t881250949
+u2\ti2\t3\t8.8125095e8
+u1\ti2\t5\t1.5
+"""
+
+
+def test_recbole_folder(tmp_path):
+    folder = fill(
+        tmp_path / "toy",
+        toy__inter=INTER,
+        toy__item="item_id:token\tmovie_title:token_seq\tclass:token_seq\tyear:float\tvec:float_seq\n"
+        'i2\tThe "Two\tA B\t1999\t0.5 1\ni1\tOne man\tC\t\t\ni9\tUnseen\tA\t2000\t1 1\n',
+        toy__user="user_id:token\tage:token\nu1\t24\n",
+        toy__kg="head_id:token\trelation_id:token\ttail_id:token\nm.1\tdirector\tm.7\nm.2\tactor\tm.1\n",
+        toy__link="item_id:token\tentity_id:token\ni2\tm.2\ni7\tm.1\n",
+        toy__net="source_id:token\ttarget_id:token\nu1\tu2\nu1\tu5\n",
+    )
+    data = read(folder)
+    assert data.name == "toy"
+    assert events(data) == [("u1", "i2"), ("u1", "i1"), ("u2", "i2")]
+    assert data.interactions.time.tolist() == [1, 881_250_949, 881_250_950]
+    assert data.interactions.value.tolist() == [5, 4, 3]
+    assert attributes(data.items) == {
+        "i1": {"title": "One man", "categories": ["C"], "year": None, "vec": None},
+        "i2": {"title": 'The "Two', "categories": ["A", "B"], "year": 1999.0, "vec": [0.5, 1.0]},
+    }
+    assert data.items.labels(np.array([0, 1])) == ["One man", 'The "Two']
+    assert attributes(data.users) == {"u1": {"age": "24"}, "u2": {"age": None}}
+    graph = data.graphs["knowledge"]
+    assert graph.entities.raw.to_pylist() == ["m.1", "m.2", "m.7"]
+    assert graph.relations.raw.to_pylist() == ["director", "actor"]
+    assert (graph.head.tolist(), graph.tail.tolist(), graph.item_entity.tolist()) == ([0, 1], [2, 0], [-1, 1])
+    social = data.graphs["social"]
+    assert (social.head.tolist(), social.tail.tolist()) == ([0], [1])
+    assert data.spec[0]["links"] == {"knowledge": [2, 0], "social": [1, 1]}
+    assert data.spec[0]["item_without_interactions_left_out"] == 1
+    assert read(folder, keep_unseen=True).items.ids.raw.to_pylist() == ["i1", "i2", "i9"]
+
+
+def test_recbole_benchmark_files_are_parts(tmp_path):
+    header, *lines = INTER.splitlines(keepends=True)
+    folder = fill(tmp_path / "toy", toy__train__inter=header + lines[0] + lines[1], toy__test__inter=header + lines[2])
+    parts = read_parts(folder)
+    assert [(name, len(part)) for name, part in parts.items()] == [("train", 2), ("test", 1)]
+    assert events(parts["test"]) == [("u1", "i2")]
+    assert parts["train"].items.ids == parts["test"].items.ids
+
+
+def test_movielens_100k(tmp_path):
+    genres = "|".join("1" if at in (1, 5) else "0" for at in range(19))
+    folder = fill(
+        tmp_path,
+        u__data="196\t242\t3\t881250949\n186\t302\t3\t891717742\n",
+        u__item=f"242|Café (1995)|01-Jan-1995||http://x|{genres}\n302|Other|||u|{'0|' * 18}0\n".encode("latin-1"),
+        u__user="196|49|M|writer|55105\n186|39|F|executive|00000\n",
+    )
+    data = read(folder)
+    assert events(data) == [(196, 242), (186, 302)]
+    assert attributes(data.items)[242]["title"] == "Café (1995)"
+    assert attributes(data.items)[242]["categories"] == ["Action", "Comedy"]
+    assert attributes(data.users)[186] == {"age": 39, "gender": "F", "occupation": "executive", "zip_code": "00000"}
+
+
+def test_movielens_1m(tmp_path):
+    folder = fill(
+        tmp_path,
+        ratings__dat="1::1193::5::978300760\n2::661::3::978302109\n" * 3000 + "3::1193::4::1\n",
+        movies__dat="1193::Misérables, Les (1995)::Drama|Musical\n661::J::Animation\n".encode("latin-1"),
+        users__dat="1::F::1::10::48067\n2::M::56::16::02139\n3::M::25::15::55117\n",
+    )
+    data = read(folder)
+    assert (data.n_users, data.n_items, len(data)) == (3, 2, 6001)
+    assert attributes(data.items)[1193] == {"title": "Misérables, Les (1995)", "categories": ["Drama", "Musical"]}
+    assert attributes(data.users)[2]["zip_code"] == "02139"
+
+
+def test_movielens_csv(tmp_path):
+    folder = fill(
+        tmp_path,
+        ratings__csv__gz="userId,movieId,rating,timestamp\n1,1,4.0,964982703\n2,3,4.5,964981247\n",
+        movies__csv='movieId,title,genres\n1,"Two, Three (1995)",Adventure|Comedy\n3,X,(no genres listed)\n5,Y,Drama\n',
+        links__csv="movieId,imdbId,tmdbId\n1,0114709,862\n3,0113497,8844\n",
+    )
+    data = read(folder)
+    assert attributes(data.items) == {
+        1: {"title": "Two, Three (1995)", "categories": ["Adventure", "Comedy"], "imdbId": "0114709", "tmdbId": 862},
+        3: {"title": "X", "categories": None, "imdbId": "0113497", "tmdbId": 8844},
+    }
+
+
+def test_amazon_2014_with_python_metadata(tmp_path):
+    review = {"reviewerID": "A1", "asin": "0001", "overall": 5.0, "unixReviewTime": 1_400_000_000, "reviewText": "x"}
+    folder = fill(
+        tmp_path,
+        reviews_Toys_5__json__gz="".join(json.dumps({**review, "reviewerID": u}) + "\n" for u in ("A1", "A2")),
+        meta_Toys__json="{'asin': '0001', 'title': \"It's\", 'price': 3.5, 'categories': [['Toys', 'Games']], "
+        "'related': {'also_bought': ['0002']}}\n",
+    )
+    for data in (read(folder), read(folder / "reviews_Toys_5.json.gz")):
+        assert events(data) == [("A1", "0001"), ("A2", "0001")]
+        expected = {"title": "It's", "price": 3.5, "categories": ["Toys", "Games"], "also_buy": ["0002"]}
+        assert attributes(data.items)["0001"] == expected
+
+
+def test_amazon_2023(tmp_path):
+    reviews = [
+        {"rating": 4.0, "title": "ok", "asin": "B2", "parent_asin": "B1", "user_id": u, "timestamp": 1_600_000_000_123 + n}
+        for n, u in enumerate(["U1", "U2", "U1"])
+    ]
+    meta = {"main_category": "All", "title": "Thing", "price": "$1,234.50", "description": ["a", "b"], "categories": ["C"]}
+    folder = fill(
+        tmp_path,
+        Things__jsonl="".join(json.dumps(r) + "\n" for r in reviews),
+        meta_Things__jsonl=json.dumps({**meta, "parent_asin": "B1", "store": "S", "features": ["f"]}) + "\n",
+    )
+    data = read(folder)
+    assert events(data)[0] == ("U1", "B1")
+    assert data.interactions.time.tolist() == [1_600_000_000] * 3
+    assert data.spec[0]["time"]["unit"] == "ms"
+    assert attributes(data.items)["B1"] == {
+        "categories": ["C"],
+        "title": "Thing",
+        "brand": "S",
+        "price": 1234.5,
+        "text": "a\nb",
+        "features": ["f"],
+        "main_category": "All",
+    }
+
+
+def test_sequences(tmp_path):
+    folder = fill(
+        tmp_path, sequences__txt="1 5 6 5\n\n2\t7\n", items__tsv="item_id\ttitle\tattribute_ids\n5\tFive\t1,2\n6\tSix\t\n"
+    )
+    data = read(folder)
+    assert events(data) == [(1, 5), (1, 6), (1, 5), (2, 7)]
+    assert data.interactions.time is None
+    assert attributes(data.items)[5] == {"title": "Five", "attribute_ids": ["1", "2"]}
+    assert events(read(folder / "sequences.txt")) == events(data)
+
+
+def test_sequences_of_many_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr("palate.data.readers.sequences.LINES", 3)
+    path = fill(tmp_path, sequences__txt="".join(f"{n} {n + 1} {n}\n" for n in range(100))) / "sequences.txt"
+    assert events(read(path)) == [(n, i) for n in range(100) for i in (n + 1, n)]
+
+
+def test_lightgcn(tmp_path):
+    folder = fill(tmp_path / "g", train__txt="0 5 6\n1 5\n", test__txt="0 7\n1\n")
+    data = read(folder)
+    assert events(data) == [(0, 5), (0, 6), (0, 7), (1, 5)]
+    parts = read_parts(folder)
+    assert events(parts["train"]) == [(0, 5), (0, 6), (1, 5)]
+    assert events(parts["test"]) == [(0, 7)]
+    assert data.spec[0]["parts"] == {"train": 3, "test": 1}
+    assert events(read(folder / "train.txt", format="lightgcn")) == events(parts["train"])
+    with pytest.raises(DataError, match="no parts"):
+        read_parts(folder / "train.txt", format="lightgcn")
+
+
+def test_coat(tmp_path):
+    folder = fill(
+        tmp_path,
+        train__ascii="0 5\n3 0\n",
+        test__ascii="1 0\n0 2\n",
+        user_features__ascii="1 0\n0 1\n",
+        user_features_map__txt="gender:men\ngender:women\n",
+    )
+    data = read(folder)
+    assert sorted(events(data)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert attributes(data.users) == {0: {"gender": "men"}, 1: {"gender": "women"}}
+    assert {name: len(part) for name, part in read_parts(folder).items()} == {"train": 2, "test": 2}
+    fill(tmp_path, train__ascii="0 5\n3\n")
+    with pytest.raises(DataError, match="ragged") as caught:
+        read(folder)
+    assert caught.value.where.endswith("train.ascii, line 2")
+
+
+def test_plain_folder_with_items_and_trust(tmp_path):
+    folder = fill(
+        tmp_path,
+        ratings__csv="user_id,book_id,rating\n1,10,5\n2,11,4\n",
+        books__csv="book_id,title,genres\n10,Ten,a|b\n11,Eleven,c\n",
+        trust__csv="user_id,trusted_user_id\n1,2\n2,9\n",
+        notes__txt="nothing here\n",
+    )
+    data = read(folder)
+    assert attributes(data.items)[10] == {"title": "Ten", "categories": ["a", "b"]}
+    assert len(data.graphs["social"]) == 1
+
+
+def test_folder_without_interactions_lists_its_files(tmp_path):
+    folder = fill(tmp_path, notes__csv="a,b\n1,2\n")
+    with pytest.raises(DataError, match="no file of the folder") as caught:
+        read(folder)
+    assert caught.value.value == ["notes.csv"]
+
+
+def test_split_folder_is_read_whole(tmp_path):
+    import palate.data.split_files as files
+    from palate.data.dataset import Dataset
+    from palate.data.protocols import split
+
+    data = Dataset.from_columns(["a", "b"] * 6, [n % 5 for n in range(12)], time=list(range(12)))
+    files.write_split(split(data, "leave_one_out"), tmp_path / "s")
+    back = read(tmp_path / "s")
+    assert sorted(events(back)) == sorted(events(data))
+    assert len(read_parts(tmp_path / "s")["test"]) == 2
+
+
+# -- research data ----------------------------------------------------------------------------------------------------
+
+DATA = os.environ.get("PALATE_DATA", "")
+
+COUNTS = {  # users, items, interactions
+    "ml-100k": (943, 1682, 100_000),
+    "ml-latest-small": (610, 9724, 100_836),
+    "ml-1m": (6040, 3416, 999_602),
+    "ml-1m/ratings_sample.csv.gz": (5958, 3312, 100_000),
+    "amazon-beauty": (22_363, 12_101, 198_502),
+    "amazon-sports": (35_598, 18_357, 296_337),
+    "amazon-games": (50_546, 16_859, 440_264),
+    "amazon-office": (3231, 3317, 22_447),
+    "amazon-gift-cards": (458, 148, 2972),
+    "amazon-grocery": (14_681, 8687, 121_892),
+    "yelp-text": (30_431, 20_033, 316_354),
+    "yelp-social": (16_239, 14_284, 198_397),
+    "lastfm-hetrec-2k": (1892, 17_632, 92_834),
+    "social-epinions": (11_111, 190_774, 239_645),
+    "social-ciao": (6672, 98_875, 192_221),
+    "social-filmtrust": (1508, 2071, 35_497),
+    "gowalla": (29_858, 40_981, 1_027_370),
+    "coat": (290, 300, 11_600),
+}
+
+real = [pytest.mark.data, pytest.mark.skipif(not Path(DATA or "/nowhere").is_dir(), reason="PALATE_DATA is not set")]
+
+
+def research(name):
+    path = Path(DATA) / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in PALATE_DATA")
+    return path
+
+
+class TestResearchData:
+    pytestmark = real
+
+    @pytest.mark.parametrize("name", COUNTS)
+    def test_counts(self, name):
+        data = read(research(name))
+        assert (data.n_users, data.n_items, len(data)) == COUNTS[name]
+
+    def test_ml_100k_in_full(self):
+        data = read(research("ml-100k"))
+        assert data.items.labels(data.items.ids.encode(["1"] if data.items.ids.is_text else [1])) == ["Toy Story"]
+        assert len(data.graphs["knowledge"]) == 91_631
+        assert len(data.graphs["knowledge"].relations) == 24
+        assert (data.graphs["knowledge"].item_entity >= 0).sum() == 1598
+        days = np.array([data.interactions.time.min(), data.interactions.time.max()], "datetime64[s]").astype("datetime64[D]")
+        assert days.astype(str).tolist() == ["1997-09-20", "1998-04-22"]
+
+    def test_ml_1m_takes_titles_and_knowledge_along(self):
+        data = read(research("ml-1m"))
+        assert data.items.column("title").null_count == 0
+        assert len(data.graphs["knowledge"]) == 20_782
+
+    def test_lastfm_friends_and_tags(self):
+        data = read(research("lastfm-hetrec-2k"))
+        assert len(data.graphs["social"]) == 25_434
+        assert len(data.graphs["knowledge"]) == 15_518
+        assert (data.graphs["knowledge"].item_entity >= 0).sum() == 3846
+
+    def test_links(self):
+        for name, graph, links in (("yelp-social", "social", 158_590), ("yelp-social", "compliments", 76_875)):
+            assert len(read(research(name)).graphs[graph]) == links
+        assert len(read(research("social-ciao")).graphs["social"]) == 109_503
+
+    def test_parts(self):
+        assert {n: len(p) for n, p in read_parts(research("gowalla")).items()} == {"train": 810_128, "test": 217_242}
+        assert {n: len(p) for n, p in read_parts(research("coat")).items()} == {"train": 6960, "test": 4640}
+
+    def test_goodbooks_lacks_its_ratings(self, tmp_path):
+        folder = research("goodbooks-10k")
+        with pytest.raises(DataError, match="no file of the folder"):
+            read(folder)
+        (tmp_path / "books.csv.gz").symlink_to(folder / "books.csv.gz")
+        (tmp_path / "ratings.csv").write_text("user_id,book_id,rating\n1,258,5\n2,4081,4\n")
+        data = read(tmp_path, keep_unseen=True)
+        assert data.n_items == 10_000
+        assert data.items.column("title").null_count == 0

@@ -1,0 +1,268 @@
+"""The training loop: best weights, stopping, exact resumption (also after SIGKILL), randomness, precision, errors."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from palate.contracts.model import Fitting
+from palate.errors import TrainingError
+from palate.training.callbacks import JsonLog, PrintLog
+from palate.training.config import TrainConfig
+from palate.training.loop import fit_module
+
+WORKER = Path(__file__).with_name("killable.py")
+X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+Y = (X @ np.array([1.0, -2.0, 0.5, 3.0], np.float32))[:, None]
+
+
+class Batches(list):
+    """A plain list is countable and iterable."""
+
+
+def batches(epoch, rng):
+    order = rng.permutation(len(X))
+    return Batches((torch.from_numpy(X[part]), torch.from_numpy(Y[part])) for part in np.split(order, 8))
+
+
+def net():
+    torch_rng = torch.Generator().manual_seed(1)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape, generator=torch_rng) * 0.3)
+    return module
+
+
+def fit(module, config, fitting=None, **options):
+    def loss(batch, generator):
+        return (module(batch[0]) - batch[1]).square().mean()
+
+    return fit_module(
+        module,
+        batches=batches,
+        loss=options.pop("loss", loss),
+        config=config,
+        fitting=fitting or Fitting(),
+        title="Net",
+        **options,
+    )
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_it_learns_and_reports():
+    events, module = [], net()
+    record = fit(module, TrainConfig(epochs=30, lr=0.03), Fitting(progress=events.append))
+    assert record.epochs_run == record.best_epoch == 30
+    assert record.best_value is None
+    assert record.history[-1]["loss"] < 0.5 * record.history[0]["loss"]
+    assert [e.done for e in events if e.stage == "Net: epoch"] == list(range(1, 31))
+    assert not module.training
+
+
+def test_same_seed_same_bits_other_seed_other_bits():
+    config = TrainConfig(epochs=3)
+    first, second, third = net(), net(), net()
+    fit(first, config, Fitting(seed=1))
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    fit(second, config, Fitting(seed=1))
+    fit(third, config, Fitting(seed=2))
+    assert same_weights(first, second)
+    assert not same_weights(first, third)
+
+
+def test_global_generators_are_left_alone():
+    module = net()
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    fit(module, TrainConfig(epochs=2))
+    torch.testing.assert_close(torch.rand(3), wanted, rtol=0, atol=0)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_the_passed_generator_is_seeded_anew_each_epoch():
+    drawn = []
+
+    def loss(batch, generator):
+        drawn.append(torch.rand(1, generator=generator).item())
+        return torch.zeros((), requires_grad=True)
+
+    fit(net(), TrainConfig(epochs=2), loss=loss)
+    again = drawn.copy()
+    drawn.clear()
+    fit(net(), TrainConfig(epochs=2), loss=loss)
+    assert drawn == again
+    assert len(set(drawn)) == 16
+
+
+def test_best_weights_are_kept_and_patience_counts_looks():
+    module, seen = net(), []
+    values = iter([0.1, 0.5, 0.4, 0.5, 0.3, 0.9])
+
+    def evaluate():
+        seen.append({k: v.clone() for k, v in module.state_dict().items()})
+        return next(values)
+
+    record = fit(module, TrainConfig(epochs=50, patience=3, eval_every=2), evaluate=evaluate)
+    assert (record.epochs_run, record.best_epoch, record.best_value) == (10, 4, 0.5)
+    for name, weight in module.state_dict().items():
+        assert torch.equal(weight, seen[1][name])
+    assert [line["epoch"] for line in record.history if "value" in line] == [2, 4, 6, 8, 10]
+
+
+def test_patience_zero_never_stops():
+    record = fit(net(), TrainConfig(epochs=7, patience=0), evaluate=lambda: 0.0)
+    assert record.epochs_run == 7
+    assert record.best_epoch == 1
+
+
+def test_resumed_fit_equals_unbroken_one(tmp_path):
+    config = TrainConfig(epochs=9, patience=4, lr=0.02, clip_norm=1.0)
+
+    def run(module, config, folder):
+        def evaluate():
+            return -abs(sum(p.sum().item() for p in module.parameters()) - 0.4)
+
+        return fit(module, config, Fitting(seed=3, checkpoint=folder), evaluate=evaluate)
+
+    whole, broken, resumed = net(), net(), net()
+    wanted = run(whole, config, None)
+    run(broken, config.replace(epochs=4), tmp_path)
+    record = run(resumed, config, tmp_path)
+    assert same_weights(whole, resumed)
+    assert (record.epochs_run, record.best_epoch, record.best_value) == (
+        wanted.epochs_run,
+        wanted.best_epoch,
+        wanted.best_value,
+    )
+    assert [h["loss"] for h in record.history] == [h["loss"] for h in wanted.history]
+    finished = net()
+    run(finished, config, tmp_path)
+    assert same_weights(whole, finished)
+
+
+def killable(folder, out, slow):
+    return [sys.executable, str(WORKER), str(folder), str(out), str(slow)]
+
+
+def test_kill_minus_nine_and_resume_to_the_bit(tmp_path):
+    """A process is killed with SIGKILL in the middle of an epoch; the next one ends with the weights of an unbroken run."""
+    whole, after, folder = tmp_path / "whole.safetensors", tmp_path / "after.safetensors", tmp_path / "checkpoint"
+    subprocess.run(killable(tmp_path / "unused", whole, 0), check=True, timeout=120)
+    process = subprocess.Popen(killable(folder, after, 0.02))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        note = folder / "checkpoint.json"
+        if note.exists() and json.loads(note.read_text())["facts"]["epoch"] >= 3:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    assert not after.exists()
+    done = json.loads((folder / "checkpoint.json").read_text())["facts"]["epoch"]
+    assert 3 <= done < 12
+    subprocess.run(killable(folder, after, 0), check=True, timeout=120)
+    first, second = load_file(whole), load_file(after)
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        assert torch.equal(weight, second[name]), name
+
+
+def test_clipping_limits_the_gradient():
+    norms, module = [], net()
+
+    class Watch(torch.optim.SGD):
+        def step(self, closure=None):
+            norms.append(torch.cat([p.grad.ravel() for p in module.parameters()]).norm().item())
+            return super().step(closure)
+
+    fit(module, TrainConfig(epochs=2, clip_norm=0.1), optimizer=Watch(module.parameters(), lr=0.1))
+    assert max(norms) <= 0.1001
+
+
+def test_bfloat16_multiplies_in_bfloat16():
+    kinds, module = set(), net()
+
+    def loss(batch, generator):
+        out = module(batch[0])
+        kinds.add(out.dtype)
+        return (out.float() - batch[1]).square().mean()
+
+    fit(module, TrainConfig(epochs=2, precision="bfloat16"), loss=loss)
+    assert kinds == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in module.parameters())
+
+
+def test_nan_loss_names_epoch_batch_rate_and_remedy():
+    calls = []
+
+    def loss(batch, generator):
+        calls.append(0)
+        return torch.tensor(float("nan") if len(calls) == 11 else 1.0, requires_grad=True)
+
+    with pytest.raises(TrainingError) as caught:
+        fit(net(), TrainConfig(epochs=5, lr=0.25), loss=loss)
+    text = str(caught.value)
+    for part in ("Net", "epoch 2", "batch 3", "lr 0.25", "lr=0.025", "clip_norm"):
+        assert part in text
+
+
+def test_weights_that_blow_up_at_the_last_step_are_found():
+    module, steps = net(), []
+
+    class Late(torch.optim.SGD):
+        def step(self, closure=None):
+            steps.append(0)
+            if len(steps) == 8:
+                with torch.no_grad():
+                    module[2].bias.fill_(float("inf"))
+            return super().step(closure)
+
+    with pytest.raises(TrainingError, match="weight is not a number"):
+        fit(module, TrainConfig(epochs=1), optimizer=Late(module.parameters(), lr=0.001))
+
+
+def test_nan_validation_is_an_error():
+    with pytest.raises(TrainingError, match="validation"):
+        fit(net(), TrainConfig(epochs=2), evaluate=lambda: float("nan"))
+
+
+def test_no_epochs_leaves_the_weights():
+    module = net()
+    record = fit(module, TrainConfig(epochs=0))
+    assert record.epochs_run == 0
+    assert same_weights(module, net())
+
+
+def test_logs(tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    config = TrainConfig(epochs=3)
+    fit(net(), config, evaluate=lambda: 0.25, callbacks=[JsonLog(path), PrintLog()])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert {"loss", "seconds", "value"} <= lines[0].keys()
+    assert "Net epoch 3: loss" in capsys.readouterr().out
+
+
+def test_long_epochs_report_inside(monkeypatch):
+    import palate.training.loop as loop
+
+    monkeypatch.setattr(loop, "REPORT_EVERY", 0.0)
+    events = []
+    fit(net(), TrainConfig(epochs=1), Fitting(progress=events.append))
+    inside = [e for e in events if e.stage.startswith("Net: batches")]
+    assert [e.done for e in inside] == list(range(1, 9))
+    assert inside[0].total == 8
