@@ -1,4 +1,4 @@
-"""Full-ranking evaluation of BPR-MF on ml-100k: scoring, masking, ranking and metrics, beside RecBole 1.2.1 on the same split."""
+"""Full-ranking evaluation of BPR-MF on ml-100k (scores, masks, ranks, metrics) beside RecBole 1.2.1, same split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LightGCN on ml-100k beside RecBole 1.2.1: the same split, dims, layers and batch, epoch by epoch; then with batch size free."""
+"""LightGCN on ml-100k beside RecBole 1.2.1: same split, dims, layers and batch, by epochs; then with batch size free."""
 
 from __future__ import annotations
 

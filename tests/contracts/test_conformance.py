@@ -31,10 +31,17 @@ def without_optional_parts(system: Any) -> None:
         pytest.importorskip("torch")
 
 
+def quick(system: Any) -> dict[str, Any]:
+    """Settings to fit fast: few epochs and short vectors, unless the catalogue says otherwise."""
+    usual = {"epochs": 2, "dim": 8}
+    known = system.load().Settings.model_fields
+    return {key: value for key, value in usual.items() if key in known} | dict(system.quick)
+
+
 @pytest.fixture(scope="module")
 def suites() -> dict[str, dict[str, Callable[[], None]]]:
     """Checks of each system, sharing one fitted model."""
-    return {s.name: dict(check_recommender(lambda s=s: s.load()(**s.quick))) for s in OURS}
+    return {s.name: dict(check_recommender(lambda s=s: s.load()(**quick(s)))) for s in OURS}
 
 
 @pytest.mark.parametrize("check", list(CHECKS))

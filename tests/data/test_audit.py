@@ -200,3 +200,10 @@ def test_a_leaky_split_is_told_from_a_clean_one() -> None:
     found = codes(Split(leaky, made.valid, made.test_part, made.spec))
     assert found["answers-in-train"].count == len(made.test_part)
     assert found["future-in-train"].severity == "hard"
+
+
+def test_a_hand_made_split_that_learns_from_nothing() -> None:
+    data = Dataset.from_columns([1, 2], [1, 2], time=[1, 2])
+    empty = replace(data, interactions=data.interactions.take(np.zeros(2, bool)))
+    found = codes(by_hand(empty, None, data.interactions))
+    assert found["unseen-users"].count == found["unseen-items"].count == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -210,7 +211,7 @@ def test_rolling_windows_follow_each_other() -> None:
     assert [[len(p) for p in parts_of(s)] for s in made] == [[12, 2, 2], [14, 2, 2], [16, 2, 2]]
     tested = [s.test_part.time for s in made if s.test_part is not None]
     assert len(tested) == 3
-    for earlier, later in zip(tested, tested[1:], strict=False):
+    for earlier, later in pairwise(tested):
         assert earlier.max() < later.min()
     assert tested[-1].max() == data.interactions.time.max()
     for s in made:

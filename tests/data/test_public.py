@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from palate.data import public
-from palate.data.public import entry, fetch, table
+from palate.data.public import entry, fetching, table
 from palate.data.public.entry import Download, Layout, PublicData, agrees
 from palate.data.readers import FORMATS, read
 from palate.errors import ConfigError, DataError
@@ -33,12 +33,12 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test an empty cache, no PALATE_DATA, and no package registry."""
     monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("PALATE_DATA", raising=False)
-    monkeypatch.setattr(fetch, "SECONDS", 5)
+    monkeypatch.setattr(fetching, "SECONDS", 5)
 
     def no_registry(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess([], 1, "", "ERROR: no route to the registry\n")
 
-    monkeypatch.setattr(fetch.subprocess, "run", no_registry)
+    monkeypatch.setattr(fetching.subprocess, "run", no_registry)
     return tmp_path
 
 
@@ -65,7 +65,7 @@ class Owner:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server.server_port}/{name}"
@@ -305,7 +305,7 @@ def test_a_published_split(places: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def wheel(folder: Path, files: dict[str, bytes]) -> None:
-    inside = fetch.WHEEL[1]
+    inside = fetching.WHEEL[1]
     with zipfile.ZipFile(folder / "recbole-1.2.1-py3-none-any.whl", "w") as archive:
         archive.writestr("recbole/__init__.py", "raise ImportError('must never be imported')")
         for name, content in files.items():
@@ -327,9 +327,9 @@ def use_wheel(monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], expected
         wheel(Path(command[command.index("--dest") + 1]), files)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(fetch.subprocess, "run", download)
+    monkeypatch.setattr(fetching.subprocess, "run", download)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in expected.items()}
-    monkeypatch.setattr(fetch, "WHEEL_FILES", hashes)
+    monkeypatch.setattr(fetching, "WHEEL_FILES", hashes)
     layouts = (Layout("ml-100k.inter", "recbole"),)
     downloads = (Download("http://127.0.0.1:9/ml-100k.zip"),)
     register(monkeypatch, films(*downloads, name="ml-100k", layouts=layouts, counts=entry.counts(2, 1, 2)))

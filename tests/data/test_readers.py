@@ -106,6 +106,12 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
     assert_same(read(path), expected())
 
 
+def test_blanks_after_commas_do_not_count(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_text(FRAME.write_csv().replace(",", ", "))
+    assert_same(read(path), expected())
+
+
 def test_equal_times_keep_file_order():
     events = read(FRAME).interactions
     assert events.file_order.tolist() == [2, 5, 0, 1, 3, 4]

@@ -225,6 +225,24 @@ def test_plain_folder_with_items_and_trust(tmp_path):
     assert len(data.graphs["social"]) == 1
 
 
+def test_shards_are_read_in_order_of_name(tmp_path):
+    folder = fill(tmp_path, part_2__csv="user,item\n3,30\n1,11\n", part_1__csv="user,item\n1,10\n2,20\n")
+    data = read(folder)
+    assert events(data) == [(1, 10), (1, 11), (2, 20), (3, 30)]
+    fill(folder, part_3__csv="user,item\n4,x\n")
+    with pytest.raises(DataError, match="mixed id types") as caught:
+        read(folder)
+    assert caught.value.where.endswith("part_3.csv, line 2")
+
+
+def test_train_and_test_tables_are_parts(tmp_path):
+    folder = fill(tmp_path, train__csv="user,item\n1,10\n2,20\n", test__csv="user,item\n1,20\n")
+    assert {n: events(p) for n, p in read_parts(folder).items()} == {"train": [(1, 10), (2, 20)], "test": [(1, 20)]}
+    fill(folder, test__csv="user,movie\n1,20\n")
+    with pytest.raises(DataError, match="differ in columns"):
+        read(folder)
+
+
 def test_folder_without_interactions_lists_its_files(tmp_path):
     folder = fill(tmp_path, notes__csv="a,b\n1,2\n")
     with pytest.raises(DataError, match="no file of the folder") as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -96,7 +96,8 @@ def load_dataset(
         if source in {data.name for data in public.catalogue()}:
             public.get(source, progress=progress)
             return public.load(source)
-    return read(source, format=format, columns=mapping, on_bad_rows=on_bad_rows)
+    rule: Literal["error", "drop"] = "drop" if on_bad_rows == "drop" else "error"
+    return read(source, format=format, columns=mapping, on_bad_rows=rule)
 
 
 def load_split(folder: str | Path) -> Split:

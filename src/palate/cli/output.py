@@ -33,7 +33,10 @@ def console(*, err: bool = False) -> Console:
     """Return the console for answers, or the one for everything beside them."""
     from rich.console import Console
 
-    return Console(stderr=err, soft_wrap=True, highlight=False)
+    found = Console(stderr=err, soft_wrap=True, highlight=False)
+    if not found.is_terminal:
+        found.width = 160
+    return found
 
 
 def errors_to_exit_codes(command: Callable[P, R]) -> Callable[P, R]:
@@ -93,13 +96,17 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in columns:
         numeric = bool(rows) and all(isinstance(r.get(column), (int, float)) or _numberlike(r.get(column)) for r in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        words = " ".join([column, *(_cell(r.get(column)) for r in rows)]).split()
+        longest = max((len(word) for word in words), default=0)
+        table.add_column(column, justify="right" if numeric else "left", min_width=min(longest, 40))
     for row in rows:
-        table.add_row(*("" if row.get(c) is None else _cell(row[c]) for c in columns))
-    console().print(table)
+        table.add_row(*(_cell(row.get(c)) for c in columns))
+    console().print(table, crop=False)
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

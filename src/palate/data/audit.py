@@ -141,7 +141,7 @@ def _findings(split: Split) -> Iterator[Finding]:
             use = "settings can't be chosen by it" if part == "validation" else "nothing is left for the last word"
             yield Finding("empty-part", "warn", f"there is no {part} part: {use}", 1)
             continue
-        known = _known(split, part)
+        known = _known(split, "test" if part == "test" else "valid")
         yield from _answers(split, part, known, events)
         yield from _future(split, part, events)
     last: Literal["valid", "test"] = "valid" if split.test_part is None else "test"
@@ -152,16 +152,18 @@ def _findings(split: Split) -> Iterator[Finding]:
 
 
 def _known(split: Split, part: str) -> list[Interactions]:
-    parts = [split.train.interactions] if part == "validation" else [split.train.interactions, split.valid]
-    return [p for p in parts if p is not None]
+    """Return the tables of events that may be known when a part is asked for."""
+    others = [split.valid_context] if part == "valid" else [split.valid_context, split.valid, split.test_context]
+    return [split.train.interactions, *(p for p in others if p is not None and len(p))]
 
 
 def _train_alone(split: Split) -> Iterator[Finding]:
     train = split.train.interactions
-    pairs, counts = np.unique(_pairs(train), return_counts=True)
-    if len(pairs) < len(train):
-        message = f"{len(train) - len(pairs):,} training events repeat a (user, item) pair"
-        yield Finding("duplicates", "warn", message, len(train) - len(pairs), _named(split, pairs[counts > 1]))
+    pairs = np.sort(_pairs(train))
+    repeats = pairs[1:][pairs[1:] == pairs[:-1]]
+    if len(repeats):
+        message = f"{len(repeats):,} training events repeat a (user, item) pair"
+        yield Finding("duplicates", "warn", message, len(repeats), _named(split, np.unique(repeats)))
     if len(np.unique(train.user)) == 1:
         yield Finding("one-user", "warn", "training knows one user only", 1, _raw(split.train.users, train.user[:1]))
     for column, values in (("time", train.time), ("value", train.value)):
@@ -174,14 +176,14 @@ def _train_alone(split: Split) -> Iterator[Finding]:
 
 def _answers(split: Split, part: str, known: list[Interactions], held: Interactions) -> Iterator[Finding]:
     theirs = _pairs(held)
-    both = np.isin(theirs, np.concatenate([_pairs(p) for p in known]))
+    both = _among(theirs, np.sort(np.concatenate([_pairs(p) for p in known])))
     if not both.any():
         return
     timed = held.time is not None and all(p.time is not None for p in known)
     if timed or split.spec.get("protocol") == "given":
-        ours = [p.take(np.isin(_pairs(p), theirs[both])) for p in known]
         same = both.copy()
-        same[both] = np.isin(_stamped(held.take(both), timed), np.concatenate([_stamped(p, timed) for p in ours]))
+        if timed:
+            same[both] = _same_moment(held.take(both), known)
         if same.any():
             told = "with the same time" if timed else "and no times tell them apart"
             message = f"{int(same.sum()):,} {part} events stand in training {told}"
@@ -212,28 +214,30 @@ def _future(split: Split, part: str, held: Interactions) -> Iterator[Finding]:
 
 
 def _questions(split: Split, part: Literal["valid", "test"], held: Interactions) -> Iterator[Finding]:
-    users, histories = split.people(part)
+    users, known = np.unique(held.user), _known(split, part)
     if len(users) < TINY:
         message = f"{len(users):,} people are asked about: differences between models will drown in chance"
         yield Finding("tiny-test", "warn", message, len(users))
-    cold = users[histories.lengths == 0]
+    lengths = np.sum([np.bincount(p.user, minlength=split.train.n_users) for p in known], axis=0)
+    cold = users[lengths[users] == 0]
     if len(cold):
         message = f"{len(cold):,} of {len(users):,} people asked about have no history"
         yield Finding("unseen-users", "info", message, len(cold), _raw(split.train.users, cold))
-    if histories.times is None or held.time is None:
+    if held.time is None or any(p.time is None for p in known):
         return
-    able = histories.lengths > 0
-    last = histories.times[histories.offsets[1:][able] - 1]
-    first = held.time[held.user_offsets(split.train.n_users)[users[able]]]
-    if (last == first).any():
-        tied = users[able][last == first]
+    last = np.full(split.train.n_users, np.iinfo(np.int64).min)
+    for events in known:
+        np.maximum.at(last, events.user, _clock(events))
+    first = held.time[held.user_offsets(split.train.n_users)[users]]
+    tied = users[last[users] == first]
+    if len(tied):
         message = f"{len(tied):,} people have equal times on both sides of the border, told apart by file order alone"
         yield Finding("time-ties", "warn", message, len(tied), _raw(split.train.users, tied))
 
 
 def _unseen(split: Split, part: str, held: Interactions) -> Iterator[Finding]:
     known = np.zeros(split.train.n_items, bool)
-    for events in _known(split, "validation" if part == "valid" else "test"):
+    for events in _known(split, part):
         known[events.item] = True
     new = ~known[held.item]
     if new.any():
@@ -282,13 +286,27 @@ def _pairs(events: Interactions) -> np.ndarray:
     return events.user.astype(np.int64) << 32 | events.item
 
 
-def _stamped(events: Interactions, timed: bool) -> np.ndarray:
-    """Return a word an event: its pair, or a structured value of pair and time."""
-    if not timed or events.time is None:
-        return _pairs(events)
-    rows = np.empty(len(events), np.dtype([("pair", np.int64), ("time", np.int64)]))
-    rows["pair"], rows["time"] = _pairs(events), events.time
-    return rows
+def _among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Say of each value whether it stands in a sorted array."""
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+
+
+def _same_moment(held: Interactions, known: list[Interactions]) -> np.ndarray:
+    """Say of each event whether a known one has its user, item and time."""
+    pairs, moments = np.unique(_pairs(held)), np.unique(_clock(held))
+
+    def words(events: Interactions) -> np.ndarray:
+        return np.searchsorted(pairs, _pairs(events)) * len(moments) + np.searchsorted(moments, _clock(events))
+
+    ours = [p.take(_among(_pairs(p), pairs) & _among(_clock(p), moments)) for p in known]
+    return _among(words(held), np.sort(np.concatenate([words(p) for p in ours])))
+
+
+def _clock(events: Interactions) -> np.ndarray:
+    assert events.time is not None
+    return events.time
 
 
 def _named(split: Split, pairs: np.ndarray) -> tuple[Any, ...]:

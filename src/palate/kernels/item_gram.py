@@ -1,7 +1,7 @@
-"""Dense item-item matrices in one buffer: the Gram matrix of a sparse matrix of ones, and the weights of EASE from its inverse.
+"""Dense item-item matrices in one buffer: the Gram matrix of a sparse matrix of ones, and EASE's weights from its inverse.
 
-Only the upper triangle is built, factorised and inverted; the last step fills both triangles in place. A catalogue of ``n`` items
-never takes more than one ``n x n`` array.
+Only the upper triangle is built, factorised and inverted; the last step fills both triangles in place. A catalogue of ``n``
+items never takes more than one ``n x n`` array.
 """
 
 from __future__ import annotations

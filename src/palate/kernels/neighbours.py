@@ -1,9 +1,9 @@
-"""Neighbours: the ``k`` most similar rows of a sparse matrix, and sums of sparse rows.
+"""Neighbours: the ``k`` most similar rows of a sparse matrix, and weighted sums of sparse rows.
 
 Similarity of two rows ``a`` and ``b`` from their inner product (``p``) and their sizes::
 
     cosine   p / (|a| |b| + shrink)
-    jaccard  p / (n_a + n_b - p + shrink)      rows of ones; n counts them
+    jaccard  p / (n_a + n_b - p + shrink)      weights are taken as ones; n counts them
     dot      p
 
 Products are gathered a row at a time through the transposed matrix, so the memory is one line of reference rows a thread, never
@@ -22,19 +22,19 @@ from palate.kernels.spmm import each_span, even_spans
 from palate.kernels.topk import _insert, topk_dense_reference
 
 #: Ways to compare two rows.
-Kind = Literal["cosine", "jaccard", "dot"]
+Similarity = Literal["cosine", "jaccard", "dot"]
 _CODES = {"dot": 0, "cosine": 1, "jaccard": 2}
 
 
-def sizes(matrix: sparse.csr_matrix, kind: Kind) -> np.ndarray:
+def sizes(matrix: sparse.csr_matrix, similarity: Similarity) -> np.ndarray:
     """Return ``float32[n]``: lengths of the rows for cosine, their sums for Jaccard, ones for the inner product."""
-    if kind == "dot":
+    if similarity == "dot":
         return np.ones(matrix.shape[0], np.float32)
     data = matrix.data.astype(np.float64)
-    each = data**2 if kind == "cosine" else data
+    each = data**2 if similarity == "cosine" else data
     sums = np.concatenate([[0.0], np.cumsum(each)])
     totals = sums[matrix.indptr[1:]] - sums[matrix.indptr[:-1]]
-    return (np.sqrt(totals) if kind == "cosine" else totals).astype(np.float32)
+    return (np.sqrt(totals) if similarity == "cosine" else totals).astype(np.float32)
 
 
 def nearest_reference(
@@ -42,7 +42,7 @@ def nearest_reference(
     others: sparse.csr_matrix,
     k: int,
     *,
-    kind: Kind = "cosine",
+    similarity: Similarity = "cosine",
     shrink: float = 0.0,
     own: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -60,9 +60,11 @@ def nearest_reference(
     neighbours, similarities
         ``int32[n, k]`` (-1 where fewer have anything in common) and ``float32[n, k]`` (0 there), most similar first.
     """
+    if similarity == "jaccard":
+        rows, others = _ones(rows), _ones(others)
     product = (rows @ others.T).toarray().astype(np.float32)
-    a, b = sizes(rows, kind)[:, None], sizes(others, kind)[None, :]
-    below = {"dot": np.ones_like(product), "cosine": a * b + shrink, "jaccard": a + b - product + shrink}[kind]
+    a, b = sizes(rows, similarity)[:, None], sizes(others, similarity)[None, :]
+    below = {"dot": np.ones_like(product), "cosine": a * b + shrink, "jaccard": a + b - product + shrink}[similarity]
     similar = np.where(product > 0, product / np.where(product > 0, below, 1), -np.inf)
     if own is not None:
         known = np.flatnonzero(own >= 0)
@@ -76,19 +78,21 @@ def nearest(
     others: sparse.csr_matrix,
     k: int,
     *,
-    kind: Kind = "cosine",
+    similarity: Similarity = "cosine",
     shrink: float = 0.0,
     own: np.ndarray | None = None,
     columns: sparse.csr_matrix | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`nearest_reference`, fast; ``columns`` is ``others`` transposed (CSR), where it is at hand."""
     turned = others.T.tocsr() if columns is None else columns
+    if similarity == "jaccard":
+        rows, others, turned = (_ones(m) for m in (rows, others, turned))
     n = rows.shape[0]
     found, similar = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     mine = np.full(n, -1, np.int32) if own is None else np.asarray(own, np.int32)
     left, right = (rows.indptr, rows.indices, rows.data), (turned.indptr, turned.indices, turned.data)
-    norms = (sizes(rows, kind), sizes(others, kind))
-    code, damp = _CODES[kind], np.float32(shrink)
+    norms = (sizes(rows, similarity), sizes(others, similarity))
+    code, damp = _CODES[similarity], np.float32(shrink)
     reach = np.diff(turned.indptr)[rows.indices].sum(dtype=np.int64)
     each_span(
         lambda a, b: _nearest(left, right, norms, code, damp, mine, found, similar, a, b),
@@ -99,29 +103,8 @@ def nearest(
     return found, similar
 
 
-def sum_sparse_reference(offsets: np.ndarray, items: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
-    """Return ``float32[n, width]``: for each ragged row, the sum of the sparse rows of its distinct items, in ascending order."""
-    out = np.zeros((len(offsets) - 1, matrix.shape[1]), np.float32)
-    for row in range(len(out)):
-        for item in np.unique(items[offsets[row] : offsets[row + 1]]):
-            place = slice(matrix.indptr[item], matrix.indptr[item + 1])
-            out[row, matrix.indices[place]] += matrix.data[place]
-    return out
-
-
-def sum_sparse(offsets: np.ndarray, items: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
-    """As :func:`sum_sparse_reference`, fast."""
-    out = np.zeros((len(offsets) - 1, matrix.shape[1]), np.float32)
-    each_span(
-        lambda a, b: _sum_sparse(offsets, items, matrix.indptr, matrix.indices, matrix.data, out, a, b),
-        even_spans(offsets),
-        out.size + len(items) * matrix.nnz // max(1, matrix.shape[0]),
-    )
-    return out
-
-
 def mix_sparse_reference(chosen: np.ndarray, weights: np.ndarray, matrix: sparse.csr_matrix) -> np.ndarray:
-    """Return ``float32[n, width]``: for each row, its chosen sparse rows ``int32[n, k]`` (-1 is none) times their weights, summed."""
+    """Return ``float32[n, width]``: the chosen sparse rows ``int32[n, k]`` (-1 is none) times their weights, summed."""
     out = np.zeros((len(chosen), matrix.shape[1]), np.float32)
     for row in range(len(out)):
         for other, weight in zip(chosen[row], weights[row], strict=True):
@@ -140,6 +123,10 @@ def mix_sparse(chosen: np.ndarray, weights: np.ndarray, matrix: sparse.csr_matri
         out.size + chosen.size * matrix.nnz // max(1, matrix.shape[0]),
     )
     return out
+
+
+def _ones(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    return sparse.csr_matrix((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), matrix.shape)
 
 
 @compiled()
@@ -172,16 +159,6 @@ def _nearest(left, right, norms, code, shrink, own, found, similar, low, high): 
             value = product / below
             if value >= similar[row, last]:
                 _insert(found[row], similar[row], other, value)
-
-
-@compiled()
-def _sum_sparse(offsets, items, starts, columns, values, out, low, high):  # type: ignore[no-untyped-def]
-    for row in range(low, high):
-        own = np.sort(items[offsets[row] : offsets[row + 1]])
-        for at in range(len(own)):
-            if at == 0 or own[at] != own[at - 1]:
-                for spot in range(starts[own[at]], starts[own[at] + 1]):
-                    out[row, columns[spot]] += values[spot]
 
 
 @compiled()

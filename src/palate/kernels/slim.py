@@ -23,7 +23,7 @@ _ALL = np.empty((0, 0), np.int32)
 
 
 def elastic_net_reference(
-    columns: np.ndarray, target: int, features: np.ndarray, *, l1: float, l2: float, positive: bool, sweeps: int = 10_000
+    columns: np.ndarray, target: int, features: np.ndarray, *, l1: float, l2: float, positive: bool, rounds: int = 10_000
 ) -> np.ndarray:
     """Return ``float64[n_items]``, the weights of one target by plain cyclic coordinate descent on a dense matrix.
 
@@ -36,7 +36,7 @@ def elastic_net_reference(
     """
     weights = np.zeros(columns.shape[1])
     rest = columns[:, target].astype(np.float64)
-    for _ in range(sweeps):
+    for _ in range(rounds):
         most = 0.0
         for i in features:
             x = columns[:, i]
@@ -59,7 +59,7 @@ def elastic_nets(
     positive: bool = True,
     features: np.ndarray | None = None,
     tolerance: float = 1e-4,
-    sweeps: int = 100,
+    rounds: int = 100,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As :func:`elastic_net_reference` for every item, fast.
 
@@ -71,7 +71,7 @@ def elastic_nets(
         ``int32[n_items, m]`` items that may have a weight for each target (-1 is none), or ``None`` for all others.
     tolerance
         A weight that changes by less has settled.
-    sweeps
+    rounds
         Most passes over all features.
 
     Returns
@@ -82,20 +82,19 @@ def elastic_nets(
     n = by_item.shape[0]
     table = _ALL if features is None else np.ascontiguousarray(features, np.int32)
     spans = np.unique(np.linspace(0, n, 4 * SPANS + 1).astype(np.int64))
-    counts, parts = np.zeros(n, np.int64), {}
+    counts = np.zeros(n, np.int64)
+    parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(low: int, high: int) -> None:
         parts[low] = _nets(
             by_item.indptr, by_item.indices, by_item.shape[1], table, features is None,
-            l1, l2, positive, tolerance, sweeps, counts, low, high,
+            l1, l2, positive, tolerance, rounds, counts, low, high,
         )  # fmt: skip
 
     each_span(run, spans, by_item.nnz * 1000)
     found = [parts[low] for low in sorted(parts)]
-    return counts, *(np.concatenate([empty, *(p[at] for p in found)]) for at, empty in enumerate(_EMPTY))
-
-
-_EMPTY = (np.empty(0, np.int32), np.empty(0, np.float32))
+    sources = np.concatenate([np.empty(0, np.int32), *(part[0] for part in found)])
+    return counts, sources, np.concatenate([np.empty(0, np.float32), *(part[1] for part in found)])
 
 
 @compiled()
@@ -128,10 +127,10 @@ def _step(offsets, users, item, rest, weights, l1, l2, positive):  # type: ignor
 
 
 @compiled()
-def _fit(offsets, users, chosen, rest, weights, l1, l2, positive, tolerance, sweeps):  # type: ignore[no-untyped-def]
+def _fit(offsets, users, chosen, rest, weights, l1, l2, positive, tolerance, rounds):  # type: ignore[no-untyped-def]
     """Descend until a pass over all features changes nothing."""
     active = np.empty(len(chosen), np.int32)
-    for _ in range(sweeps):
+    for _ in range(rounds):
         most, count = 0.0, 0
         for item in chosen:
             most = max(most, _step(offsets, users, item, rest, weights, l1, l2, positive))
@@ -140,7 +139,7 @@ def _fit(offsets, users, chosen, rest, weights, l1, l2, positive, tolerance, swe
                 count += 1
         if most < tolerance:
             return
-        for _ in range(sweeps):
+        for _ in range(rounds):
             most = 0.0
             for item in active[:count]:
                 most = max(most, _step(offsets, users, item, rest, weights, l1, l2, positive))
@@ -149,7 +148,7 @@ def _fit(offsets, users, chosen, rest, weights, l1, l2, positive, tolerance, swe
 
 
 @compiled()
-def _nets(offsets, users, n_users, features, everything, l1, l2, positive, tolerance, sweeps, counts, low, high):  # type: ignore[no-untyped-def]
+def _nets(offsets, users, n_users, features, everything, l1, l2, positive, tolerance, rounds, counts, low, high):  # type: ignore[no-untyped-def]
     n = len(offsets) - 1
     rest, weights = np.zeros(n_users), np.zeros(n)
     chosen = np.empty(n, np.int32)
@@ -164,7 +163,7 @@ def _nets(offsets, users, n_users, features, everything, l1, l2, positive, toler
             if item >= 0 and item != target and (not positive or _pull(offsets, users, item, rest) > l1):
                 chosen[count] = item
                 count += 1
-        _fit(offsets, users, chosen[:count], rest, weights, l1, l2, positive, tolerance, sweeps)
+        _fit(offsets, users, chosen[:count], rest, weights, l1, l2, positive, tolerance, rounds)
         if used + count > len(sources):
             room = 2 * (used + count)
             more, rest_of = np.empty(room, np.int32), np.empty(room, np.float32)

@@ -3,19 +3,27 @@
     L = -1/P Σ_u Σ_{i in row u} ln( exp<q_u, v_i> / Σ_j exp<q_u, v_j> ),   P = number of pairs
 
 One row of scores serves all answers of a person, so the cost is people x items, not pairs x items. Blocks of rows are turned
-into their gradient at once, so neither the scores nor their gradient ever exist whole.
+into their gradient at once, so neither the scores nor their gradient ever exist whole. Blocks are dealt to a fixed number of parts
+with sums of their own, so threads (each with a one-threaded BLAS) never wait for each other, and the bits don't depend on them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from palate.data.ragged import offsets_of
+from palate.kernels.spmm import each_span
+from palate.runtime import single_threaded_blas
+
 #: Bytes that a block of scores may take.
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**20
+#: Parts that people are dealt into.
+PARTS = 4
 
 
 def multinomial(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -28,44 +36,64 @@ def multinomial(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor)
     rows, columns
         ``int64[P]`` the pairs, by ascending row; a pair appears once.
     """
-    loss: Tensor = _Multinomial.apply(queries, vectors, rows, columns)  # type: ignore[no-untyped-call]
+    if queries.device.type != "cpu":
+        return multinomial_reference(queries, vectors, rows, columns)
+    loss: Tensor = _Multinomial.apply(queries, vectors, rows.numpy(), columns.numpy())  # type: ignore[no-untyped-call]
     return loss
 
 
 def multinomial_reference(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """As :func:`multinomial`, by the plain definition."""
+    """As :func:`multinomial`, by the plain definition, on any device."""
     return -torch.log_softmax(queries @ vectors.T, 1)[rows, columns].mean()
 
 
 class _Multinomial(Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        n, width, pairs = len(queries), len(vectors), max(1, len(rows))
-        counts = torch.bincount(rows, minlength=n)
-        ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).tolist()
-        height = max(16, min(n, BLOCK_BYTES // (4 * max(1, width))))
-        d_queries, d_vectors = torch.empty_like(queries), torch.zeros_like(vectors)
-        buffer = torch.empty(height * width, dtype=queries.dtype, device=queries.device)
-        total = torch.zeros((), dtype=torch.float64, device=queries.device)
-        for start in range(0, n, height):
-            stop = min(start + height, n)
-            block = buffer[: (stop - start) * width].view(-1, width)
-            torch.mm(queries[start:stop], vectors.T, out=block)
-            own = slice(ends[start], ends[stop])
-            at = rows[own] - start, columns[own]
-            many = counts[start:stop].to(queries.dtype)
-            top = block.amax(1)
-            total -= block[at].double().sum()
-            mass = block.sub_(top[:, None]).exp_().sum(1)
-            total += (many * (top + mass.log())).double().sum()
-            block.mul_((many / mass)[:, None])
-            block[at] -= 1
-            torch.mm(block, vectors, out=d_queries[start:stop])
-            d_vectors.addmm_(block.T, queries[start:stop])
-        ctx.save_for_backward(d_queries.div_(pairs), d_vectors.div_(pairs))
-        return (total / pairs).to(queries.dtype)
+    def forward(ctx: Any, queries: Tensor, vectors: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        q, v = queries.detach().numpy(), vectors.detach().numpy()
+        loss, d_queries, d_vectors = _pass(q, v, rows, columns)
+        ctx.gradients = torch.from_numpy(d_queries), torch.from_numpy(d_vectors)
+        return torch.tensor(loss, dtype=queries.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        d_queries, d_vectors = ctx.saved_tensors
+        d_queries, d_vectors = ctx.gradients
         return d_queries * grad, d_vectors * grad, None, None
+
+
+def _pass(q: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the loss and its gradients."""
+    n, pairs = len(q), max(1, len(rows))
+    counts = np.bincount(rows, minlength=n).astype(q.dtype)
+    offsets = offsets_of(counts.astype(np.int64))
+    d_q, sums, losses = np.empty_like(q), np.zeros((PARTS, *v.shape), q.dtype), np.zeros(PARTS)
+    bounds = np.linspace(0, n, PARTS + 1).astype(np.int64)
+    height = max(1, BLOCK_BYTES // (4 * max(1, len(v))))
+
+    def run(low: int, high: int) -> None:
+        for part in range(low, high):
+            for start in range(bounds[part], bounds[part + 1], height):
+                stop = min(start + height, int(bounds[part + 1]))
+                own = slice(offsets[start], offsets[stop])
+                block = q[start:stop] @ v.T
+                losses[part] += _slopes(block, counts[start:stop], (rows[own] - start, columns[own]))
+                np.matmul(block, v, out=d_q[start:stop])
+                sums[part] += block.T @ q[start:stop]
+
+    with single_threaded_blas():
+        each_span(run, np.arange(PARTS + 1), n * len(v) * q.shape[1])
+    scale = q.dtype.type(1 / pairs)
+    d_q *= scale
+    return float(losses.sum() / pairs), d_q, sums.sum(0) * scale
+
+
+def _slopes(block: np.ndarray, counts: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> float:
+    """Turn scores into the gradient of the summed loss, in place; return the sum."""
+    top = block.max(1)
+    own = float(block[at].sum(dtype=np.float64))
+    block -= top[:, None]
+    np.exp(block, out=block)
+    mass = block.sum(1)
+    block *= (counts / mass)[:, None]
+    block[at] -= 1
+    return float((counts * (top + np.log(mass))).sum(dtype=np.float64)) - own

@@ -11,10 +11,12 @@ treated alike::
 
 and the score splits exactly into the parts ``y_jᵀ A⁻¹ y_i`` of the history.
 
-Sources: Y. Hu, Y. Koren, C. Volinsky, ICDM 2008; S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the Performance of iALS
-on Item Recommendation Benchmarks", RecSys 2022 (this form, frequency-scaled ridge), and "iALS++", 2021 (``solver="block"``).
-Differences: both sides are turned into the eigenbasis of the fixed side's Gram matrix before each half sweep, which changes no score and
-makes the dense part diagonal (see :mod:`palate.kernels.als`); blocks are therefore blocks of principal directions.
+Sources: Y. Hu, Y. Koren, C. Volinsky, ICDM 2008; S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the Performance of
+iALS on Item Recommendation Benchmarks", RecSys 2022, arXiv 2110.14037 (this form, frequency-scaled ridge), and "iALS++",
+arXiv 2110.14044 (``solver="block"``).
+Differences: both sides are turned into the eigenbasis of the fixed side's Gram matrix before each half sweep, which changes no
+score and makes the dense part diagonal (see :mod:`palate.kernels.als`); blocks are therefore blocks of principal directions.
+By default rows take a few steps of conjugate gradients from the last sweep's values instead of an exact solution.
 Repeated events of a pair count once. ``|H|`` counts the distinct items that were seen in training.
 """
 
@@ -39,16 +41,20 @@ from palate.recommend.shares import explain_by_shares, one_history
 from palate.runtime import single_threaded_blas
 
 
+#: Without a setting, all pairs together weigh this much more than the observed ones do: near the best in published tunings.
+CELLS = 20.0
+
+
 class IALSConfig(Config):
     """Settings of iALS."""
 
     dim: int = Field(256, gt=0, description="width of the vectors")
     epochs: int = Field(16, ge=0, description="sweeps over people and items")
-    alpha0: float = Field(0.1, gt=0, description="α₀, the weight of a pair that was not observed")
+    alpha0: float | None = Field(None, gt=0, description=f"α₀, the weight of every pair; none: {CELLS:g} x the share observed")
     reg: float = Field(0.003, gt=0, description="λ, the weight of the ridge penalty")
     nu: float = Field(1.0, ge=0, le=1, description="ν: 0 is a plain ridge, 1 scales it with the number of events")
     solver: Solver = Field("cg", description="cg (a few steps), exact, or block (one pass over blocks, as in iALS++)")
-    cg_steps: int = Field(3, gt=0, description="steps of conjugate gradients a row and half sweep (cg)")
+    steps: int = Field(3, gt=0, description="steps of conjugate gradients a row and half sweep (cg)")
     block: int = Field(64, gt=0, description="dimensions of a block (block)")
     init: float = Field(0.1, gt=0, description="standard deviation of the first vectors, divided by √dim")
 
@@ -62,28 +68,32 @@ class IALS(VectorRecommender):
 
     vectors_: np.ndarray  # float32[n_items, d], in the eigenbasis of their Gram matrix
     spectrum_: np.ndarray  # float64[d], the diagonal of that matrix
+    alpha0_: np.ndarray  # float64[1]
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         matrix = dataset.matrix()
         people, items = _Side.of(matrix), _Side.of(matrix.T.tocsr())
+        share = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
+        alpha0 = CELLS * max(share, 1e-12) if self.config.alpha0 is None else self.config.alpha0
+        self.alpha0_ = np.array([alpha0])
         size = np.float32(self.config.init / np.sqrt(self.config.dim))
         y = fitting.rng("ials").standard_normal((dataset.n_items, self.config.dim), np.float32) * size
         y[items.lengths == 0] = 0
         x = np.zeros((dataset.n_users, self.config.dim), np.float32)
         reg_x, reg_y = self._ridge(people.lengths, dataset.n_items), self._ridge(items.lengths, dataset.n_users)
-        how: dict[str, Any] = {"solver": self.config.solver, "steps": self.config.cg_steps, "block": self.config.block}
+        how: dict[str, Any] = {"solver": self.config.solver, "steps": self.config.steps, "block": self.config.block}
         with single_threaded_blas():
             fitting.report("iALS", 0, self.config.epochs)
             for epoch in range(self.config.epochs):
-                half_sweep(people.offsets, people.columns, items.lengths, y, x, reg_x, alpha0=self.config.alpha0, **how)
-                half_sweep(items.offsets, items.columns, people.lengths, x, y, reg_y, alpha0=self.config.alpha0, **how)
+                half_sweep(people.offsets, people.columns, items.lengths, y, x, reg_x, alpha0=alpha0, **how)
+                half_sweep(items.offsets, items.columns, people.lengths, x, y, reg_y, alpha0=alpha0, **how)
                 if not np.isfinite(y).all():
                     raise TrainingError("the vectors are not finite.", value=f"sweep {epoch + 1}", remedy="raise reg")
                 fitting.report("iALS", epoch + 1, self.config.epochs)
-            reached = loss(people.offsets, people.columns, x, y, reg_x, reg_y, alpha0=self.config.alpha0)
+            reached = loss(people.offsets, people.columns, x, y, reg_x, reg_y, alpha0=alpha0)
             turn(y, np.linalg.eigh(gram(y))[1][:, ::-1].astype(np.float32))
         self.vectors_, self.spectrum_ = y, np.einsum("nd,nd->d", y, y, dtype=np.float64)
-        return {"loss": reached}
+        return {"loss": reached, "alpha0": alpha0}
 
     @property
     def item_vectors(self) -> np.ndarray:
@@ -95,7 +105,7 @@ class IALS(VectorRecommender):
         rows = _Side.of(requests.histories.matrix(self.n_items))
         out = np.zeros((len(requests), self.vectors_.shape[1]), np.float32)
         reg = self._ridge(self._known_items(rows), self.n_items)
-        solve_rows(rows.offsets, rows.columns, self.vectors_, self.config.alpha0 * self.spectrum_, reg, out)
+        solve_rows(rows.offsets, rows.columns, self.vectors_, self.alpha0_ * self.spectrum_, reg, out)
         return out
 
     def explain(self, request: Requests, item: int) -> Explanation:
@@ -103,7 +113,7 @@ class IALS(VectorRecommender):
         history = one_history(self, request)
         z, wanted = self.vectors_[history].astype(np.float64), self.vectors_[item].astype(np.float64)
         ridge = self._ridge(np.array([(self.item_counts_[history] > 0).sum()]), self.n_items)[0]
-        matrix = np.diag(self.config.alpha0 * self.spectrum_ + ridge) + z.T @ z
+        matrix = np.diag(self.alpha0_ * self.spectrum_ + ridge) + z.T @ z
         shares = z @ np.linalg.solve(matrix, wanted)
         return explain_by_shares(self, request, item, history, shares, "shares of the fold-in")
 
@@ -117,13 +127,14 @@ class IALS(VectorRecommender):
 
     def _ridge(self, lengths: np.ndarray, others: int) -> np.ndarray:
         """Return ``float32[n]``, the ridge weight of rows with these numbers of observed pairs."""
-        return (self.config.reg * (lengths + self.config.alpha0 * others) ** self.config.nu).astype(np.float32)
+        return (self.config.reg * (lengths + self.alpha0_[0] * others) ** self.config.nu).astype(np.float32)
 
     def _state(self) -> dict[str, np.ndarray]:
-        return {"items": self.vectors_, "spectrum": self.spectrum_}
+        return {"items": self.vectors_, "spectrum": self.spectrum_, "alpha0": self.alpha0_}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.vectors_, self.spectrum_ = state["items"], state["spectrum"]
+        self.alpha0_ = state["alpha0"]
 
 
 class _Side:

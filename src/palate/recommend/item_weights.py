@@ -1,6 +1,8 @@
 """Recommenders with a sparse matrix of item-item weights: a score is the sum over the history.
 
     score(u, j) = Σ_{i in history of u} W_ij
+
+Each share is a weight of the matrix, so explanations are exact.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from palate.contracts.ranking import Ranking
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.ragged import Ragged
-from palate.kernels.neighbours import sum_sparse
+from palate.kernels.rows import sum_sparse_rows
 from palate.kernels.topk import topk_dense
 from palate.recommend.shares import explain_by_shares, knows_items, one_history
 
@@ -48,7 +50,8 @@ class ItemWeightsRecommender(Recommender):
         return explain_by_shares(self, request, item, history, shares, "item-item weights")
 
     def _scores(self, requests: Requests) -> np.ndarray:
-        return sum_sparse(requests.histories.offsets, requests.histories.items, self.weights_)
+        table, events = self.weights_, requests.histories
+        return sum_sparse_rows(events.offsets, events.items, table.indptr, table.indices, table.data, self.n_items)
 
     def _informed(self, requests: Requests) -> np.ndarray:
         return knows_items(self.item_counts_, requests.histories)

@@ -18,7 +18,6 @@ from palate.contracts.model import Fitting
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.errors import DataError
 from palate.kernels.draws import uniform
 
 
@@ -39,7 +38,7 @@ class Random(Recommender):
     def _keys(self, requests: Requests) -> np.ndarray:
         """Return ``uint64[n]``, one key a person."""
         person = requests.users.astype(np.int64).astype(np.uint64)
-        for row in np.flatnonzero(requests.users < 0):
+        for row in np.flatnonzero(requests.users < 0).tolist():
             items = np.unique(requests.histories.ragged[row]).astype(np.uint64)
             person[row] = _mix(items).sum(dtype=np.uint64) | np.uint64(2**63)
         return _mix(person ^ self.key_)
@@ -48,12 +47,8 @@ class Random(Recommender):
         return np.ones(len(requests), bool)
 
     def explain(self, request: Requests, item: int) -> Explanation:
-        """Say that there is no reason."""
-        self._check_request(request, 1)
-        if len(request) != 1:
-            raise DataError("explain takes one request.", value=len(request))
-        score = float(self._scores(request)[0, item])
-        return Explanation(item, score, (), exact=True, method="drawn by lot", rest=score)
+        """Refuse: chance has no reasons."""
+        raise self._refuse("say why", "ask a model that learns something, such as ease")
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"key": self.key_}

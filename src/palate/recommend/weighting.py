@@ -1,11 +1,14 @@
-"""How the entries of a sparse matrix of ones are weighted before rows are compared.
+"""How the entries of a sparse matrix of ones are weighted before its rows are compared.
 
-For row ``a`` with ``n_a`` entries (``n̄`` on average) and a column that occurs in ``m_c`` of ``N`` rows::
+Rows are documents and columns are words. For row ``a`` with ``n_a`` entries (``n̄`` on average) and a column that occurs in
+``m_c`` of ``N`` rows::
 
-    tfidf    w_ac = ln((1 + N) / (1 + m_c)) + 1,                                           then cosine
-    bm25     w_ac = ln(1 + (N - m_c + ½) / (m_c + ½)) (K1 + 1) / (K1 (1 - B + B n_a / n̄) + 1),  then inner product
+    none     w_ac = 1
+    tfidf    w_ac = ln((1 + N) / (1 + m_c)) + 1
+    bm25     w_ac = ln(1 + (N - m_c + ½) / (m_c + ½)) (K1 + 1) / (K1 (1 - B + B n_a / n̄) + 1)
 
-with ``K1 = 1.2`` and ``B = 0.75``. ``cosine`` and ``jaccard`` compare the ones as they are.
+with ``K1 = 1.2`` and ``B = 0.75``. Jaccard counts ones, whatever the weights. Cosine cancels the factor of the row, so ``bm25``
+shows all it has with the inner product (``dot``).
 
 Sources: G. Salton, C. Buckley, 1988; S. Robertson, H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009.
 """
@@ -18,10 +21,8 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
-from palate.kernels.neighbours import Kind
-
-#: Ways to compare two people or two items.
-Similarity = Literal["cosine", "jaccard", "tfidf", "bm25"]
+#: Weights that are known.
+Weights = Literal["none", "tfidf", "bm25"]
 K1, B = 1.2, 0.75
 
 
@@ -31,39 +32,35 @@ class Weighting:
 
     Attributes
     ----------
-    similarity
-        The way to compare.
+    weights
+        Which.
     column
         ``float32[columns]``, the weight of each column.
     mean_length
-        Entries of a row, on average.
+        Entries of a row that has any, on average.
     """
 
-    similarity: Similarity
+    weights: Weights
     column: np.ndarray
     mean_length: float
 
     @classmethod
-    def of(cls, matrix: sparse.csr_matrix, similarity: Similarity) -> Weighting:
+    def of(cls, matrix: sparse.csr_matrix, weights: Weights) -> Weighting:
         """Learn the weights of the columns."""
         n, occurs = matrix.shape[0], np.bincount(matrix.indices, minlength=matrix.shape[1])
-        weights = {
-            "tfidf": np.log((1 + n) / (1 + occurs)) + 1,
-            "bm25": np.log(1 + (n - occurs + 0.5) / (occurs + 0.5)),
-        }
-        column = weights.get(similarity, np.ones(matrix.shape[1]))
-        return cls(similarity, column.astype(np.float32), matrix.nnz / max(1, int((np.diff(matrix.indptr) > 0).sum())))
-
-    @property
-    def kind(self) -> Kind:
-        """How weighted rows are compared."""
-        kinds: dict[Similarity, Kind] = {"jaccard": "jaccard", "bm25": "dot"}
-        return kinds.get(self.similarity, "cosine")
+        if weights == "tfidf":
+            column = np.log((1 + n) / (1 + occurs)) + 1
+        elif weights == "bm25":
+            column = np.log1p((n - occurs + 0.5) / (occurs + 0.5))
+        else:
+            column = np.ones(matrix.shape[1])
+        filled = int((np.diff(matrix.indptr) > 0).sum())
+        return cls(weights, column.astype(np.float32), matrix.nnz / max(1, filled))
 
     def apply(self, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
         """Return the weighted matrix."""
         data = self.column[matrix.indices]
-        if self.similarity == "bm25":
+        if self.weights == "bm25":
             lengths = np.diff(matrix.indptr)
             scale = (K1 + 1) / (K1 * (1 - B + B * lengths / max(self.mean_length, 1e-12)) + 1)
             data = data * np.repeat(scale, lengths).astype(np.float32)

@@ -67,6 +67,7 @@ def fit_module(
     evaluate: Callable[[], float] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: Sequence[Callback] = (),
+    metric: str = "valid_ndcg@10",
 ) -> TrainingRecord:
     """Train a module; afterwards it holds the weights of the best epoch (of the last, without validation).
 
@@ -90,6 +91,8 @@ def fit_module(
         Default: AdamW with ``config.lr`` and ``config.weight_decay``.
     callbacks
         Called after each epoch.
+    metric
+        What progress calls the validation value.
 
     Raises
     ------
@@ -100,7 +103,7 @@ def fit_module(
         optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer)
     with _own_global_stream(run.device):
-        return run.go(callbacks)
+        return run.go(callbacks, metric)
 
 
 class _Run:
@@ -127,7 +130,7 @@ class _Run:
         self.epoch = 0
         self._check_precision()
 
-    def go(self, callbacks: Sequence[Callback]) -> TrainingRecord:
+    def go(self, callbacks: Sequence[Callback], metric: str) -> TrainingRecord:
         self._resume()
         while self.epoch < self.config.epochs and not self.stopping.stop:
             self.epoch += 1
@@ -136,7 +139,7 @@ class _Run:
             line: dict[str, Any] = {"epoch": self.epoch, "loss": mean, "seconds": time.perf_counter() - started}
             best = self._look(line)
             self.history.append(line)
-            shown = {k: v for k, v in line.items() if k in ("loss", "value")}
+            shown = {"loss": mean, **({metric: line["value"]} if "value" in line else {})}
             self.fitting.report(f"{self.title}: epoch", self.epoch, self.config.epochs, **shown)
             self._save()
             for callback in callbacks:

@@ -18,7 +18,7 @@ from typing import Any
 
 from palate.data.dataset import Dataset
 from palate.data.public.entry import Download, Layout, PublicData, agrees
-from palate.data.public.fetch import by_hand, fetch
+from palate.data.public.fetching import by_hand, fetch
 from palate.data.public.table import PUBLIC
 from palate.data.split import Split
 from palate.errors import ConfigError, DataError, nearest

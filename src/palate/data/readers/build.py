@@ -38,7 +38,9 @@ class ValueColumn:
             remedy = "name another column with columns={'value': …}"
             raise DataError(f"column {self.name!r} can't hold values.", value=str(column.type), remedy=remedy)
         with np.errstate(over="ignore"):
-            numbers = pl.Series(pl.from_arrow(column)).cast(pl.Float64, strict=False).to_numpy().astype(np.float32)
+            values = pl.Series(pl.from_arrow(column))
+            values = values.str.strip_chars() if values.dtype == pl.String else values
+            numbers = values.cast(pl.Float64, strict=False).to_numpy().astype(np.float32)
         at = np.flatnonzero(~np.isfinite(numbers))
         bad.add(start + at, f"value in column {self.name!r} is not a finite number", first_value(column, at))
         self._values.extend(numbers)
@@ -103,6 +105,10 @@ def _encode(parts: Parts, roles: Mapping[str, str], options: Options, bad: BadRo
             encoders[role] = ValueColumn(column, hint)
     start = 0
     for source in parts.events:
+        absent = [column for column in roles.values() if column not in source.columns]
+        if absent:
+            remedy = "give all files the same columns, or name one file"
+            raise DataError("the files of the source differ in columns.", where=source.where, value=absent, remedy=remedy)
         stop = _feed(source, roles, encoders, start, bad)
         sizes.append(stop - start)
         start = stop

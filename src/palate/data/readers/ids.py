@@ -24,9 +24,9 @@ AS_TEXT = f'take ids as text with ids="text", or {DROP}'
 class IdColumn:
     """Numbers a column of raw ids by first appearance.
 
-    Integer and text columns are taken as they are. In text files, a column whose ids are all plain integers becomes
-    an integer column; one that is mostly integers (more than half of the distinct ids) but not always is an error,
-    unless the caller asks for text. Leading zeros make an id text.
+    Integer and text columns are taken as they are. In text files, a column whose ids are all plain integers becomes an
+    integer column (blanks around ids do not count); one that is mostly integers (more than half of the distinct ids) but not
+    always is an error, unless the caller asks for text. Leading zeros make an id text.
 
     Parameters
     ----------
@@ -97,6 +97,8 @@ class IdColumn:
             column = column.cast(pa.string() if self._known is None else self._known.type)
         elif any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
             column = column.cast(pa.string())
+            if not self.typed and self.ids != "text":
+                column = pc.utf8_trim_whitespace(column)
             lost = pc.is_in(column, value_set=pa.array(MISSING))
             column = pc.if_else(lost, pa.scalar(None, pa.string()), column) if pc.any(lost).as_py() else column
         else:

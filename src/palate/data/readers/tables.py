@@ -35,18 +35,8 @@ ENDINGS = (
 )
 
 #: Names of tables by what they hold, likeliest first.
-EVENTS = (
-    "interactions",
-    "interaction",
-    "ratings",
-    "events",
-    "reviews",
-    "train",
-    "purchases",
-    "clicks",
-    "transactions",
-    "plays",
-)
+EVENTS = ("interactions", "interaction", "ratings", "events", "reviews", "purchases", "clicks", "transactions", "plays")
+PARTS = ("train", "valid", "test")
 ITEMS = ("items", "item_meta", "item", "books", "movies", "products", "articles", "artists", "songs", "metadata", "businesses")
 USERS = ("users", "user", "customers", "people", "members")
 TIES = ("trust", "social", "friends", "user_friends", "follows")
@@ -89,13 +79,14 @@ def read_table(path: Path, options: Options) -> Parts:
 
 
 def read_folder(folder: Path, options: Options) -> Parts:
-    """Read a folder of plain tables: interactions (:data:`EVENTS`), and items, users and ties where they are there."""
-    path = _named(folder, EVENTS) or _only_events(folder, options)
+    """Read a folder of plain tables: interactions (:data:`EVENTS`, the parts of a split, or shards), items, users and ties."""
     plain_options = Options(encoding=options.encoding)
-    source = open_table(path, options)
+    sources, names = _events(folder, options)
+    source = sources[0]
     roles = resolve(source.columns, options.columns, source.where)
-    items, users = (_attributes(folder, names, role, plain_options) for names, role in ((ITEMS, "item"), (USERS, "user")))
-    return Parts([source], items=items, users=users, graphs=_ties(folder, plain_options), columns=roles, name=folder.name)
+    items, users = (_attributes(folder, known, role, plain_options) for known, role in ((ITEMS, "item"), (USERS, "user")))
+    graphs = _ties(folder, plain_options)
+    return Parts(sources, names=names, items=items, users=users, graphs=graphs, columns=roles, name=folder.name)
 
 
 def with_neighbours(parts: Parts, folder: Path) -> Parts:
@@ -118,16 +109,28 @@ def _named(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _only_events(folder: Path, options: Options) -> Path:
+def _events(folder: Path, options: Options) -> tuple[list[Source], list[str]]:
+    """Return the tables of interactions: one by its name, the parts of a split, or shards of one form in order of name."""
+    path = _named(folder, EVENTS)
+    if path is not None:
+        return [open_table(path, options)], []
+    parts = {name: found for name in PARTS if (found := _named(folder, (name,))) is not None}
+    if "train" in parts:
+        return [open_table(p, options) for p in parts.values()], list(parts) if len(parts) > 1 else []
+    return _fitting(folder, options), []
+
+
+def _fitting(folder: Path, options: Options) -> list[Source]:
     fitting = []
     for path in tables_of(folder):
         try:
-            resolve(open_table(path, options).columns, options.columns, path)
+            source = open_table(path, options)
+            resolve(source.columns, options.columns, path)
         except DataError:
             continue
-        fitting.append(path)
-    if len(fitting) == 1:
-        return fitting[0]
+        fitting.append(source)
+    if fitting and len({tuple(s.columns) for s in fitting}) == 1:
+        return fitting
     files = [p.name for p in sorted(folder.iterdir())][:20]
     what = (
         "no file of the folder looks like interactions."
@@ -135,7 +138,7 @@ def _only_events(folder: Path, options: Options) -> Path:
         else "several files of the folder look like interactions."
     )
     remedy = "give the file by its path, or name its columns with columns= (--column user=NAME)"
-    raise DataError(what, where=folder, value=[p.name for p in fitting] or files, remedy=remedy)
+    raise DataError(what, where=folder, value=[s.where for s in fitting] or files, remedy=remedy)
 
 
 def _attributes(folder: Path, names: tuple[str, ...], role: str, options: Options) -> pa.Table | None:
