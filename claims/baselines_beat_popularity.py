@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from palate.data.protocols import split as cut
-
 from palate.data.split import Split
 from palate.runtime import generator
 from palate.simulate.world import World

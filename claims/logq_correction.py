@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palate.data.protocols import split as cut
-
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range
 from palate.data.dataset import Dataset
+from palate.data.protocols import split as cut
 from palate.data.split import Split
 from palate.runtime import generator
 from palate.simulate.world import World

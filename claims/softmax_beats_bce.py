@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from palate.data.protocols import split as cut
 
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range
 from palate.data.dataset import Dataset
+from palate.data.protocols import split as cut
 from palate.runtime import generator
 from palate.simulate.world import World
 from palate.study.claims import Bar, Claim, Effect, Trial

@@ -89,9 +89,7 @@ def evidence() -> str:
 
 def benchmarks() -> str:
     """Return the page of benchmark results."""
-    text = (
-        "# Benchmarks\n\nPalate and its peer alternate in one run; ratios count. Files: `benchmarks/results/`.\n"
-    )
+    text = "# Benchmarks\n\nPalate and its peer alternate in one run; ratios count. Files: `benchmarks/results/`.\n"
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         text += f"\n## {path.stem}\n\n{result.get('what', '')}\n\n"

@@ -245,8 +245,9 @@ class WrapsAround(Good):
 
 
 class AnswersNone(Good):
-    def _check_request(self, requests: Requests, k: int) -> None:
-        super()._check_request(requests, max(k, 1))
+    def recommend(self, requests: Requests, k: int = 10) -> Ranking:
+        ranking = super().recommend(requests, max(k, 1))
+        return Ranking(ranking.items[:, :k], ranking.scores[:, :k], ranking.cold)
 
 
 class ScoresOtherwise(Good):

@@ -72,6 +72,12 @@ def test_rare_words_go_together() -> None:
     assert len(groups) == 8 and {"c0", "c1", "other"} <= set(groups)
 
 
+def test_many_words_that_are_numbers_are_numbers() -> None:
+    known = people(age=[str(n) for n in range(20, 36)])
+    assert by_attribute(known, "age", np.arange(16), bins=2).groups == ("20 to 27", "28 to 35")
+    assert by_attribute(known, "age", np.arange(3)).groups == ("20", "21", "22")
+
+
 def test_unknown_attribute_is_refused() -> None:
     with pytest.raises(ConfigError, match="job"):
         by_attribute(people(job=["cook"]), "jub", np.array([0]))

@@ -33,7 +33,12 @@ def test_equals_the_plain_form_and_scikit_learn(positive, l1, l2):
         want = elastic_net_reference(x, target, others, l1=l1, l2=l2, positive=positive)
         np.testing.assert_allclose(found[:, target], want, atol=1e-6)
         net = linear.ElasticNet(
-            alpha=(l1 + l2) / n_users, l1_ratio=l1 / (l1 + l2), fit_intercept=False, positive=positive, tol=1e-10, max_iter=100_000
+            alpha=(l1 + l2) / n_users,
+            l1_ratio=l1 / (l1 + l2),
+            fit_intercept=False,
+            positive=positive,
+            tol=1e-10,
+            max_iter=100_000,
         )
         np.testing.assert_allclose(found[others, target], net.fit(x[:, others], x[:, target]).coef_, atol=1e-5)
 

@@ -96,11 +96,11 @@ def test_our_own_lists_written_and_read_give_the_same_figures(tmp_path):
     model = EASE(reg=30.0).fit(train)
     held_out = split.held_out("test")
     ranking = model.recommend(Requests.of_held_out(held_out), 10)
-    rows, ranks = np.nonzero(ranking.items >= 0)
     path = tmp_path / "run.trec"
-    users = train.users.ids.decode(held_out.users[rows])
-    items = train.items.ids.decode(ranking.items[rows, ranks])
-    write_run(path, users, items, ranking.scores[rows, ranks], "ease")
+    users = train.users.ids.decode(held_out.users)
+    items = [train.items.ids.decode(row[row >= 0]) for row in ranking.items]
+    scores = [row[found >= 0] for found, row in zip(ranking.items, ranking.scores, strict=True)]
+    write_run(path, users, items, scores, "ease")
     found = evaluate_run(path, split, ["ndcg@10", "recall@5"])
     assert found.judgement.overall == evaluate(model, held_out, ["ndcg@10", "recall@5"], train=train).overall
     assert found.unanswered == found.duplicates == found.seen_items == 0

@@ -36,9 +36,9 @@ def render(report: Report, people: Sequence[Mapping[str, Any]] = ()) -> str:
         name=report.name,
         lead=words.candidates_line(report),
         sampled=report.sampled,
-        summary=[line.strip() for line in words.summary_lines(report)],
+        summary=[line.strip() for line in words.finding_lines(report)],
         accuracy=_table(report, _accuracy(report)),
-        beyond=_table(report, [name for name in report.metrics if name not in _accuracy(report)]),
+        beyond=_table(report, [name for name in report.metrics if name not in _accuracy(report)], costs=()),
         pairs=_pairs(report, metric),
         plots=_plots(report, metric, jinja2.utils.markupsafe.Markup),
         slices=_slices(report, metric, jinja2.utils.markupsafe.Markup),
@@ -54,9 +54,9 @@ def _accuracy(report: Report) -> list[str]:
     return ranking or report.metrics
 
 
-def _table(report: Report, names: Sequence[str]) -> dict[str, Any]:
+def _table(report: Report, names: Sequence[str], costs: Sequence[str] = tuple(words.COSTS)) -> dict[str, Any]:
     """Return heads and rows; each cell is value, interval, spread over seeds, and whether it is the best."""
-    costs = [key for key in words.COSTS if any(report.info(t, key) is not None for t in report.systems)]
+    costs = [key for key in costs if any(report.info(title, key) is not None for title in report.systems)]
     rows = []
     for title in report.systems:
         cells = []

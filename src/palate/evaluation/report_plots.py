@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,83 +41,93 @@ STYLE: Any = {
 
 def intervals(report: Report, metric: str) -> str:
     """Plot every system's value of a metric with its interval."""
-    estimates = report.estimates(metric)
-    titles = report.systems
-    axes, figure, close = _axes(7.0, 0.9 + 0.34 * len(titles))
-    for row, title in enumerate(titles):
-        estimate, colour = estimates[title], COLOURS[row % len(COLOURS)]
-        if estimate.low is not None and estimate.high is not None:
-            axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=3, solid_capstyle="round", alpha=0.55)
-        axes.plot([estimate.value], [row], "o", color=colour, markersize=7)
-    axes.set_yticks(range(len(titles)), titles)
-    axes.set_ylim(len(titles) - 0.5, -0.5)
-    axes.set_xlabel(f"{label(metric)} with {report.confidence:.0%} interval")
-    axes.grid(axis="x", alpha=0.25)
-    return close(figure)
+    estimates, titles = report.estimates(metric), report.systems
+    with _drawing(7.0, 0.9 + 0.34 * len(titles)) as (axes, out):
+        for row, title in enumerate(titles):
+            estimate, colour = estimates[title], COLOURS[row % len(COLOURS)]
+            if estimate.low is not None and estimate.high is not None:
+                ends = [estimate.low, estimate.high]
+                axes.plot(ends, [row, row], color=colour, linewidth=3, solid_capstyle="round", alpha=0.55)
+            axes.plot([estimate.value], [row], "o", color=colour, markersize=7)
+        axes.set_yticks(range(len(titles)), titles)
+        axes.set_ylim(len(titles) - 0.5, -0.5)
+        axes.set_xlabel(f"{label(metric)} with {report.confidence:.0%} interval")
+        axes.grid(axis="x", alpha=0.25)
+    return out[0]
 
 
 def accuracy_and_cost(report: Report, metric: str, cost: str, title: str) -> str | None:
     """Plot a metric against a figure of cost on a logarithmic scale, or nothing where no system has that figure."""
     points = [(name, report.info(name, cost), report.estimates(metric)[name]) for name in report.systems]
-    known = [(name, value, estimate) for name, value, estimate in points if value is not None and value > 0]
+    known = sorted(((name, v, e) for name, v, e in points if v is not None and v > 0), key=lambda point: point[1])
     if not known:
         return None
-    axes, figure, close = _axes(7.0, 3.8)
-    for name, value, estimate in known:
-        colour = COLOURS[report.systems.index(name) % len(COLOURS)]
-        if estimate.low is not None and estimate.high is not None:
-            axes.plot([value, value], [estimate.low, estimate.high], color=colour, linewidth=2, alpha=0.5)
-        axes.plot([value], [estimate.value], "o", color=colour, markersize=8)
-        axes.annotate(name, (value, estimate.value), xytext=(7, 5), textcoords="offset points", fontsize=9)
-    axes.set_xscale("log")
-    axes.margins(x=0.2, y=0.15)
-    axes.set_xlabel(title)
-    axes.set_ylabel(label(metric))
-    axes.grid(alpha=0.25)
-    return close(figure)
+    with _drawing(7.0, 3.8) as (axes, out):
+        from matplotlib.ticker import LogLocator, NullLocator
+
+        heights = [estimate.value for _, _, estimate in known]
+        for at, (name, value, estimate) in enumerate(known):
+            colour = COLOURS[report.systems.index(name) % len(COLOURS)]
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([value, value], [estimate.low, estimate.high], color=colour, linewidth=2, alpha=0.5)
+            axes.plot([value], [estimate.value], "o", color=colour, markersize=8)
+            nearest = min((abs(h - estimate.value), h) for h in (*heights[:at], *heights[at + 1 :], -np.inf))[1]
+            beside = (7, 5 if estimate.value >= nearest else -13)
+            axes.annotate(name, (value, estimate.value), xytext=beside, textcoords="offset points", color=colour, fontsize=9)
+        axes.set_xscale("log")
+        axes.set_xlim(known[0][1] / 2, known[-1][1] * 5)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known[-1][1] < 100 * known[0][1] else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.margins(y=0.15)
+        axes.set_xlabel(title)
+        axes.set_ylabel(label(metric))
+        axes.grid(alpha=0.25)
+    return out[0]
 
 
 def slice_bars(report: Report, metric: str, rows: Sequence[SliceValue]) -> str:
     """Plot bars of every system in every group of one slicing, with intervals."""
-    groups = list(dict.fromkeys(row.group for row in rows))
-    titles = report.systems
-    axes, figure, close = _axes(7.0, 3.4)
+    groups, titles = list(dict.fromkeys(row.group for row in rows)), report.systems
+    cells = {(row.group, row.system): row for row in rows}
     width = 0.8 / len(titles)
-    sizes = {row.group: row.n for row in rows}
-    for at, title in enumerate(titles):
-        own = [next(r for r in rows if r.group == g and r.system == title) for g in groups]
-        heights = np.nan_to_num([r.value for r in own])
-        low = np.nan_to_num([r.value - r.low for r in own])
-        high = np.nan_to_num([r.high - r.value for r in own])
-        place = np.arange(len(groups)) + (at - (len(titles) - 1) / 2) * width
-        errors = {"elinewidth": 1, "ecolor": INK, "alpha": 0.6}
-        axes.bar(place, heights, width * 0.92, yerr=[low, high], color=COLOURS[at % len(COLOURS)], label=title, error_kw=errors)
-    axes.set_xticks(range(len(groups)), [f"{group}\n({sizes[group]:,} people)" for group in groups])
-    axes.set_ylabel(label(metric))
-    axes.legend(
-        ncols=min(4, len(titles)), loc="upper center", bbox_to_anchor=(0.5, 1.25 + 0.06 * (len(titles) // 4)), fontsize=9
-    )
-    return close(figure)
+    with _drawing(7.0, 3.4) as (axes, out):
+        for at, title in enumerate(titles):
+            own = [cells[group, title] for group in groups]
+            ends = np.nan_to_num([[r.value - r.low for r in own], [r.high - r.value for r in own]])
+            axes.bar(
+                np.arange(len(groups)) + (at - (len(titles) - 1) / 2) * width,
+                np.nan_to_num([r.value for r in own]),
+                width * 0.92,
+                yerr=np.maximum(ends, 0),
+                color=COLOURS[at % len(COLOURS)],
+                label=title,
+                error_kw={"elinewidth": 1, "ecolor": INK, "alpha": 0.6},
+            )
+        axes.set_xticks(range(len(groups)), [f"{group}\n({cells[group, titles[0]].n:,} people)" for group in groups])
+        axes.set_ylabel(label(metric))
+        axes.figure.legend(ncols=min(4, len(titles)), loc="outside upper center", fontsize=9)
+    return out[0]
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any, Any]:
+@contextmanager
+def _drawing(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+    """Give axes to draw on; afterwards the list holds the ``<svg>`` element."""
     matplotlib = require("matplotlib", "a report in HTML")
     require("matplotlib.backends.backend_svg", "a report in HTML")
     from matplotlib.figure import Figure
 
+    out: list[str] = []
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot()
-    return axes, figure, _svg
+        yield figure.add_subplot(), out
+        out.append(_svg(figure))
 
 
 def _svg(figure: Any) -> str:
     """Return the ``<svg>`` element alone: no header, no date, text as text, in the colours of the page."""
-    import matplotlib
-
-    with io.StringIO() as out, matplotlib.rc_context(STYLE):
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        text = out.getvalue()
-    body = text[text.index("<svg") :].strip()
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    with io.StringIO() as stream:
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        text = stream.getvalue()
+    body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :].strip(), flags=re.DOTALL)
     return body.replace(INK, "currentColor")

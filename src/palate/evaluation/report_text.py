@@ -85,9 +85,12 @@ def summary_lines(report: Report) -> list[str]:
     marks = f"±: half of the {report.confidence:.0%} bootstrap interval over {len(report.users):,} people"
     marks += f" ({report.resamples:,} resamples)."
     lines.append(("* best. " if len(report.systems) > 1 else "") + marks)
-    lines += _findings(report)
-    lines += _weaker_than_baselines(report)
-    return lines + measured_lines(report)
+    return lines + finding_lines(report)
+
+
+def finding_lines(report: Report) -> list[str]:
+    """Return which differences count, what doesn't beat a baseline, and how it was measured, in words."""
+    return _findings(report) + _weaker_than_baselines(report) + measured_lines(report)
 
 
 def candidates_line(report: Report) -> str:

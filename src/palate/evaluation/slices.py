@@ -99,6 +99,8 @@ def by_knowledge(lengths: np.ndarray) -> Slicing:
 def by_attribute(people: Entities, name: str, users: np.ndarray, bins: int = 4) -> Slicing:
     """Group by a user attribute: words as they are (the rarest together as ``other``), numbers by quantiles.
 
+    Words of which there are many, and which all are numbers (ages read as text), count as numbers.
+
     Parameters
     ----------
     people
@@ -122,6 +124,9 @@ def by_attribute(people: Entities, name: str, users: np.ndarray, bins: int = 4) 
         return _quantiles(name, values, bins, about)
     labels = [None if c is None or u < 0 else str(c) for c, u in zip(cells.to_pylist(), users, strict=True)]
     names, counts = np.unique([label for label in labels if label is not None], return_counts=True)
+    if len(names) > MOST_GROUPS and all(_is_number(word) for word in names):
+        values = np.array([np.nan if label is None else float(label) for label in labels])
+        return _quantiles(name, values, bins, about)
     if len(names) > MOST_GROUPS:
         kept = set(names[np.argsort(-counts, kind="stable")[: MOST_GROUPS - 1]].tolist())
         labels = [label if label is None or label in kept else "other" for label in labels]
@@ -141,6 +146,13 @@ def standard_slices(
     if attributes and people is None:
         raise ConfigError("attributes need the table of people.", where="slices", remedy="give people=dataset.users")
     return kept + [by_attribute(people, name, held_out.users) for name in attributes if people is not None]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return np.isfinite(float(text)).item()
+    except ValueError:
+        return False
 
 
 def _quantiles(name: str, values: np.ndarray, bins: int, about: str, unit: str = "") -> Slicing:

@@ -10,8 +10,8 @@ with confidence ``c``.
 
 The dense part ``D`` costs d² a row and step. Here both sides are first turned into the eigenbasis of the fixed side's Gram
 matrix (scores don't change under a rotation), where ``D`` is a diagonal: a step of conjugate gradients then touches nothing
-but the observed vectors, the diagonal makes a good preconditioner, and rows shorter than ``d`` have an exact solution of their own
-length.
+but the observed vectors, the diagonal makes a good preconditioner, and rows shorter than ``d`` have an exact solution of their
+own length.
 
 Sources: Y. Hu, Y. Koren, C. Volinsky, ICDM 2008; G. Takács, I. Pilászy, D. Tikk, RecSys 2011 (conjugate gradients); S. Rendle,
 W. Krichene, L. Zhang, Y. Koren, "iALS++", 2021 (blocks). The rotation is our own.

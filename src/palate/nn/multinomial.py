@@ -3,8 +3,9 @@
     L = -1/P Σ_u Σ_{i in row u} ln( exp<q_u, v_i> / Σ_j exp<q_u, v_j> ),   P = number of pairs
 
 One row of scores serves all answers of a person, so the cost is people x items, not pairs x items. Blocks of rows are turned
-into their gradient at once, so neither the scores nor their gradient ever exist whole. Blocks are dealt to a fixed number of parts
-with sums of their own, so threads (each with a one-threaded BLAS) never wait for each other, and the bits don't depend on them.
+into their gradient at once, so neither the scores nor their gradient ever exist whole. Blocks are dealt to a fixed number of
+parts with sums of their own, so threads (each with a one-threaded BLAS) never wait for each other, and the bits don't depend
+on them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class _Multinomial(Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, vectors: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
         q, v = queries.detach().numpy(), vectors.detach().numpy()
-        loss, d_queries, d_vectors = _pass(q, v, rows, columns)
+        loss, d_queries, d_vectors = multinomial_pass(q, v, rows, columns)
         ctx.gradients = torch.from_numpy(d_queries), torch.from_numpy(d_vectors)
         return torch.tensor(loss, dtype=queries.dtype)
 
@@ -61,8 +62,10 @@ class _Multinomial(Function):
         return d_queries * grad, d_vectors * grad, None, None
 
 
-def _pass(q: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the loss and its gradients."""
+def multinomial_pass(
+    q: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the loss and its gradients by ``q`` and ``v`` (see :func:`multinomial`)."""
     n, pairs = len(q), max(1, len(rows))
     counts = np.bincount(rows, minlength=n).astype(q.dtype)
     offsets = offsets_of(counts.astype(np.int64))

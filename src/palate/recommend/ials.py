@@ -40,7 +40,6 @@ from palate.kernels.als import Solver, gram, half_sweep, loss, solve_rows, turn
 from palate.recommend.shares import explain_by_shares, one_history
 from palate.runtime import single_threaded_blas
 
-
 #: Without a setting, all pairs together weigh this much more than the observed ones do: near the best in published tunings.
 CELLS = 20.0
 

@@ -32,7 +32,7 @@ from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.nn.adam import Adam
 from palate.nn.graph import Adjacency, graph_bpr, propagate
-from palate.nn.multinomial import multinomial
+from palate.nn.graph_softmax import graph_softmax
 from palate.nn.softmax import shared_softmax
 from palate.recommend.folded import FoldedRecommender
 from palate.training.config import TrainConfig
@@ -136,13 +136,9 @@ class _Steps:
         return graph_bpr(self.table.free, self.graph, c.layers, batch.users, positives, negatives, c.reg)
 
     def softmax(self, batch: Triples, generator: torch.Generator) -> Tensor:
-        c, device = self.config, self.table.free.device
-        people, rows = np.unique(batch.users, return_inverse=True)
-        whole = propagate(self.table.free, self.graph, c.layers)
-        queries = functional.normalize(whole.index_select(0, _index(people, device)), dim=1) / c.temperature
-        vectors = functional.normalize(whole[self.n_users :], dim=1)
-        loss = multinomial(queries, vectors, _index(rows, device), _index(batch.positives, device))
-        return loss + self._penalty(batch)
+        c, n = self.config, self.n_users
+        positives = batch.positives + np.int32(n)
+        return graph_softmax(self.table.free, self.graph, c.layers, batch.users, positives, n, c.temperature, c.reg)
 
     def sampled_softmax(self, batch: Triples, generator: torch.Generator) -> Tensor:
         c, device = self.config, self.table.free.device

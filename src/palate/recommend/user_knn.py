@@ -3,8 +3,8 @@
     score(u, j) = Σ_{v in N(u), j in history of v} s_uv
 
 ``N(u)`` are the ``k`` people of the training data whose histories are most similar to the history of the request, found when
-it is asked, so unseen people are an ordinary case. A known person is not their own neighbour. With ``normalise`` the similarities
-are divided by their sum, so a score lies between 0 and 1.
+it is asked, so unseen people are an ordinary case. A known person is not their own neighbour. With ``normalise`` the
+similarities are divided by their sum, so a score lies between 0 and 1.
 
 Sources: P. Resnick et al., CSCW 1994; J. Herlocker et al., SIGIR 1999.
 Differences: each pair of a person and an item counts once. Items are weighted as the words of a person
