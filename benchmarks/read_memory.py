@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 from _record import record
 
 CHILD = """
-import json, sys, time
+import contextlib, json, sys, time
 import numba, polars, pyarrow.parquet, pyarrow.csv, pyarrow.json, scipy.sparse
 from palate.data.readers import read
+with contextlib.suppress(ImportError):
+    import pandas  # pyarrow loads it with its first scalar, where it is installed
 
 def memory(field):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))

@@ -25,7 +25,7 @@ SIZES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 50_000_000)
 SYSTEMS: dict[str, tuple[int, dict[str, Any]]] = {
     "popularity": (50_000_000, {}),
     "item_knn": (50_000_000, {}),
-    "ials": (50_000_000, {"epochs": 5}),
+    "ials": (50_000_000, {"dim": 64, "epochs": 5}),
     "ease": (10_000_000, {}),
     "lightgcn": (1_000_000, {"epochs": 2}),
     "sasrec": (1_000_000, {"epochs": 2}),
@@ -41,8 +41,8 @@ FORMULAS: dict[tuple[str, str], tuple[str, Formula]] = {
     ("popularity", "fit"): ("events", lambda r: r["events"]),
     ("item_knn", "fit"): ("sum of squared history lengths", lambda r: r["pairs"]),
     ("ials", "fit"): (
-        "events x dim^2 + (users + items) x dim^3",
-        lambda r: r["events"] * 64**2 + (r["users"] + r["items"]) * 64**3,
+        "events x dim x steps + (users + items) x dim^2",
+        lambda r: r["events"] * 64 * 4 + (r["users"] + r["items"]) * 64**2,
     ),
     ("ease", "fit"): ("sum of squared history lengths + items^3", lambda r: 30 * r["pairs"] + r["items"] ** 3),
     ("lightgcn", "fit"): ("events x dim", lambda r: r["events"]),

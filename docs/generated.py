@@ -1,8 +1,11 @@
-"""Sphinx extension: pages made from the program itself (catalogue, metrics, public data, evidence, benchmarks)."""
+"""Sphinx extension: pages made from the program itself (catalogue, systems, metrics, public data, evidence, benchmarks)."""
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,8 +43,36 @@ def catalogue() -> str:
         for s in systems().values()
     ]
     works = sum(r["status"] == "works" for r in rows)
-    head = f"# Catalogue\n\n{len(rows)} systems: {works} work, the others are planned. Made from `palate.catalog`.\n\n"
+    head = (
+        f"# Catalogue\n\n{len(rows)} systems: {works} work (see [Systems](systems.md)), the others are planned. "
+        "A paper's number is its place in the list of 61. "
+        "A claim is the experiment that tests a system: a file in `claims/`, there as soon as the system works. "
+        "Settings of one: `palate models NAME`. This page is made from `palate.catalog`.\n\n"
+    )
     return head + table(rows, list(rows[0]))
+
+
+def systems() -> str:
+    """Return the page of the systems that work: what each does, its equations, its settings."""
+    from palate.catalog.registry import systems as known
+
+    text = "# Systems\n\nWhat each system that works does, as its file says it, and its settings (`--set key=value`).\n"
+    for system in known().values():
+        if system.status != "works":
+            continue
+        loaded = system.load()
+        told = inspect.getdoc(sys.modules[loaded.__module__]) or ""
+        text += f"\n## {system.title}\n\n`{system.name}`, in `{loaded.__module__}`. {_markdown(told)}\n\n"
+        fields = loaded.Settings.model_fields.items()
+        rows = [{"setting": f"`{key}`", "default": f"`{f.default!r}`", "meaning": f.description} for key, f in fields]
+        text += table(rows, ["setting", "default", "meaning"]) if rows else "It has no settings.\n"
+    return text
+
+
+def _markdown(text: str) -> str:
+    """Return reStructuredText of the plain kind that our modules use as Markdown; indented equations stay as they are."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text).replace("``", "`")
+    return re.sub(r"::$", ":", text, flags=re.MULTILINE)
 
 
 def metrics() -> str:
@@ -84,7 +115,7 @@ def evidence() -> str:
     text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again.\n\n"
     if not rows:
         return text + "No claim has been run yet.\n"
-    return text + table(rows, ["name", "statement", "verdict", "summary", "date"])
+    return text + table(rows, ["name", "statement", "verdict", "summary", "finished"])
 
 
 def benchmarks() -> str:
@@ -106,6 +137,7 @@ def write_pages(app: Any) -> None:
     """Write the pages, each only where it changed."""
     pages = {
         "catalogue": catalogue,
+        "systems": systems,
         "metrics": metrics,
         "public-data": public_data,
         "evidence": evidence,

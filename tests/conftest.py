@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from palate.data.dataset import Dataset
 from palate.data.interactions import Interactions
 from palate.data.split import Split
+
+# Continuous integration draws the same cases each time; at home every run draws new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture

@@ -6,7 +6,11 @@ Names load on first use, so ``import palate`` is quick.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Waiting threads sleep instead of spinning: a spinning one takes the core from whoever has work (docs/decisions/0006).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

@@ -89,8 +89,18 @@ def shorten(value: object, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return advice that names the nearest right word, or lists all of them."""
+def nearest(word: str, choices: Iterable[str], *, most: int = 20) -> str:
+    """Return advice that names the nearest right word, or lists all of them (``most`` at most, the nearest first)."""
     options = sorted(choices)
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(options)}"
+    plain = {_plain(option): option for option in options}
+    close = difflib.get_close_matches(_plain(word), plain, n=1)
+    if close:
+        return f"did you mean {plain[close[0]]!r}?"
+    if len(options) <= most:
+        return f"choose one of: {', '.join(options)}"
+    first = difflib.get_close_matches(_plain(word), plain, n=5, cutoff=0.0)
+    return f"choose one of {len(options)}, such as: {', '.join(plain[option] for option in first)}"
+
+
+def _plain(word: str) -> str:
+    return word.casefold().replace("-", "_")

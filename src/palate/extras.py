@@ -14,8 +14,6 @@ EXTRA_OF = {
     "optuna": "tune",
     "matplotlib": "report",
     "jinja2": "report",
-    "sentence_transformers": "text",
-    "onnxruntime": "text",
     "pandas": "pandas",
     "ranx": "bench",
 }
@@ -23,7 +21,10 @@ EXTRA_OF = {
 
 def available(module: str) -> bool:
     """Say whether an optional module can be imported, without importing it."""
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -41,8 +42,16 @@ def require(module: str, purpose: str) -> ModuleType:
     except ImportError as error:
         if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
             raise
-        extra = EXTRA_OF.get(module.split(".")[0], "all")
-        raise MissingExtraError(
-            f"{purpose} needs {module}, which is not installed.",
-            remedy=f'pip install "palate[{extra}]"',
-        ) from error
+        raise missing(module, purpose) from error
+
+
+def missing(module: str, purpose: str) -> MissingExtraError:
+    """Return the error that says who needs an absent module, and how to install it."""
+    package = module.split(".")[0]
+    return MissingExtraError(f"{purpose} needs {package}, which is not installed.", remedy=install_command(package))
+
+
+def install_command(package: str) -> str:
+    """Return the command that installs an optional dependency."""
+    extra = EXTRA_OF.get(package)
+    return f"pip install {package}" if extra is None else f'pip install "palate[{extra}]"'

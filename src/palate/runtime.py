@@ -11,6 +11,8 @@ from importlib import metadata
 
 import numpy as np
 
+from palate.errors import ConfigError
+
 _threads: int | None = None
 
 
@@ -28,7 +30,7 @@ def set_threads(count: int) -> None:
     """Set the number of threads of the whole process: our kernels, numba, BLAS and torch."""
     global _threads
     if count < 1:
-        raise ValueError(f"threads must be at least 1, not {count}")
+        raise ConfigError("threads must be at least 1.", where="threads", value=count)
     _threads = count
     import sys
 
@@ -40,6 +42,8 @@ def set_threads(count: int) -> None:
     threadpool_limits(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(count)
 
 
 @contextmanager
@@ -56,6 +60,8 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
     Streams of different names are independent; the same seed and names always give the same stream.
     """
+    if seed < 0:
+        raise ConfigError("a seed is a whole number from 0.", where="seed", value=seed)
     words = [int.from_bytes(hashlib.blake2b(str(n).encode(), digest_size=4).digest(), "big") for n in names]
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 

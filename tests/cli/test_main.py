@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner, Result
-
-from palate.cli.main import app
-
-runner = CliRunner()
-
-
-def palate(*words: str, code: int = 0) -> Result:
-    result = runner.invoke(app, list(words))
-    assert result.exit_code == code, f"{words}: {result.exit_code}\n{result.output}\n{result.exception!r}"
-    return result
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with events, a split and a fitted bundle."""
-    folder = tmp_path_factory.mktemp("cli")
-    rng = np.random.default_rng(0)
-    users = np.repeat(np.arange(80), 15)
-    items = (40 * rng.random(len(users)) ** 2).astype(int)
-    times = 1_600_000_000 + rng.permutation(len(users)) * 3600
-    lines = [f"u{u},{i},{t},{v}" for u, i, t, v in zip(users, items, times, rng.integers(1, 6, len(users)), strict=True)]
-    (folder / "events.csv").write_text("user_id,item_id,timestamp,rating\n" + "\n".join(lines) + "\n")
-    palate("split", str(folder / "events.csv"), "--protocol", "global_time", "--dedup", "first", "--out", str(folder / "split"))
-    palate("fit", "ease", "--data", str(folder / "split"), "--set", "reg=20", "--out", str(folder / "model"))
-    return folder
 
 
 def test_split_writes_the_promised_files(work: Path) -> None:
@@ -47,7 +22,7 @@ def test_split_writes_the_promised_files(work: Path) -> None:
     assert json.loads((work / "split" / "split.json").read_text())["spec"]["protocol"] == "global_time"
 
 
-def test_recommend_to_somebody_known(work: Path) -> None:
+def test_recommend_to_somebody_known(work: Path, palate: Callable) -> None:
     document = json.loads(palate("recommend", str(work / "model"), "--user", "u3", "-k", "4", "--json").stdout)
     assert len(document) == 1 and len(document[0]["items"]) == 4 and document[0]["cold"] is False
     train = pq.read_table(work / "split" / "train.parquet").to_pydict()
@@ -55,14 +30,14 @@ def test_recommend_to_somebody_known(work: Path) -> None:
     assert not seen & {offer["item"] for offer in document[0]["items"]}
 
 
-def test_recommend_to_somebody_new_and_to_nobody(work: Path) -> None:
+def test_recommend_to_somebody_new_and_to_nobody(work: Path, palate: Callable) -> None:
     new = json.loads(palate("recommend", str(work / "model"), "--history", "1,2,3", "--json").stdout)
     assert new[0]["cold"] is False and not {1, 2, 3} & {offer["item"] for offer in new[0]["items"]}
     nobody = json.loads(palate("recommend", str(work / "model"), "--user", "stranger", "--json").stdout)
     assert nobody[0]["cold"] is True and nobody[0]["items"]
 
 
-def test_a_run_is_judged_like_the_bundle_that_wrote_it(work: Path) -> None:
+def test_a_run_is_judged_like_the_bundle_that_wrote_it(work: Path, palate: Callable) -> None:
     run = work / "run.trec"
     palate("recommend", str(work / "model"), "--split", str(work / "split"), "--format", "trec", "-k", "20", "--out", str(run))
     judged = [
@@ -76,8 +51,74 @@ def test_a_run_is_judged_like_the_bundle_that_wrote_it(work: Path) -> None:
     assert 0 < bundle["recall@20"] <= 1
 
 
+def test_a_run_answers_everybody_in_test_from_train_and_validation(work: Path, tmp_path: Path, palate: Callable) -> None:
+    run = tmp_path / "run.trec"
+    palate(
+        "recommend", str(work / "popular"), "--split", str(work / "split"), "--format", "trec", "-k", "100", "--out", str(run)
+    )
+    parts = {name: pq.read_table(work / "split" / f"{name}.parquet").to_pydict() for name in ("train", "valid", "test")}
+    offered: dict[str, set[str]] = {}
+    for line in run.read_text().splitlines():
+        user, _, item, *_ = line.split()
+        offered.setdefault(user, set()).add(item)
+    assert set(offered) == set(parts["test"]["user"])
+    catalogue = {str(i) for part in parts.values() for i in part["item"]}
+    for user, items in offered.items():
+        known = [(p["user"], p["item"]) for p in (parts["train"], parts["valid"])]
+        seen = {str(i) for users, column in known for u, i in zip(users, column, strict=True) if u == user}
+        assert items == catalogue - seen
+
+
+def test_ids_come_in_the_type_of_the_data(work: Path, tmp_path: Path, palate: Callable) -> None:
+    (tmp_path / "numbers.csv").write_text("user,item\n1,10\n1,11\n2,10\n2,12\n3,11\n")
+    palate("fit", "ease", "--data", str(tmp_path / "numbers.csv"), "--out", str(tmp_path / "model"))
+    for users, wanted in ((["1", "3"], [1, 3]), (["1", "stranger"], ["1", "stranger"])):
+        (tmp_path / "users.txt").write_text("\n".join(users))
+        out = tmp_path / "offers.parquet"
+        command = ["recommend", str(tmp_path / "model"), "--users", str(tmp_path / "users.txt"), "--format", "parquet"]
+        palate(*command, "--out", str(out))
+        assert list(dict.fromkeys(pq.read_table(out).column("user").to_pylist())) == wanted
+
+
+def test_seen_items_come_only_when_asked_for(work: Path, palate: Callable) -> None:
+    words = ("recommend", str(work / "model"), "--history", "1,2,3", "-k", "100", "--json")
+    fresh, every = (json.loads(palate(*words, *more).stdout)[0]["items"] for more in ((), ("--include-seen",)))
+    assert {offer["item"] for offer in every} - {offer["item"] for offer in fresh} == {1, 2, 3}
+
+
+def test_settings_of_a_file_give_way_to_those_of_the_command(work: Path, tmp_path: Path, palate: Callable) -> None:
+    (tmp_path / "settings.toml").write_text('reg = 7.0\nprecision = "float64"\n')
+    words = ("fit", "ease", "--data", str(work / "split"), "--config", str(tmp_path / "settings.toml"))
+    fitted = json.loads(palate(*words, "--set", "reg=9", "--out", str(tmp_path / "model"), "--json").stdout)
+    assert fitted["settings"] == {"reg": 9.0, "precision": "float64"}
+
+
+def test_a_seed_fixes_a_fit(work: Path, tmp_path: Path, palate: Callable) -> None:
+    def vectors(seed: str, name: str) -> bytes:
+        words = ("fit", "ials", "--data", str(work / "split"), "--set", "epochs=1", "--set", "dim=4", "--seed", seed)
+        palate(*words, "--out", str(tmp_path / name))
+        return (tmp_path / name / "state.safetensors").read_bytes()
+
+    assert vectors("3", "a") == vectors("3", "b") != vectors("4", "c")
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("120", 120), (None, 160)])
+def test_tables_fit_the_width(work: Path, columns: str | None, widest: int) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    if columns is not None:
+        environment["COLUMNS"] = columns
+    split = str(work / "split")
+    compare = [] if columns is None else [["compare", split, "--models", "ease,popularity"]]
+    for words in (["models"], ["models", "sasrec"], ["data", "list"], *compare):
+        command = [sys.executable, "-m", "palate.cli.main", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        table = [line for line in done.stdout.splitlines() if "   " in line.strip() or "──" in line]
+        assert table and max(map(len, table)) <= widest, words
+        assert not re.search(r"[a-z_]…", done.stdout), "a word was cut"
+
+
 @pytest.mark.parametrize("format", ["jsonl", "parquet", "trec", "table"])
-def test_every_format_is_written_whole(work: Path, format: str) -> None:
+def test_every_format_is_written_whole(work: Path, format: str, palate: Callable) -> None:
     out = work / f"offers.{format}"
     palate("recommend", str(work / "model"), "--user", "u1", "--user", "u2", "--format", format, "--out", str(out))
     assert out.stat().st_size > 0 and not list(work.glob(".offers*"))
@@ -85,20 +126,20 @@ def test_every_format_is_written_whole(work: Path, format: str) -> None:
         assert pq.read_table(out).column_names == ["user", "item", "rank", "score"]
 
 
-def test_similar_and_explain(work: Path) -> None:
+def test_similar_and_explain(work: Path, palate: Callable) -> None:
     similar = json.loads(palate("similar", str(work / "model"), "1", "-k", "3", "--json").stdout)
     assert len(similar["similar"]) == 3 and 1 not in {offer["item"] for offer in similar["similar"]}
     why = json.loads(palate("explain", str(work / "model"), "--history", "1,2", "--item", "5", "--json").stdout)
     assert why["exact"] and sum(r["weight"] for r in why["reasons"]) == pytest.approx(why["score"], abs=1e-5)
 
 
-def test_compare_writes_a_report(work: Path) -> None:
+def test_compare_writes_a_report(work: Path, palate: Callable) -> None:
     out = work / "report.json"
     result = palate("compare", str(work / "split"), "--models", "popularity,ease", "--out", str(out))
     assert "EASE" in result.stdout and json.loads(out.read_text())["systems"]
 
 
-def test_models_lists_everything_and_shows_settings() -> None:
+def test_models_lists_everything_and_shows_settings(palate: Callable) -> None:
     rows = json.loads(palate("models", "--json").stdout)
     papers = {row["paper"] for row in rows if row["paper"] is not None}
     assert papers == set(range(1, 62))
@@ -106,19 +147,19 @@ def test_models_lists_everything_and_shows_settings() -> None:
     assert "reg" in shown["settings"]["properties"]
 
 
-def test_data_list_and_info(work: Path) -> None:
+def test_data_list_and_info(work: Path, palate: Callable) -> None:
     assert "ml-100k" in {row["name"] for row in json.loads(palate("data", "list", "--json").stdout)}
     facts = json.loads(palate("data", "info", str(work / "events.csv"), "--json").stdout)
     assert facts["users"] == 80 and facts["interactions"] == 1200
 
 
-def test_convert(work: Path) -> None:
+def test_convert(work: Path, palate: Callable) -> None:
     palate("data", "convert", str(work / "events.csv"), "--to", "recbole", "--out", str(work / "atomic"))
     facts = json.loads(palate("data", "info", str(work / "atomic"), "--json").stdout)
     assert facts["interactions"] == 1200
 
 
-def test_doctor_is_well() -> None:
+def test_doctor_is_well(palate: Callable) -> None:
     assert json.loads(palate("doctor", "--json").stdout)["well"]
 
 
@@ -137,18 +178,18 @@ def test_doctor_is_well() -> None:
     ],
 )
 def test_errors_name_the_next_step(
-    words: list[str], code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, palate: Callable
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert told in palate(*words, code=code).output
 
 
-def test_errors_are_json_on_request(tmp_path: Path) -> None:
+def test_errors_are_json_on_request(tmp_path: Path, palate: Callable) -> None:
     result = palate("recommend", str(tmp_path / "none"), "--user", "1", "--json", code=1)
     assert json.loads(result.stdout)["error"] == "BundleError"
 
 
-def test_a_failed_fit_writes_nothing(work: Path) -> None:
+def test_a_failed_fit_writes_nothing(work: Path, palate: Callable) -> None:
     palate(
         "fit", "popularity", "--data", str(work / "events.csv"), "--set", "window_days=-1", "--out", str(work / "bad"), code=2
     )

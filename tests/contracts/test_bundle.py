@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
-from palate.catalog.registry import load
+from palate.catalog.registry import create, load
 from palate.contracts import bundle as module
 from palate.contracts.bundle import MANIFEST, SCHEMA, Bundle, read_bundle, read_manifest, write_bundle
 from palate.contracts.requests import Requests
@@ -181,11 +184,64 @@ def test_a_model_comes_back_by_name(tiny_dataset: Dataset, tmp_path: Path) -> No
     assert read_manifest(tmp_path / "model")["metrics"] == {"ndcg@10": 0.5}
 
 
-def test_saving_again_replaces_the_bundle_and_leaves_nothing_behind(parts: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["setting", "array", "shape"])
+def test_parts_that_fit_no_model_are_refused(tiny_dataset: Dataset, tmp_path: Path, harm: str) -> None:
+    """Well hashed, but of a setting that doesn't exist, without an array, or of the wrong shape."""
+    if harm == "shape":
+        pytest.importorskip("torch")
+    model = create("gru4rec", epochs=0, dim=4, hidden=4) if harm == "shape" else EASE()
+    folder = model.fit(tiny_dataset).save(tmp_path / "model")
+    if harm == "setting":
+        forge(folder, settings={"no_such": 1})
+    else:
+        state = load_file(folder / "state.safetensors")
+        counts = {"item_counts": state["item_counts"]}
+        state = counts if harm == "array" else state | {"items.weight": np.ones((2, 4), np.float32)}
+        save_file(state, folder / "state.safetensors")
+        forge(folder)
+    with pytest.raises(BundleError, match="don't make") as caught:
+        load(folder)
+    assert str(caught.value.where) == str(folder)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_saving_again_replaces_the_bundle_and_leaves_nothing_behind(
+    parts: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(module, "_exchanged", lambda *_: False)
     write_bundle(tmp_path / "model", parts)
     write_bundle(tmp_path / "model", replace(parts, manifest={"system": "second"}))
     assert read_bundle(tmp_path / "model").manifest["system"] == "second"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+SAVER = """
+import sys
+from palate.data.dataset import Dataset
+from palate.recommend.ease import EASE
+model = EASE().fit(Dataset.from_columns(range(300), range(300)))
+model.save(sys.argv[1])
+print("saved", flush=True)
+while True:
+    model.save(sys.argv[1])
+"""
+
+
+def test_a_save_that_is_killed_leaves_a_whole_bundle(tmp_path: Path) -> None:
+    """A process that saves over and over is killed with SIGKILL: the bundle can always be read, the old one or the new."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    if not module._exchanged(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this system can't exchange two folders in one step")
+    target = tmp_path / "model"
+    for wait in (0.0, 0.013, 0.05):
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(target)], stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"saved\n"
+        time.sleep(wait)
+        process.kill()
+        process.wait(timeout=30)
+        assert EASE.load(target).weights_.shape == (300, 300)
 
 
 def test_other_folders_are_not_overwritten(parts: Bundle, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -163,15 +164,69 @@ def test_asking_by_raw_ids(fixed: Fixed) -> None:
             fixed.requests(**wrong)
 
 
-def test_what_can_not_be_asked(fixed: Fixed) -> None:
+@pytest.mark.parametrize("number", [-1, 6, 2**31 - 1])
+def test_numbers_outside_the_catalogue_reach_no_kernel(fixed: Fixed, vectors: Vectors, number: int) -> None:
+    """They would be read or written past the end of an array."""
+    one = Requests.of_histories([[0]])
+    wrong = Ragged.from_rows([[1, number]])
+    asks = [
+        lambda model: model.recommend(replace(one, exclude=wrong), 2),
+        lambda model: model.recommend(replace(one, candidates=wrong), 2),
+        lambda model: model.recommend(Requests.of_histories([[number]]), 2),
+        lambda model: model.explain(one, number),
+    ]
+    for model in (fixed, vectors):
+        for ask in asks:
+            with pytest.raises(DataError, match="outside the catalogue of 6") as caught:
+                ask(model)
+            assert caught.value.value == number
+    with pytest.raises(DataError, match="outside the catalogue"):
+        vectors.similar(np.array([number]))
+    for model in (fixed, vectors):
+        beyond = np.array([[0, number if number > 0 else -2]])
+        with pytest.raises(DataError, match="outside the catalogue"):
+            model.score(one, beyond)
+
+
+@pytest.mark.parametrize("number", [-2, 5])
+def test_user_numbers_that_nobody_has_are_refused(fixed: Fixed, number: int) -> None:
+    asked = Requests(np.array([number], np.int32), Histories.from_rows([[0]]))
+    with pytest.raises(DataError, match="user number") as caught:
+        fixed.recommend(asked, 2)
+    assert caught.value.value == number
+
+
+def test_a_candidate_named_twice_counts_once(fixed: Fixed, vectors: Vectors) -> None:
+    for model in (fixed, vectors):
+        one = Requests.of_histories([[0], [1]], exclude_seen=False)
+        once, twice = (
+            model.recommend(replace(one, candidates=Ragged.from_rows(rows)), 4)
+            for rows in ([[3, 5], [2, 4]], [[5, 3, 5, 3, 3], [4, 2, 2]])
+        )
+        np.testing.assert_array_equal(once.items, twice.items)
+        np.testing.assert_array_equal(once.scores, twice.scores)
+
+
+def test_what_can_not_be_asked(fixed: Fixed, vectors: Vectors) -> None:
     with pytest.raises(NotFittedError, match="fixed has not been fitted"):
         Fixed().recommend(Requests.of_histories([[0]]))
     with pytest.raises(DataError, match="outside the catalogue"):
         fixed.recommend(Requests.of_histories([[6]], exclude_seen=False))
     with pytest.raises(DataError, match="k must be"):
         fixed.recommend(Requests.of_histories([[0]]), 0)
+    with pytest.raises(DataError, match="k must be"):
+        vectors.similar(np.array([0]), 0)
     with pytest.raises(DataError, match="one request"):
         fixed.explain(Requests.of_histories([[0], [1]]), 2)
+
+
+def test_a_fit_that_fails_leaves_no_fitted_model(tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = EASE().fit(tiny_dataset)
+    monkeypatch.setattr(EASE, "_fit", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.fit(tiny_dataset)
+    with pytest.raises(NotFittedError):
+        model.recommend(Requests.of_histories([[0]]))
 
 
 def test_a_fit_is_recorded(tiny_dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from palate.data.audit import CODES, Audit, Finding, audit
@@ -106,6 +107,21 @@ def test_published_parts_without_times_that_overlap_are_a_leak() -> None:
     assert codes(ours)["train-test-overlap"].severity == "warn"
 
 
+def test_logs_that_run_past_the_border() -> None:
+    data = clean()
+    made = split(data, "global_time")
+    first = int(made.valid.time.min())  # type: ignore[union-attr]
+    shown = pa.table({"item": pa.array([0, 1, 2], pa.int32()), "time": [first - 1, first, first + 5]})
+    leaky = replace(made, train=replace(made.train, impressions=shown))
+    found = codes(leaky)["logs-after-border"]
+    assert (found.severity, found.count) == ("warn", 2)
+    assert "2 of 3 rows of impressions" in found.message
+    before = replace(made, train=replace(made.train, impressions=shown.slice(0, 1), searches=pa.table({"query": ["x"]})))
+    assert codes(before) == {}
+    by_user = split(replace(data, impressions=shown), "leave_one_out")
+    assert "logs-after-border" not in codes(by_user)
+
+
 def test_duplicates_in_train() -> None:
     train = Dataset.from_columns([1, 1, 1, 2], [5, 5, 5, 6], time=[1, 2, 3, 4])
     finding = codes(by_hand(train, None, events(train, [2], [5], [9])))["duplicates"]
@@ -176,6 +192,17 @@ def test_every_leak_is_named_at_once() -> None:
     with pytest.raises(LeakError) as caught:
         Audit(leaks, accepted=("answers-in-train",)).check()
     assert "answers-in-train" not in str(caught.value)
+
+
+def test_a_split_audits_itself_and_a_leak_is_an_error_unless_accepted() -> None:
+    train = Dataset.from_columns([1, 1, 2], [1, 2, 1], time=[10, 30, 40])
+    leaky = by_hand(train, None, events(train, [2], [2], [20]))
+    with pytest.raises(LeakError, match="come after"):
+        leaky.audit()
+    found = leaky.audit(accept=["future-in-train"])
+    assert found.accepted == ("future-in-train",) and found.leaks == ()
+    assert split(clean(), "global_time").audit().findings == ()
+    assert leaky.looks == 0
 
 
 def test_unknown_code_to_accept() -> None:

@@ -79,6 +79,17 @@ def test_unknown_role_and_option_and_format(tmp_path):
         read(path, format="cvs")
     with pytest.raises(ConfigError, match="on_bad_rows"):
         read(path, on_bad_rows="ignore")
+    for option in (
+        {"min_users": "many"},
+        {"header": "no"},
+        {"separator": 1},
+        {"encoding": "latin-9000"},
+        {"encoding": "utf-16"},
+    ):
+        with pytest.raises(ConfigError, match=next(iter(option))) as caught:
+            read(path, **option)
+        assert caught.value.value == next(iter(option.values()))
+        assert caught.value.remedy
 
 
 def test_ambiguous_columns_name_the_choices(tmp_path):
@@ -221,6 +232,10 @@ def test_wrong_encoding_names_line_and_remedy(tmp_path):
     assert read(path, encoding="latin-1").items.ids.raw.to_pylist() == ["Amelie", "Amélie"]
 
 
+def test_utf_16_is_told_by_its_mark(tmp_path):
+    assert "iconv -f UTF-16" in refused(write(tmp_path, GOOD.encode("utf-16"))).remedy
+
+
 def test_wrong_encoding_in_other_forms(tmp_path):
     assert "line 2" in refused(write(tmp_path, b'{"user": "a", "item": "b"}\n{"user": "\xe9", "item": "c"}\n', "e.jsonl")).where
     assert "line 2" in refused(write(tmp_path, b"ann b c\n\xe9 d e\n", "sequences.txt")).where
@@ -232,6 +247,8 @@ def test_wrong_encoding_in_other_forms(tmp_path):
     [
         ('{"user": 1, "item": ', "not a JSON object", None),
         ("[1, 2]", "not a JSON object", None),
+        ("null", "not a JSON object", "null"),
+        ('{"user": 1, "item": 2, "time": 3} {"user": 2, "item": 3, "time": 4}', "not a JSON object", None),
         ('{"user": "x", "item": 2, "time": 5}', "mixed types in field 'user'", "x"),
         ('{"user": 99999999999999999999, "item": 2, "time": 5}', "beyond 64 bits", 99999999999999999999),
         ('{"user": 3, "time": 5}', "missing id", None),

@@ -1,5 +1,6 @@
 """Filters against hand-computed cases and plain references."""
 
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data.dataset import Dataset, Entities, Graph
-from palate.data.filters import compact, dedup, k_core, min_value, subset_users, time_window
+from palate.data.filters import FILTERS, compact, dedup, k_core, min_value, replay, subset_users, time_window
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError
 
@@ -71,6 +72,17 @@ def test_every_filter_is_recorded():
     assert {"step": "min_value", "threshold": 2, "rows": 5, "rows_removed": 1} in kept.spec
     assert {"step": "time_window", "start": 20, "end": None, "rows": 4, "rows_removed": 1} in kept.spec
     assert toy().spec == ({"step": "columns"},)
+
+
+def test_a_spec_replays_its_filters():
+    kept = k_core(
+        dedup(subset_users(time_window(min_value(toy(), 2), 20), 3, seed=1), keep="first"), user=1, item=1, iterate=False
+    )
+    again = replay(toy(), json.loads(json.dumps(kept.spec)))
+    assert again.fingerprint == kept.fingerprint != toy().fingerprint
+    assert [step["step"] for step in again.spec] == [step["step"] for step in kept.spec]
+    assert set(FILTERS) <= {step["step"] for step in kept.spec}
+    assert replay(toy(), toy().spec).fingerprint == toy().fingerprint
 
 
 @pytest.mark.parametrize(

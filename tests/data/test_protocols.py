@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data.dataset import Dataset, Entities, Graph
+from palate.data.filters import k_core
 from palate.data.interactions import Interactions, concat
-from palate.data.protocols import PROTOCOLS, as_sessions, rebuild, rolling, split
+from palate.data.protocols import PROTOCOLS, as_sessions, from_parts, rebuild, rolling, split
 from palate.data.protocols.cut import moment
 from palate.data.split import Split
 from palate.data.vocabulary import Vocabulary
@@ -280,6 +281,16 @@ def test_given_keeps_attributes_names_and_graphs() -> None:
     assert entity is not None and entity.tolist() == [0, -1, -1]
 
 
+def test_parts_are_taken_by_their_names() -> None:
+    train, valid, test = people([1, 2, 3], [4, 5]), people([6], [1]), people([7], [2])
+    made = from_parts({"train": replace(train, name="mine/train"), "valid": valid, "test": test})
+    assert (made.train.name, len(made.valid or ()), len(made.test_part or ())) == ("mine", 2, 2)
+    carved = from_parts({"train": train, "test": test}, valid=0.4, order="time")
+    assert raw(carved.train, carved.valid) == [(0, 3), (1, 5)]
+    with pytest.raises(DataError, match="a training and a test part"):
+        from_parts({"train": train, "valid": valid})
+
+
 def test_given_refuses_ids_of_two_types_and_empty_parts() -> None:
     train = Dataset.from_columns(["a"], ["x"])
     with pytest.raises(DataError, match="user ids are of different types"):
@@ -313,6 +324,16 @@ def test_rebuild_refuses_other_data() -> None:
     data, other = people([1, 2, 3, 4]), people([1, 2, 4, 3])
     with pytest.raises(DataError, match="not the data"):
         rebuild(other, split(data, "leave_one_out").spec)
+
+
+def test_rebuild_from_the_source_as_it_was_read() -> None:
+    source = people([1, 2, 3, 4, 9], [1, 2, 3, 4], [1, 2])
+    made = split(k_core(source, user=3, item=2), "leave_one_out")
+    with pytest.raises(DataError, match="not the data"):
+        rebuild(source, made.spec)
+    again = rebuild(source, made.spec, steps=made.train.spec)
+    assert again.fingerprint == made.fingerprint
+    assert again.train.spec == made.train.spec
 
 
 @pytest.mark.parametrize("protocol", sorted(OPTIONS))

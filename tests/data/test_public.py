@@ -21,7 +21,7 @@ import pytest
 from palate.data import public
 from palate.data.public import entry, fetching, table
 from palate.data.public.entry import Download, Layout, PublicData, agrees
-from palate.data.readers import FORMATS, read
+from palate.data.readers import FORMATS
 from palate.errors import ConfigError, DataError
 from palate.progress import ProgressEvent
 
@@ -359,56 +359,3 @@ def test_neither_owner_nor_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, films(Download("http://127.0.0.1:9/ml-100k.zip"), name="ml-100k"))
     with pytest.raises(DataError, match=r"neither its owner nor the package registry[\s\S]*no route to the registry"):
         public.get("ml-100k")
-
-
-# ------------------------------------------------------------------------------------------------------ the data themselves
-
-#: Users, items and interactions of the editions below PALATE_DATA, as counted when they were put there.
-REAL = {
-    "ml-100k": (943, 1_682, 100_000),
-    "ml-latest-small": (610, 9_724, 100_836),
-    "amazon-beauty": (22_363, 12_101, 198_502),
-    "amazon-sports": (35_598, 18_357, 296_337),
-    "amazon-games": (50_546, 16_859, 440_264),
-    "amazon-grocery": (14_681, 8_687, 121_892),
-    "amazon-office": (3_231, 3_317, 22_447),
-    "amazon-gift-cards": (458, 148, 2_972),
-    "lastfm-hetrec-2k": (1_892, 17_632, 92_834),
-    "coat": (290, 300, 11_600),
-    "ml-1m": (6_040, 3_416, 999_602),
-    "gowalla": (29_858, 40_981, 1_027_370),
-    "yelp-text": (30_431, 20_033, 316_354),
-    "yelp-social": (16_239, 14_284, 198_397),
-    "social-epinions": (11_111, 190_774, 239_645),
-    "social-ciao": (6_672, 98_875, 192_221),
-    "social-filmtrust": (1_508, 2_071, 35_497),
-}
-SLOW = ("ml-1m", "gowalla", "yelp-text")
-
-
-@pytest.fixture
-def real_data(palate_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PALATE_DATA", str(palate_data))
-    return palate_data
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in REAL])
-def test_real_data_have_the_published_counts(name: str, real_data: Path) -> None:
-    if public.find(name) is None:
-        pytest.skip(f"{name} is not below PALATE_DATA")
-    data = public.load(name)
-    assert (data.n_users, data.n_items, len(data), data.name) == (*REAL[name], name)
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(("name", "raw", "title"), [("ml-100k", 50, "Star Wars"), ("ml-latest-small", 1, "Toy Story (1995)")])
-def test_titles_of_real_films(name: str, raw: int, title: str, real_data: Path) -> None:
-    data = read(name)
-    assert data.items.labels(np.array([data.items.ids.number(raw)])) == [title]
-
-
-@pytest.mark.data
-def test_the_split_of_gowalla(real_data: Path) -> None:
-    made = public.load_split("gowalla")
-    assert (len(made.train), len(made.test_part or ()), made.train.n_users) == (810_128, 217_242, 29_858)

@@ -20,6 +20,7 @@ from palate.data.interactions import Interactions
 from palate.data.readers import read
 from palate.data.readers.order import assemble
 from palate.data.readers.roles import resolve
+from palate.errors import DataError
 
 USER = [5, 3, 5, 3, 9, 5]
 ITEM = ["b", "a", "a", "b", "c", "b"]
@@ -104,6 +105,17 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
     path = tmp_path / "e.csv"
     path.write_bytes(b"\xef\xbb\xbf" + FRAME.write_csv().replace("\n", "\r\n").encode())
     assert_same(read(path), expected())
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.csv.gz"])
+def test_blank_lines_before_the_header_and_between_rows(tmp_path, name):
+    text = "\n \r\n\nuser,item,time\nann,x,1\n\nben,y,2\n"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    data = read(tmp_path / name)
+    assert data.users.ids.raw.to_pylist() == ["ann", "ben"]
+    (tmp_path / "f.csv").write_text(text + "ann,z,soon\n")
+    with pytest.raises(DataError, match="line 8"):
+        read(tmp_path / "f.csv")
 
 
 def test_blanks_after_commas_do_not_count(tmp_path):

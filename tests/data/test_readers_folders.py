@@ -2,13 +2,12 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from palate.data.readers import read, read_parts
+from palate.data.readers import read, read_parts, rows_dropped
 from palate.errors import DataError
 
 
@@ -243,6 +242,14 @@ def test_train_and_test_tables_are_parts(tmp_path):
         read(folder)
 
 
+def test_parts_are_told_apart_when_bad_rows_are_dropped(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item,time\na,x,1\nb,y,soon\nb,x,3\n")
+    (tmp_path / "test.csv").write_text("user,item,time\na,y,4\n,y,5\nb,y,6\n")
+    parts = read_parts(tmp_path, on_bad_rows="drop")
+    assert {name: part.interactions.time.tolist() for name, part in parts.items()} == {"train": [1, 3], "test": [4, 6]}
+    assert sum(rows_dropped(parts["train"]).values()) == 2
+
+
 def test_folder_without_interactions_lists_its_files(tmp_path):
     folder = fill(tmp_path, notes__csv="a,b\n1,2\n")
     with pytest.raises(DataError, match="no file of the folder") as caught:
@@ -260,86 +267,3 @@ def test_split_folder_is_read_whole(tmp_path):
     back = read(tmp_path / "s")
     assert sorted(events(back)) == sorted(events(data))
     assert len(read_parts(tmp_path / "s")["test"]) == 2
-
-
-# -- research data ----------------------------------------------------------------------------------------------------
-
-DATA = os.environ.get("PALATE_DATA", "")
-
-COUNTS = {  # users, items, interactions
-    "ml-100k": (943, 1682, 100_000),
-    "ml-latest-small": (610, 9724, 100_836),
-    "ml-1m": (6040, 3416, 999_602),
-    "ml-1m/ratings_sample.csv.gz": (5958, 3312, 100_000),
-    "amazon-beauty": (22_363, 12_101, 198_502),
-    "amazon-sports": (35_598, 18_357, 296_337),
-    "amazon-games": (50_546, 16_859, 440_264),
-    "amazon-office": (3231, 3317, 22_447),
-    "amazon-gift-cards": (458, 148, 2972),
-    "amazon-grocery": (14_681, 8687, 121_892),
-    "yelp-text": (30_431, 20_033, 316_354),
-    "yelp-social": (16_239, 14_284, 198_397),
-    "lastfm-hetrec-2k": (1892, 17_632, 92_834),
-    "social-epinions": (11_111, 190_774, 239_645),
-    "social-ciao": (6672, 98_875, 192_221),
-    "social-filmtrust": (1508, 2071, 35_497),
-    "gowalla": (29_858, 40_981, 1_027_370),
-    "coat": (290, 300, 11_600),
-}
-
-real = [pytest.mark.data, pytest.mark.skipif(not Path(DATA or "/nowhere").is_dir(), reason="PALATE_DATA is not set")]
-
-
-def research(name):
-    path = Path(DATA) / name
-    if not path.exists():
-        pytest.skip(f"{name} is not in PALATE_DATA")
-    return path
-
-
-class TestResearchData:
-    pytestmark = real
-
-    @pytest.mark.parametrize("name", COUNTS)
-    def test_counts(self, name):
-        data = read(research(name))
-        assert (data.n_users, data.n_items, len(data)) == COUNTS[name]
-
-    def test_ml_100k_in_full(self):
-        data = read(research("ml-100k"))
-        assert data.items.labels(data.items.ids.encode(["1"] if data.items.ids.is_text else [1])) == ["Toy Story"]
-        assert len(data.graphs["knowledge"]) == 91_631
-        assert len(data.graphs["knowledge"].relations) == 24
-        assert (data.graphs["knowledge"].item_entity >= 0).sum() == 1598
-        days = np.array([data.interactions.time.min(), data.interactions.time.max()], "datetime64[s]").astype("datetime64[D]")
-        assert days.astype(str).tolist() == ["1997-09-20", "1998-04-22"]
-
-    def test_ml_1m_takes_titles_and_knowledge_along(self):
-        data = read(research("ml-1m"))
-        assert data.items.column("title").null_count == 0
-        assert len(data.graphs["knowledge"]) == 20_782
-
-    def test_lastfm_friends_and_tags(self):
-        data = read(research("lastfm-hetrec-2k"))
-        assert len(data.graphs["social"]) == 25_434
-        assert len(data.graphs["knowledge"]) == 15_518
-        assert (data.graphs["knowledge"].item_entity >= 0).sum() == 3846
-
-    def test_links(self):
-        for name, graph, links in (("yelp-social", "social", 158_590), ("yelp-social", "compliments", 76_875)):
-            assert len(read(research(name)).graphs[graph]) == links
-        assert len(read(research("social-ciao")).graphs["social"]) == 109_503
-
-    def test_parts(self):
-        assert {n: len(p) for n, p in read_parts(research("gowalla")).items()} == {"train": 810_128, "test": 217_242}
-        assert {n: len(p) for n, p in read_parts(research("coat")).items()} == {"train": 6960, "test": 4640}
-
-    def test_goodbooks_lacks_its_ratings(self, tmp_path):
-        folder = research("goodbooks-10k")
-        with pytest.raises(DataError, match="no file of the folder"):
-            read(folder)
-        (tmp_path / "books.csv.gz").symlink_to(folder / "books.csv.gz")
-        (tmp_path / "ratings.csv").write_text("user_id,book_id,rating\n1,258,5\n2,4081,4\n")
-        data = read(tmp_path, keep_unseen=True)
-        assert data.n_items == 10_000
-        assert data.items.column("title").null_count == 0

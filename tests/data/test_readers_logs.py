@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from palate.data.dataset import Dataset, Entities
-from palate.data.readers import read_dialogues, read_impressions, read_searches
+from palate.data.readers import read_dialogues, read_impressions, read_searches, rows_dropped
 from palate.errors import ConfigError, DataError
 
 
@@ -62,7 +62,28 @@ def test_impressions():
 def test_impressions_out_of_range(column, value):
     with pytest.raises(DataError) as caught:
         read_impressions(toy(), pl.DataFrame({"item": [7, 9], column: [1.0, value]}))
-    assert caught.value.where == "row 2"
+    assert caught.value.where == "Polars frame, row 2"
+    assert column in caught.value.what and caught.value.remedy
+
+
+def test_bad_rows_of_a_log_are_named_by_line_or_dropped_and_counted(tmp_path):
+    path = tmp_path / "shown.csv"
+    path.write_text(
+        "user,item,time,click,propensity\nann,7,10,1,0.5\nann,9,soon,0,0.5\nben,9,30,0,1.5\nben,7,40,maybe,1\nben,7\n"
+    )
+    with pytest.raises(DataError) as caught:
+        read_impressions(toy(), path)
+    assert caught.value.where == f"{path}, line 6"
+    path.write_text(path.read_text().removesuffix("ben,7\n"))
+    with pytest.raises(DataError) as caught:
+        read_impressions(toy(), path)
+    assert (caught.value.where, caught.value.value) == (f"{path}, line 3", "soon")
+    path.write_text(path.read_text() + "ben,7\n")
+    data = read_impressions(toy(), path, on_bad_rows="drop")
+    assert data.impressions.select(["user", "item", "time", "click"]).to_pylist() == [
+        {"user": 0, "item": 0, "time": 10, "click": 1.0}
+    ]
+    assert sorted(rows_dropped(data).values()) == [1, 1, 1, 1]
 
 
 def test_dialogues(tmp_path):
@@ -104,5 +125,5 @@ def test_bad_logs(tmp_path):
 
 
 def test_click_counts_are_not_lost():
-    with pytest.raises(DataError, match="holds text"):
+    with pytest.raises(DataError, match="not a finite number"):
         read_impressions(toy(), pl.DataFrame({"item": [7], "click": ["yes"]}))

@@ -15,9 +15,9 @@ import pytest
 
 from palate.data.dataset import Dataset, Entities, Graph
 from palate.data.interactions import Interactions
-from palate.data.protocols import rebuild, split
+from palate.data.protocols import rebuild, rolling, split
 from palate.data.split import Split
-from palate.data.split_files import LOOKS, SPEC, read_split, write_split
+from palate.data.split_files import LOOKS, SPEC, read_split, write_rolling, write_split
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 
@@ -159,6 +159,7 @@ def test_looks_are_counted_across_readings(tmp_path: Path) -> None:
     first.held_out("test")
     second.held_out("test")
     made.held_out("test")
+    assert (first.looks, second.looks, made.looks) == (1, 2, 3), "looks of others are seen when one looks"
     assert read_split(folder).looks == 3
     lines = [json.loads(line) for line in (folder / LOOKS).read_text().splitlines()]
     assert {line["fingerprint"] for line in lines} == {made.fingerprint}
@@ -203,6 +204,28 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
         write_split(made, tmp_path / "new")
     assert read_split(folder).fingerprint == made.fingerprint
     assert os.listdir(tmp_path) == ["made"], "nothing half-written is left"
+
+
+def test_rolling_windows_are_written_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 60
+    data = Dataset.from_columns(np.arange(n) % 7, np.arange(n) % 5, time=np.arange(n) * 86_400)
+    windows = rolling(data, windows=3, days=10)
+    homes = write_rolling(windows, tmp_path / "roll")
+    assert [home.name for home in homes] == ["1", "2", "3"]
+    windows[0].held_out("test")
+    for home, made in zip(homes, windows, strict=True):
+        again = read_split(home)
+        assert (again.fingerprint, again.looks) == (made.fingerprint, int(home.name == "1"))
+    write_rolling(rolling(data, windows=3, days=10), tmp_path / "roll")
+    assert read_split(homes[0]).looks == 1, "writing the same windows again forgets no look"
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("palate.data.split_files._write_entities", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_rolling(windows, tmp_path / "other")
+    assert [p.name for p in tmp_path.iterdir()] == ["roll"]
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)])
 def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "claims", tmp_path / "claims")  # pages speak of a checkout
     module = type(sys)("example")
     monkeypatch.setitem(sys.modules, "example", module)
     for kind, text, line in blocks(page):

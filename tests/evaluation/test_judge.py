@@ -21,6 +21,7 @@ from palate.evaluation.judge import Judgement, judge
 from palate.evaluation.metrics import DEFAULT_METRICS, DEFINITIONS, parse
 
 N_ITEMS = 25
+UNIT = ("rbp", "linear")  # takes gains up to 1 only
 
 
 @cache
@@ -58,7 +59,7 @@ def everything() -> list[str]:
         cuts = ("@1", "@10", "") if definition.cut else ("",)
         out += [name + cut for cut in cuts]
         for option, values in definition.options.items():
-            out += [f"{name}{cuts[0]}[{option}={choice}]" for choice in values.choices or ()]
+            out += [f"{name}{cuts[0]}[{option}={choice}]" for choice in values.choices or () if (name, choice) != UNIT]
     return [*out, "err@5[max_gain=4]", "rbp@10[p=0.5]", "aplt@10[share=0.5]", "calibration@10[alpha=0.1]"]
 
 
@@ -228,11 +229,33 @@ def test_gains_out_of_range_are_refused(known: Facts) -> None:
     items, asked = questions()
     plays = replace(asked, gains=np.full(len(asked.truth.values), 500, np.float32))
     assert judge(items, plays, ["ndcg@10", "ndcg@10[gain=linear]"], known).overall["ndcg@10"] >= 0
-    for name in ("ndcg@10[gain=exp2]", "err@10[max_gain=5]"):
+    for name in ("ndcg@10[gain=exp2]", "err@10[max_gain=5]", "rbp@10[gain=linear]"):
         with pytest.raises(DataError, match="gains"):
             judge(items, plays, [name], known)
     with pytest.raises(DataError, match="gains"):
         judge(items, replace(plays, gains=-plays.gains), ["ndcg@10[gain=linear]"], known)
+
+
+def test_rank_biased_precision_takes_gains_up_to_one(known: Facts) -> None:
+    items, asked = questions()
+    whole = judge(items, replace(asked, gains=np.ones(len(asked.truth.values), np.float32)), ["rbp@10[gain=linear]"], known)
+    half = judge(items, replace(asked, gains=np.full(len(asked.truth.values), 0.5, np.float32)), ["rbp@10[gain=linear]"], known)
+    assert whole.value("rbp@10[gain=linear]") == judge(items, asked, ["rbp@10"], known).value("rbp@10")
+    assert half.value("rbp@10[gain=linear]") == pytest.approx(whole.value("rbp@10[gain=linear]") / 2)
+
+
+def test_people_without_answers_count_in_precision_only_by_choice(known: Facts) -> None:
+    items, asked = questions()
+    without = asked.truth.lengths == 0
+    assert without.any()
+    verdict = judge(items, asked, ["precision@10", "precision@10[unanswered=zero]", "recall@10"], known)
+    plain, kept = verdict.per_user["precision@10"], verdict.per_user["precision@10[unanswered=zero]"]
+    assert np.isnan(plain[without]).all() and (kept[without] == 0).all()
+    np.testing.assert_array_equal(plain[~without], kept[~without])
+    assert verdict.dropped["precision@10"] == verdict.dropped["recall@10"] == without.sum()
+    assert verdict.dropped["precision@10[unanswered=zero]"] == 0
+    assert verdict.without("Precision@10").tolist() == asked.users[without].tolist()
+    assert len(verdict.without("precision@10[unanswered=zero]")) == 0
 
 
 def test_missing_facts_say_how_to_give_them() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from scipy.spatial import distance
 
 from palate.errors import DataError
 from palate.evaluation.metrics import business as b
@@ -47,6 +48,9 @@ def test_chances_by_hand() -> None:
     # Bins of one half: {.4, .4, .1} with one of three, {.9, .6} with two of two.
     assert p.expected_calibration_error(LABEL, CHANCE, 2) == pytest.approx((abs(1 - 0.9) + abs(2 - 1.5)) / 5)
     assert p.log_loss([1], [0.0]) == pytest.approx(-math.log(1e-7))
+    assert p.log_loss([1], [0.0], clip=0.01) == pytest.approx(-math.log(0.01))
+    with pytest.raises(DataError, match="clip"):
+        p.log_loss([1], [0.0], clip=0)
     assert math.isnan(p.auc([1, 1], [0.1, 0.2]))
     assert math.isnan(p.normalised_entropy([1, 1], [0.5, 0.5]))
 
@@ -192,6 +196,31 @@ def test_similarity_properties(x: np.ndarray, y: np.ndarray) -> None:
     assert s.jaccard(a, c) <= s.dice(a, c) <= s.overlap(a, c)
 
 
+@given(vectors, vectors)
+@settings(max_examples=60, deadline=None)
+def test_distances_against_scipy(x: np.ndarray, y: np.ndarray) -> None:
+    assert s.euclidean(x, y) == pytest.approx(distance.euclidean(x, y))
+    assert s.manhattan(x, y) == pytest.approx(distance.cityblock(x, y))
+    assert s.chebyshev(x, y) == distance.chebyshev(x, y)
+    assert s.hamming(x, y, normalised=True) == pytest.approx(distance.hamming(x, y))
+    if np.abs(x).max() > 0.1 and np.abs(y).max() > 0.1:
+        assert s.cosine(x, y) == pytest.approx(1 - distance.cosine(x, y), abs=1e-9)
+    a, c = x > 0, y > 0
+    if (a | c).any():
+        assert s.jaccard(np.flatnonzero(a), np.flatnonzero(c)) == pytest.approx(1 - distance.jaccard(a, c))
+        assert s.dice(np.flatnonzero(a), np.flatnonzero(c)) == pytest.approx(1 - distance.dice(a, c))
+
+
+@given(arrays(np.float64, (5, 3), elements=st.integers(1, 5).map(float)))
+@settings(max_examples=40, deadline=None)
+def test_adjusted_cosine_is_the_cosine_of_ratings_centred_by_user(table: np.ndarray) -> None:
+    centred = table - table.mean(axis=1, keepdims=True)
+    assert s.adjusted_cosine(table, 0, 1) == pytest.approx(s.cosine(centred[:, 0], centred[:, 1]), abs=1e-9)
+    # Pearson's is the same thing with the means of the items, here those of the transposed table.
+    own = table[:, :2] - table[:, :2].mean(axis=0)
+    assert s.pearson(table[:, 0], table[:, 1]) == pytest.approx(s.cosine(own[:, 0], own[:, 1]), abs=1e-9)
+
+
 # --- business ----------------------------------------------------------------------------------------------------------
 
 
@@ -280,3 +309,7 @@ def test_sampled_hit_rates_flatter() -> None:
     rng = np.random.default_rng(0)
     drawn = (rng.integers(0, 999, (20_000, 99)) < 100).sum(1) < 10
     assert chance[1] == pytest.approx(drawn.mean(), abs=0.015)
+    once = sampling.sampled_hit_probability([1, 11, 1000], 1000, 999, 10, draws="distinct")
+    np.testing.assert_allclose(once, [1, 0, 0], atol=1e-12)  # all negatives drawn: the true rank counts
+    with pytest.raises(DataError, match="ranks run"):
+        sampling.sampled_hit_probability([0], 10, 5, 1)

@@ -207,6 +207,29 @@ def test_facts_of_training_data() -> None:
     assert beyond.ils(lists, BARE, 2).values[0] == pytest.approx(2 / np.sqrt(8))
 
 
+def test_large_catalogues_count_pairs_from_sets_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    # Item 0 has nearly all users, others few: both ways of counting are taken.
+    user = np.concatenate([np.arange(280), rng.integers(0, 300, 500)])
+    item = np.concatenate([np.zeros(280, int), np.append(rng.integers(1, 40, 499), 39)])
+    train = Dataset.from_columns(user, item)
+    n_items = train.n_items
+    lists = Lists.of(
+        np.stack([rng.permutation(n_items)[:10] for _ in range(50)]),
+        [[int(i)] for i in rng.integers(0, n_items, 50)],
+        n_items=n_items,
+        histories=[rng.integers(0, n_items, 4).tolist() for _ in range(50)],
+    )
+    table = Facts.of(train)
+    expected = [f(lists, table, 10).values for f in (beyond.ils, beyond.serendipity)]
+    assert table.likeness("cooccurrence").mode == 2
+    monkeypatch.setattr("palate.evaluation.facts.MOST_BYTES", 0)
+    sets = Facts.of(train)
+    assert sets.likeness("cooccurrence").mode == 1
+    for f, values in zip((beyond.ils, beyond.serendipity), expected, strict=True):
+        np.testing.assert_array_equal(f(lists, sets, 10).values, values)
+
+
 def test_users_without_events_do_not_count() -> None:
     wide = TRAIN.derive({"step": "test"}, users=Entities(type(TRAIN.users.ids).range(10)))
     assert Facts.of(wide).n_train_users == 4

@@ -82,6 +82,31 @@ def test_intervals_hold_the_value_and_the_best_is_marked() -> None:
     assert found.better("gini@5") == -1
 
 
+def test_standard_errors_are_those_of_means() -> None:
+    estimate, values = report().estimates("ndcg@5")["EASE"], report().values("EASE", "ndcg@5")
+    assert estimate.error == pytest.approx(values.std() / np.sqrt(N), rel=0.15)
+    assert report().estimates("coverage@5")["EASE"].error is None
+
+
+def test_slices_sum_up_as_the_whole_does() -> None:
+    names = ["percentile_rank@5", "median_rank@5"]
+    held = HeldOut(QUESTIONS.users, QUESTIONS.histories, Ragged.from_rows([range(1 + u % 3) for u in range(N)]))
+    lists = np.argsort(-np.random.default_rng(0).random((N, ITEMS)), axis=1)[:, :5].astype(np.int32)
+    verdict = judge(lists, held, names, FACTS)
+    found = Report("r", "f", resamples=50).add("a", verdict).slice_by(Slicing("all", ("everybody",), np.zeros(N, np.int32)))
+    for name in names:
+        assert found.slices(name)[0].value == pytest.approx(verdict.value(name))
+        assert found.slices(name)[0].low == pytest.approx(found.estimates(name)["a"].low)
+
+
+def test_intervals_are_the_same_one_by_one_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = [report().estimates(name)["New_1"] for name in ("ndcg@5", "recall@5")]
+    monkeypatch.setattr("palate.evaluation.report.SHARED_BYTES", 1)
+    alone = [report().estimates(name)["New_1"] for name in ("ndcg@5", "recall@5")]
+    for a, b in zip(together, alone, strict=True):
+        assert (a.low, a.high, a.error) == pytest.approx((b.low, b.high, b.error))
+
+
 def test_people_without_a_value_are_left_out() -> None:
     questions = HeldOut(np.arange(3, dtype=np.int32), Histories.empty(3), Ragged.from_rows([[0], [], [1]]))
     lists = np.array([[0, 1], [0, 1], [0, 1]], np.int32)
@@ -192,10 +217,31 @@ def test_table_rows_can_be_printed() -> None:
 
 def test_summary_says_what_counts() -> None:
     text = "\n".join(report().summary_lines())
-    assert "EASE beats Popularity." in text and "opened once" in text and "3 trials a system" in text
+    assert "Best: New_1. Not separable from it: EASE (p ≥ 0." in text
+    assert "New_1 beats Popularity (p ≤ 0.001)." in text and "EASE beats Popularity (p ≤ 0.001)." in text
+    assert "opened once" in text and "3 trials a system" in text
     assert "Not better than the best baseline, EASE: New_1." in text and "1 to 3 seeds" in text
     assert "SAMPLED" not in text
     assert Report("empty", "f").summary_lines() == ["No system has been judged yet."]
+
+
+def test_summary_stays_short_with_many_systems() -> None:
+    found = Report("many", "f", resamples=50)
+    titles = [f"System, {at}" for at in range(9)]
+    for at, title in enumerate(titles):
+        found.add(title, judged(0.05 * at, at))
+    lines = found.summary_lines()
+    pairs = found.compare("ndcg@5")
+    assert len(lines) <= 3 + len(titles)
+    values = {title: found.estimates("ndcg@5")[title].value for title in titles}
+    best = max(values, key=values.__getitem__)
+    level = {t for p in pairs if not p.significant and best in (p.system, p.baseline) for t in (p.system, p.baseline)} - {best}
+    line = next(line for line in lines if line.startswith("  Best:"))
+    assert line.startswith(f"  Best: {best}.")
+    assert {t for t in titles if t in line} == {best} | level, "those that can't be told from the best, and no others"
+    beats = {(p.system, p.baseline) if p.difference > 0 else (p.baseline, p.system) for p in pairs if p.significant}
+    told = {(w, loser) for w in titles for ln in lines if ln.startswith(f"  {w} beats") for loser in titles if loser in ln}
+    assert told - {(t, t) for t in titles} == beats
 
 
 @pytest.mark.parametrize(

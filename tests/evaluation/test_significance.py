@@ -232,7 +232,7 @@ def test_median_interval() -> None:
 def test_nobody_and_one_person() -> None:
     assert np.isnan(bootstrap_ci(np.full(3, np.nan))).all()
     assert np.isnan(bootstrap_ci(np.empty(0))).all()
-    assert tuple(bootstrap_ci(np.array([0.25]), method="bca")) == (0.25, 0.25, 0.25)
+    assert tuple(bootstrap_ci(np.array([0.25]), method="bca")) == (0.25, 0.25, 0.25, 0.0)
 
 
 def test_wrong_options_are_refused() -> None:

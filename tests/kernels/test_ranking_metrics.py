@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from palate.data.ragged import Ragged
 from palate.kernels import list_metrics as lm
 from palate.kernels import topic_metrics as tm
-from palate.kernels.ranking_metrics import FAULTS, Code, find_ranks, find_ranks_reference, measure, measure_reference
+from palate.kernels.find_ranks import FAULTS, find_ranks, find_ranks_reference
+from palate.kernels.ranking_metrics import Code, measure, measure_reference
 from palate.runtime import set_threads, threads
 
 
@@ -28,8 +29,15 @@ def world(seed: int, n: int = 40, width: int = 12, n_items: int = 30, most: int 
 
 
 def programs(width: int) -> np.ndarray:
-    parameters = {Code.RBP: (0.5, 0.95), Code.ERR: (1, 4), Code.DCG: (0, 1, 2), Code.NDCG: (0, 1, 2)}
-    both = (Code.PRECISION, Code.RECALL, Code.AP, Code.PERCENTILE_RANK)
+    parameters = {
+        Code.RBP: (0.5, 0.95),
+        Code.RBP_GAIN: (0.5,),
+        Code.PRECISION: (0, 1, 2, 3),
+        Code.ERR: (1, 4),
+        Code.DCG: (0, 1, 2),
+        Code.NDCG: (0, 1, 2),
+    }
+    both = (Code.RECALL, Code.AP, Code.PERCENTILE_RANK)
     lines = []
     for code in Code:
         for parameter in parameters.get(code, (0, 1) if code in both else (0,)):
@@ -104,17 +112,21 @@ def likenesses(n_items: int) -> list[lm.Likeness]:
     cells = Ragged.from_rows([np.flatnonzero(row) for row in table])
     values = np.concatenate([row[row > 0] for row in table]).astype(np.float64)
     flat = np.zeros((1, 1), np.float32)
+    crowds = Ragged.from_rows([np.sort(rng.permutation(200)[: 3 if i % 3 else 40 + 4 * i]) for i in range(n_items)])
+    crowds_like = lm.Likeness(1, flat, crowds.offsets, crowds.values, np.zeros(1), np.sqrt(crowds.lengths.astype(np.float64)))
     return [
         lm.Likeness(0, vectors, *empty),
         lm.Likeness(1, flat, sets.offsets, sets.values, np.zeros(1), np.sqrt(sets.lengths.astype(np.float64))),
         lm.Likeness(2, flat, cells.offsets, cells.values, values, np.sqrt(np.diag(table).astype(np.float64))),
+        lm.with_bitmaps(crowds_like, 200),
     ]
 
 
-@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize("mode", [0, 1, 2, 3])
 def test_likeness_kernels(mode: int) -> None:
     items, truth, _ = world(11)
     like = likenesses(30)[mode]
+    assert mode < 3 or (like.slots >= 0).sum() == len(like.bits) == 10
     for cut in (1, 2, 5, 50):
         weights = 1 / np.log2(np.arange(2, cut + 2))
         np.testing.assert_allclose(

@@ -32,6 +32,31 @@ def test_equal_scores_follow_the_hash():
     assert items[0].tolist() == np.argsort(tie_key(np.arange(50))).tolist()
 
 
+def test_equal_scores_give_the_random_baseline_whoever_is_asked_for():
+    n_items, k = 5_000, 100
+    items, _ = topk_dense(np.zeros((1, n_items), np.float32), k)
+    assert len(np.unique(items)) == k
+    # Where targets have neighbouring numbers (such as items that follow popularity, or one query's positives first), they
+    # stand no higher than chance.
+    blocks = np.bincount(items[0] // 500, minlength=10)
+    assert blocks.sum() == k
+    assert blocks.min() >= 2, blocks
+    assert blocks.max() <= 22, blocks
+    places = np.empty(n_items, int)
+    everything, _ = topk_dense(np.zeros((1, n_items), np.float32), n_items)
+    places[everything[0]] = np.arange(n_items)
+    assert abs(np.corrcoef(places, np.arange(n_items))[0, 1]) < 0.05
+
+
+def test_growing_scores_alike_changes_no_list():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 9, (20, 60)).astype(np.float32)
+    expected, _ = topk_dense(scores.copy(), 15)
+    for changed in (3 * scores + 1, np.exp2(scores), scores**3):
+        found, _ = topk_dense(changed.astype(np.float32), 15)
+        assert found.tolist() == expected.tolist()
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 15), st.data())
 def test_equals_sorting(width, n, k, data):

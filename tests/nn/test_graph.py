@@ -1,4 +1,4 @@
-"""Propagation and the fused objectives on a graph: values and gradients equal the plain forms."""
+"""Propagation and BPR on a graph: values and gradients equal the plain forms."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 from scipy import sparse
 
 from palate.nn.graph import Adjacency, graph_bpr, graph_bpr_reference, propagate, propagate_reference
-from palate.nn.graph_softmax import graph_softmax, graph_softmax_reference
 
 USERS, ITEMS = 14, 11
 
@@ -52,12 +51,19 @@ def test_bpr(graph, layers, size):
     same(graph_bpr(x, *args) * 2.5, graph_bpr_reference(x, *args) * 2.5, x)
 
 
-@pytest.mark.parametrize("layers", [0, 1, 3])
-@pytest.mark.parametrize("people", [[1], [0, 2, 7], list(range(USERS))])
-def test_softmax(graph, layers, people):
-    x = vectors()
-    mask = np.zeros_like(graph[1])
-    mask[people] = graph[1][people]
-    users, items = (a.astype(np.int32) for a in np.nonzero(mask))
-    args = (graph[0], layers, users, items + USERS, USERS, 0.4, 0.3)
-    same(graph_softmax(x, *args), graph_softmax_reference(x, *args), x)
+def test_a_loss_is_differentiated_once(graph):
+    x, one = vectors(), np.array([1])
+    loss = graph_bpr(x, graph[0], 2, one, one + USERS, one + USERS + 1, 0.1)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="compute the loss again"):
+        loss.backward()
+
+
+def test_propagation_by_a_dense_matrix(graph):
+    x, (adjacency, r) = vectors().detach().numpy().astype(np.float64), graph
+    a = np.block([[np.zeros((USERS, USERS)), r], [r.T, np.zeros((ITEMS, ITEMS))]])
+    root = np.sqrt(np.maximum(a.sum(1), 1))
+    a = a / root[:, None] / root[None, :]
+    want = (x + a @ x + a @ a @ x) / 3
+    found = propagate(torch.from_numpy(x.astype(np.float32)), adjacency, 2)
+    np.testing.assert_allclose(found.numpy(), want, atol=1e-6)

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from palate.nn import losses
-from palate.nn.multinomial import multinomial, multinomial_reference
 
 
 def numbers(*shape, seed=0, scale=1.0):
@@ -195,12 +194,38 @@ def test_unit_ball_and_decorrelation():
     assert losses.decorrelation(x).item() == pytest.approx(wanted, rel=1e-4)
 
 
-@pytest.mark.parametrize("block", [1, 2**22])
-def test_multinomial_equals_reference(monkeypatch, block):
-    import palate.nn.multinomial as module
+def doubles(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
 
-    monkeypatch.setattr(module, "BLOCK_BYTES", block)
-    q, v = numbers(40, 6), numbers(25, 6, seed=1)
-    pairs = np.argwhere(np.random.default_rng(0).random((40, 25)) < 0.1)
-    rows, columns = (torch.from_numpy(np.ascontiguousarray(c)) for c in pairs.T)
-    same_gradients(multinomial(q, v, rows, columns), multinomial_reference(q, v, rows, columns), q, v)
+
+AT = torch.tensor([0, 4, 2, 6])
+DIFFERENTIABLE = {
+    "bpr": (losses.bpr, ((4,), (4, 3))),
+    "bce": (losses.bce, ((4,), (4, 3))),
+    "gbce": (lambda p, n: losses.gbce(p, n, 0.75, 0.1), ((4,), (4, 3))),
+    "full_softmax": (lambda q, v: losses.full_softmax(q, v, AT, 0.5), ((4, 3), (7, 3))),
+    "sampled_softmax": (
+        lambda q, p, n: losses.sampled_softmax(
+            q, p, n, targets=AT, negative_ids=torch.arange(5), log_q=torch.linspace(-3, -1, 5).double(), temperature=0.5
+        ),
+        ((4, 3), (4, 3), (5, 3)),
+    ),
+    "info_nce": (losses.info_nce, ((4, 3), (4, 3))),
+    "cml": (lambda u, i, j: losses.cml(u, i, j, 100), ((4, 3), (4, 3), (4, 5, 3))),
+    "decorrelation": (losses.decorrelation, ((6, 3),)),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_equal_differences(name):
+    """Against finite differences in float64."""
+    loss, shapes = DIFFERENTIABLE[name]
+    assert torch.autograd.gradcheck(loss, tuple(doubles(*shape, seed=n) for n, shape in enumerate(shapes)))
+
+
+def test_the_weight_of_cml_has_no_gradient():
+    """Only the hinge is differentiated: its slope by the person is 2 (q_j - q_i), times the weight."""
+    person, liked = torch.tensor([[0.0, 0.0]], requires_grad=True), torch.tensor([[1.0, 0.0]])
+    nearest = torch.tensor([[[0.0, 0.5]]])
+    (slope,) = torch.autograd.grad(losses.cml(person, liked, nearest, 10, margin=0.5), person)
+    torch.testing.assert_close(slope, math.log(11) * 2 * (nearest[:, 0] - liked))

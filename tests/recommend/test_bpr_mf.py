@@ -7,7 +7,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.errors import ConfigError, TrainingError
-from palate.recommend.bpr_mf import BPRMF, fold, ridge
+from palate.recommend.bpr_mf import BPRMF, _Factors, fold, ridge
 
 HALF = 20
 
@@ -103,6 +103,39 @@ def test_resumes_to_the_bit(tmp_path):
         BPRMF(**SMALL, reg=0.5).fit(DATA, seed=4, checkpoint=tmp_path)
     with pytest.raises(TrainingError, match="data"):
         BPRMF(**SMALL).fit(two_tastes(seed=1), seed=4, checkpoint=tmp_path)
+
+
+def test_hard_negatives_are_the_highest_scored_unseen_items():
+    """Against uniform ones from the same start: harder, never had, and the model still learns."""
+    seen, chosen = DATA.matrix().toarray(), []
+
+    class Watching(_Factors):
+        def descend(self, batch, generator):
+            kept = batch.negatives >= 0
+            assert not seen[batch.users[kept], batch.negatives[kept]].any()
+            scores = self.scores(batch.users[kept], np.arange(2 * HALF, dtype=np.int32)[None].repeat(kept.sum(), 0))
+            own = np.take_along_axis(scores, batch.negatives[kept][:, None], 1)
+            chosen.append((scores <= own).mean())
+            return super().descend(batch, generator)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("palate.recommend.bpr_mf._Factors", Watching)
+        hard = BPRMF(**SMALL, n_candidates=8).fit(DATA)
+        level = float(np.mean(chosen[:3]))
+        chosen.clear()
+        BPRMF(**SMALL).fit(DATA)
+    assert level > float(np.mean(chosen[:3])) + 0.2
+    assert share_of_own_taste(hard, Requests.of_users(DATA, np.arange(1, 100, dtype=np.int32))) > 0.9
+
+
+def test_hard_negatives_resume_to_the_bit(tmp_path):
+    small = {"dim": 8, "epochs": 6, "n_candidates": 4}
+    whole = BPRMF(**small).fit(DATA, seed=4)
+    BPRMF(**{**small, "epochs": 2}).fit(DATA, seed=4, checkpoint=tmp_path)
+    resumed = BPRMF(**small).fit(DATA, seed=4, checkpoint=tmp_path)
+    np.testing.assert_array_equal(whole.item_vectors, resumed.item_vectors)
+    with pytest.raises(TrainingError, match="another fit"):
+        BPRMF(**{**small, "n_candidates": 1}).fit(DATA, seed=4, checkpoint=tmp_path)
 
 
 def test_divergence_is_named():

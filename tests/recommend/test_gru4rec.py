@@ -45,6 +45,20 @@ def test_every_loss_learns_the_chain(loss):
     assert (first_answers(fitted) == STEP).mean() > 0.85
 
 
+@pytest.mark.parametrize("negatives", ["uniform", "in_batch"])
+def test_other_negatives_learn_the_chain(negatives):
+    assert (first_answers(GRU4Rec(**SMALL, negatives=negatives).fit(DATA)) == STEP).mean() > 0.85
+
+
+def test_resumes_to_the_bit(tmp_path):
+    small = {**SMALL, "epochs": 4, "dropout": 0.2}
+    whole = GRU4Rec(**small).fit(DATA, seed=4)
+    GRU4Rec(**{**small, "epochs": 1}).fit(DATA, seed=4, checkpoint=tmp_path)
+    resumed = GRU4Rec(**small).fit(DATA, seed=4, checkpoint=tmp_path)
+    for name, array in whole._state().items():
+        np.testing.assert_array_equal(array, resumed._state()[name])
+
+
 def test_two_layers_learn_the_chain():
     assert (first_answers(GRU4Rec(**SMALL, layers=2).fit(DATA)) == STEP).mean() > 0.85
 

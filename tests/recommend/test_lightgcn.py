@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
@@ -83,7 +84,7 @@ def test_an_unseen_person_is_a_node_that_only_listens(model):
     assert layers == model.config.layers
 
 
-@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+@pytest.mark.parametrize("loss", ["bpr", "softmax", "sampled_softmax"])
 def test_known_and_unseen_people_get_their_taste(loss):
     fitted = LightGCN(**SMALL, loss=loss, n_negatives=16).fit(DATA)
     users = np.arange(1, 100, dtype=np.int32)
@@ -133,6 +134,22 @@ def test_resumes_to_the_bit(tmp_path):
     resumed = LightGCN(**SMALL).fit(DATA, seed=4, checkpoint=tmp_path)
     for name, array in whole._state().items():
         np.testing.assert_array_equal(array, resumed._state()[name])
+
+
+def test_sampled_softmax_with_all_items_is_the_whole_softmax():
+    """Where the draw holds every item, both objectives are the same loss, penalty included."""
+    from palate.recommend.lightgcn import _Steps, _Table
+    from palate.training.triples import Pairs
+
+    config = LightGCN(**SMALL, loss="softmax", n_negatives=5000, reg=0.1).config
+    graph = Adjacency.of_matrix(DATA.matrix())
+    table = _Table(len(graph), 8, 0.3, np.random.default_rng(0))
+    steps = _Steps(config, table, graph, DATA.n_users)
+    batch = next(iter(Pairs(DATA.matrix(), 100).epoch_of_people(np.random.default_rng(1))))
+    losses = [getattr(steps, name)(batch, torch.Generator().manual_seed(0)) for name in ("softmax", "sampled_softmax")]
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(loss, table.free)[0] for loss in losses]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
 def test_histories_may_repeat_items(model):

@@ -60,6 +60,28 @@ def test_dot_similarity_and_corrected_popular_negatives():
     assert not np.allclose(np.linalg.norm(fitted.item_vectors, axis=1), 1)
 
 
+@pytest.mark.parametrize("negatives", ["popularity", "mixed", "in_batch"])
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
+def test_every_kind_of_negatives_learns_the_chain(negatives, loss):
+    fitted = SASRec(**{**SMALL, "n_negatives": 8}, negatives=negatives, loss=loss).fit(DATA)
+    assert (first_answers(fitted) == STEP).mean() > 0.85
+
+
+def test_bfloat16_learns_the_chain():
+    assert (first_answers(SASRec(**SMALL, precision="bfloat16").fit(DATA)) == STEP).mean() > 0.85
+
+
+@pytest.mark.parametrize("settings", [{}, {"loss": "bce", "n_negatives": 2}, {"negatives": "in_batch", "layer": "ligr"}])
+def test_resumes_to_the_bit(tmp_path, settings):
+    """Negatives, dropout, order and the optimiser go on as if the fit had never stopped."""
+    small = {**SMALL, "epochs": 4, **settings}
+    whole = SASRec(**small).fit(DATA, seed=4)
+    SASRec(**{**small, "epochs": 2}).fit(DATA, seed=4, checkpoint=tmp_path)
+    resumed = SASRec(**small).fit(DATA, seed=4, checkpoint=tmp_path)
+    for name, array in whole._state().items():
+        np.testing.assert_array_equal(array, resumed._state()[name])
+
+
 def test_states_have_the_same_bits_alone_in_a_batch_and_in_any_order(model):
     rng = np.random.default_rng(2)
     rows = [rng.integers(0, N, n).tolist() for n in [*range(1, 30), *rng.integers(1, 40, 200)]]

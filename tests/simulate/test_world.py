@@ -1,5 +1,7 @@
 """The synthetic world: what it promises about popularity, tastes, blocks, text, ties, slates."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -180,6 +182,27 @@ def test_tiny_worlds(settings):
     assert data.n_items == settings["items"]
     assert data.n_users == settings["users"]
     assert len(data) <= settings["users"] * settings["items"]
+
+
+PEAK = """
+import resource, sys
+from palate.simulate.world import World
+
+World(users=int(sys.argv[1]), items=2_000, events=8 * int(sys.argv[1]), slates=0.5).write(sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
+def test_writing_takes_no_more_memory_for_a_larger_world(tmp_path):
+    def peak(blocks: int) -> int:
+        words = [sys.executable, "-c", PEAK, str(blocks * BLOCK), str(tmp_path / f"world{blocks}")]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    small, large = peak(5), peak(15)
+    # Held in memory, ten blocks more would take 26 MB of events, 27 MB of slates and 10 MB of ties.
+    assert large - small < 20_000
 
 
 @pytest.mark.slow

@@ -103,6 +103,8 @@ def test_bad_questions(split):
         compare(split, ["ease"], seeds=0)
     with pytest.raises(ConfigError, match="unknown metric"):
         compare(split, ["ease"], metrics=["ndgc@10"])
+    with pytest.raises(ConfigError, match="needs categories"):
+        compare(split, ["ease"], metrics=["ndcg@10", "calibration@10"])
     with pytest.raises(ConfigError, match="planned"):
         compare(split, ["lc_rec"])
     assert split.looks == 0

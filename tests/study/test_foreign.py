@@ -73,6 +73,32 @@ def test_ties_rank_by_our_rule(split, tmp_path):
         assert found.judgement.per_user["mrr@3"][0] == expected
 
 
+def test_close_scores_are_no_ties(split, tmp_path):
+    # Equal as float32, and the other way round than the tie rule would have them.
+    z, w = (tie_key(np.array([item]))[0] for item in (2, 3))
+    high, low = ("w", "z") if z < w else ("z", "w")
+    lines = [("a", low, 1, 16_777_216.0), ("a", high, 2, 16_777_217.0)]
+    found = evaluate_run(_write(tmp_path / "run.trec", lines), split, ["mrr@3"])
+    assert found.judgement.per_user["mrr@3"][0] == (1.0 if high == "z" else 0.5)
+
+
+def test_any_block_gives_the_same_bits(tmp_path):
+    rng = np.random.default_rng(0)
+    data = Dataset.from_columns(np.repeat(np.arange(60), 3), rng.integers(0, 40, 180))
+    test = Interactions(np.arange(60, dtype=np.int32), rng.integers(0, data.n_items, 60).astype(np.int32))
+    split = Split(data, None, test, {"protocol": "given"})
+    users = data.users.ids.raw.to_pylist()
+    lines = [(u, i, 1, round(rng.random(), 2)) for u in users for i in data.items.ids.raw.to_pylist() if rng.random() < 0.5]
+    run, metrics = _write(tmp_path / "run.trec", lines), ["ndcg@10", "coverage@10", "novelty@5", "recall"]
+    whole = evaluate_run(run, split, metrics, exclude_seen=True)
+    for block_bytes in (1, 20_000):
+        cut = evaluate_run(run, split, metrics, exclude_seen=True, block_bytes=block_bytes)
+        assert cut.judgement.overall == whole.judgement.overall
+        assert cut.counts == whole.counts
+        for name, values in whole.judgement.per_user.items():
+            np.testing.assert_array_equal(cut.judgement.per_user[name], values)
+
+
 def test_seen_items_can_be_dropped(split, tmp_path):
     run = _write(tmp_path / "run.trec", [("a", "x", 1, 9.0), ("a", "z", 2, 5.0)])
     assert evaluate_run(run, split, ["mrr@3"]).judgement.per_user["mrr@3"][0] == 0.5

@@ -52,6 +52,17 @@ def test_it_finds_a_better_setting_than_a_bad_base_would_suggest(split):
     assert 1.0 <= tuned.settings.get("reg", 250.0) <= 10_000.0
 
 
+def test_a_metric_that_should_be_low_is_lowered(split):
+    tuned = tune(split, "ease", trials=4, seed=0, metric="percentile_rank", space={"reg": Range(0.1, 1e5, log=True)})
+    assert len({t.value for t in tuned.trials}) > 1
+    assert tuned.value == min(t.value for t in tuned.trials)
+    for metric, words in (("arp@10", "neither more nor less"), ("first_rank@1", "no value")):
+        train = split.train
+        hopeless = Split(train, split.valid.take(split.valid.item == split.valid.item[0]), None, {})
+        with pytest.raises(ConfigError, match=words):
+            tune(hopeless if words == "no value" else split, "random", trials=1, metric=metric, seed=5)
+
+
 def test_the_test_part_stays_closed(split):
     tune(split, "ease", trials=2)
     assert split.looks == 0

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from palate.contracts.model import Fitting
+from palate.data.histories import Histories
+from palate.data.ragged import Ragged
+from palate.data.split import HeldOut
 from palate.errors import TrainingError
-from palate.training.callbacks import JsonLog, PrintLog
 from palate.training.config import TrainConfig
 from palate.training.loop import fit_module
 
@@ -154,6 +156,19 @@ def test_resumed_fit_equals_unbroken_one(tmp_path):
     assert same_weights(whole, finished)
 
 
+def kill_in_the_middle(command, note, least):
+    """Start a process and kill it with SIGKILL once ``least`` epochs stand in its checkpoint; return how many do."""
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if note.exists() and json.loads(note.read_text())["facts"]["epoch"] >= least:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    return json.loads(note.read_text())["facts"]["epoch"]
+
+
 def killable(folder, out, slow):
     return [sys.executable, str(WORKER), str(folder), str(out), str(slow)]
 
@@ -162,23 +177,32 @@ def test_kill_minus_nine_and_resume_to_the_bit(tmp_path):
     """A process is killed with SIGKILL in the middle of an epoch; the next one ends with the weights of an unbroken run."""
     whole, after, folder = tmp_path / "whole.safetensors", tmp_path / "after.safetensors", tmp_path / "checkpoint"
     subprocess.run(killable(tmp_path / "unused", whole, 0), check=True, timeout=120)
-    process = subprocess.Popen(killable(folder, after, 0.02))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        note = folder / "checkpoint.json"
-        if note.exists() and json.loads(note.read_text())["facts"]["epoch"] >= 3:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=30) == -signal.SIGKILL
+    done = kill_in_the_middle(killable(folder, after, 0.02), folder / "checkpoint.json", 3)
     assert not after.exists()
-    done = json.loads((folder / "checkpoint.json").read_text())["facts"]["epoch"]
     assert 3 <= done < 12
     subprocess.run(killable(folder, after, 0), check=True, timeout=120)
     first, second = load_file(whole), load_file(after)
     assert first.keys() == second.keys()
     for name, weight in first.items():
         assert torch.equal(weight, second[name]), name
+
+
+@pytest.mark.parametrize("system", ["sasrec", "lightgcn"])
+def test_a_model_that_was_killed_ends_with_the_same_bundle(tmp_path, system):
+    """Through the public API, with dropout, drawn negatives and early stopping's best weights."""
+    whole, after, folder = tmp_path / "whole", tmp_path / "after", tmp_path / "checkpoint"
+
+    def command(checkpoint, out, slow):
+        return [sys.executable, str(WORKER.with_name("killable_model.py")), system, str(checkpoint), str(out), str(slow)]
+
+    subprocess.run(command(tmp_path / "unused", whole, 0), check=True, timeout=240)
+    assert 2 <= kill_in_the_middle(command(folder, after, 0.5), folder / "checkpoint.json", 2) < 8
+    assert not after.exists()
+    subprocess.run(command(folder, after, 0), check=True, timeout=240)
+    first, second = (load_file(place / "state.safetensors") for place in (whole, after))
+    assert first.keys() == second.keys()
+    for name, array in first.items():
+        assert torch.equal(array, second[name]), name
 
 
 def test_clipping_limits_the_gradient():
@@ -240,21 +264,22 @@ def test_nan_validation_is_an_error():
         fit(net(), TrainConfig(epochs=2), evaluate=lambda: float("nan"))
 
 
+def test_another_validation_part_is_another_fit(tmp_path):
+    def held_out(item):
+        return HeldOut(np.array([0], np.int32), Histories.from_rows([[1]]), Ragged.from_rows([[item]]))
+
+    config = TrainConfig(epochs=1)
+    fit(net(), config, Fitting(checkpoint=tmp_path, validation=held_out(2)), evaluate=lambda: 0.0)
+    fit(net(), config, Fitting(checkpoint=tmp_path, validation=held_out(2)), evaluate=lambda: 0.0)
+    with pytest.raises(TrainingError, match="validation differ"):
+        fit(net(), config, Fitting(checkpoint=tmp_path, validation=held_out(3)), evaluate=lambda: 0.0)
+
+
 def test_no_epochs_leaves_the_weights():
     module = net()
     record = fit(module, TrainConfig(epochs=0))
     assert record.epochs_run == 0
     assert same_weights(module, net())
-
-
-def test_logs(tmp_path, capsys):
-    path = tmp_path / "log.jsonl"
-    config = TrainConfig(epochs=3)
-    fit(net(), config, evaluate=lambda: 0.25, callbacks=[JsonLog(path), PrintLog()])
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert {"loss", "seconds", "value"} <= lines[0].keys()
-    assert "Net epoch 3: loss" in capsys.readouterr().out
 
 
 def test_long_epochs_report_inside(monkeypatch):

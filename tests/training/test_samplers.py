@@ -5,8 +5,7 @@ import pytest
 from scipy import sparse
 
 from palate.errors import ConfigError
-from palate.training.samplers import Hard, InBatch, Popularity, Uniform, Unseen
-from palate.training.triples import Pairs
+from palate.training.samplers import Hard, InBatch, Mixed, Popularity, Uniform, Unseen
 
 
 def rng():
@@ -49,12 +48,55 @@ def test_popularity_of_many_items_and_of_one():
         Popularity(np.zeros(3), 1.0)
 
 
+def test_mixed_and_smoothed():
+    counts = np.array([0, 1, 3])
+    np.testing.assert_allclose(Popularity(counts, 1.0, smooth=1.0).q, np.array([1, 2, 4]) / 7)
+    mixed = Mixed(counts, 1.0)
+    np.testing.assert_allclose(mixed.q, (np.array([0, 0.25, 0.75]) + 1 / 3) / 2)
+    assert fits(mixed.sample(rng(), 50_000), mixed.q)
+
+
 def test_in_batch():
     sampler = InBatch(np.array([1, 3, 0]))
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="positives"):
         sampler.sample(rng(), 3)
-    assert set(sampler.use(np.array([1, 1, 0])).sample(rng(), 100).tolist()) == {0, 1}
+    drawn = sampler.sample(rng(), (100, 60), np.array([1, 1, 0]))
+    assert fits(drawn, np.array([1 / 3, 2 / 3, 0]))
     np.testing.assert_allclose(sampler.log_q(np.array([0, 1])), np.log([0.25, 0.75]), rtol=1e-6)
+    items, log_pi = sampler.shared(rng(), 99, np.array([1, 1, 0]))
+    assert items.tolist() == [0, 1]
+    np.testing.assert_allclose(log_pi, np.log([1 - 0.75**2, 1 - 0.25**2]), rtol=1e-5)
+
+
+def test_shared_items_are_distinct_and_their_chance_is_right():
+    sampler, hits = Popularity(np.array([1, 4, 15, 2])), np.zeros(4)
+    source = rng()
+    for _ in range(4000):
+        items, log_pi = sampler.shared(source, 3, np.empty(0, np.int64))
+        assert (np.diff(items) > 0).all()
+        hits[items] += 1
+    np.testing.assert_allclose(hits / 4000, np.exp(sampler.log_inclusion(np.arange(4), 3)), atol=0.03)
+    np.testing.assert_allclose(log_pi, sampler.log_inclusion(items, 3))
+    assert Uniform(1).log_inclusion(np.array([0]), 2).tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ["mixed", "in_batch"])
+def test_the_corrected_sum_over_shared_items_is_unbiased(kind):
+    """Averaged over batches, Σ exp(s_j - log π_j) is the sum over all items."""
+    source = np.random.default_rng(1)
+    scores, counts = source.normal(size=40), source.integers(1, 100, 40)
+    sampler = Mixed(counts, 1.0) if kind == "mixed" else InBatch(counts)
+    sums = []
+    for _ in range(4000):
+        batch = source.choice(40, 13, p=counts / counts.sum())
+        if kind == "in_batch":
+            items = np.unique(batch[1:])  # what the first row sees of the others
+            log_pi = sampler.log_inclusion(items, 12)
+        else:
+            items, log_pi = sampler.shared(source, 12, batch)
+        sums.append(np.exp(scores[items] - log_pi).sum())
+    error = np.std(sums) / np.sqrt(len(sums))
+    assert abs(np.mean(sums) - np.exp(scores).sum()) < 4 * error
 
 
 def test_hard_takes_the_highest_scored_candidate():
@@ -68,8 +110,8 @@ def test_hard_takes_the_highest_scored_candidate():
     wide = Hard(Uniform(40), 3, score).sample(rng(), (6, 5))
     assert wide.shape == (6, 5)
     assert scores[np.arange(6)[:, None], wide].mean() > scores.mean() + 0.3
-    with pytest.raises(ConfigError, match="probability"):
-        Hard(Uniform(3), 2, score).log_q(np.arange(2))
+    with pytest.raises(ConfigError, match="candidates"):
+        Hard(Uniform(3), 0, score)
 
 
 def matrix():
@@ -85,24 +127,10 @@ def test_unseen_never_gives_what_was_had():
     assert (full.sample_for(rng(), np.array([0, 1])) == -1).all()
 
 
-def test_an_epoch_holds_each_pair_once():
+def test_unseen_of_people_is_a_pool_for_hard_negatives():
     had = matrix()
-    pairs = Pairs(had, 32)
-    batches = list(pairs.epoch(rng()))
-    assert len(batches) == len(pairs.epoch(rng())) == -(-had.nnz // 32)
-    users, items = (np.concatenate([getattr(b, n) for b in batches]) for n in ("users", "positives"))
-    assert had.toarray()[users, items].all()
-    assert len(set(zip(users.tolist(), items.tolist(), strict=True))) == had.nnz
-    other = np.concatenate([b.users for b in pairs.epoch(np.random.default_rng(1))])
-    assert not np.array_equal(other, users)
-
-
-def test_an_epoch_of_people_holds_them_whole():
-    had = matrix()
-    batches = list(Pairs(had, 32).epoch_of_people(rng()))
-    assert len(batches) > 3
-    seen = np.concatenate([np.unique(b.users) for b in batches])
-    assert sorted(seen) == np.flatnonzero(np.diff(had.indptr)).tolist()
-    for b in batches:
-        for user in np.unique(b.users):
-            np.testing.assert_array_equal(b.positives[b.users == user], had[user].indices)
+    users = np.arange(30)
+    pool = Unseen(had).of(users)
+    assert pool.sample(rng(), 30).shape == (30,)
+    drawn = Hard(pool, 200, lambda rows, items: items).sample(rng(), 30)
+    assert drawn.tolist() == [int(np.flatnonzero(~had[u].toarray()[0].astype(bool)).max()) for u in users]

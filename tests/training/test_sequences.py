@@ -1,12 +1,10 @@
-"""Windows, packing, time-major batches and fixed pieces lose nothing and mix nothing."""
+"""Windows, packing and time-major batches lose nothing and mix nothing."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data.histories import Histories
-from palate.training.encoding import encode_last, pieces, widths
-from palate.training.next_item import Draws, own_columns
 from palate.training.sequences import PackedSequences, TimeMajorSequences, best_fit, cut_windows
 
 rows = st.lists(st.lists(st.integers(0, 50), max_size=30), max_size=12)
@@ -89,52 +87,3 @@ def test_epochs_are_shuffled_and_repeat_under_a_seed():
     assert first == again
     assert first != other
     assert len(packed.epoch(np.random.default_rng(0))) == len(first) == 4
-
-
-@given(rows, st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
-def test_pieces_hold_each_history_once_cut_to_its_end(data, max_len):
-    histories = Histories.from_rows(data)
-    found = {}
-    for piece in pieces(histories, max_len, 64):
-        assert piece.items.shape == (max(1, 64 // piece.items.shape[1]), piece.items.shape[1])
-        for row, line, length in zip(piece.rows.tolist(), piece.items, piece.lengths, strict=False):
-            assert row not in found
-            found[row] = line[:length].tolist()
-            assert not line[length:].any()
-    assert found == {r: row[-max_len:] for r, row in enumerate(data) if row}
-
-
-def test_widths_end_at_max_len():
-    assert widths(50) == [8, 16, 32, 50]
-    assert widths(3) == [3]
-    assert widths(64) == [8, 16, 32, 64]
-
-
-def test_encode_last_puts_states_back_in_order():
-    histories = Histories.from_rows([[4, 7], [], [9] * 20, [2]])
-    out = encode_last(histories, 10, 1, lambda p: p.items[np.arange(len(p.items)), p.lengths - 1][:, None].astype(np.float32))
-    assert out[:, 0].tolist() == [7, 0, 9, 2]
-
-
-def test_own_columns():
-    assert own_columns(np.array([5, 1, 9]), np.array([1, 5, 7])).tolist() == [1, 0, -1]
-    assert own_columns(np.array([5]), np.array([], np.int64)).tolist() == [-1]
-
-
-def test_draws_follow_their_distribution():
-    draws = Draws(np.array([0, 3, 15]), "popularity", 0.5)
-    np.testing.assert_allclose(draws.q, np.array([1, 2, 4]) / 7)
-    counts = np.bincount(draws.draw(np.random.default_rng(0), 70_000), minlength=3)
-    np.testing.assert_allclose(counts, [10_000, 20_000, 40_000], atol=500)
-
-
-def test_corrected_sum_over_drawn_items_is_unbiased():
-    rng = np.random.default_rng(1)
-    scores, draws = rng.normal(size=40), Draws(rng.integers(0, 100, 40), "mixed", 1.0)
-    sums = []
-    for _ in range(4000):
-        items = draws.distinct(rng, 12)
-        sums.append(np.exp(scores[items] - draws.log_inclusion(items, 12)).sum())
-    error = np.std(sums) / np.sqrt(len(sums))
-    assert abs(np.mean(sums) - np.exp(scores).sum()) < 4 * error

@@ -7,7 +7,6 @@ from palate.data.dataset import Dataset
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut
 from palate.recommend.popularity import Popularity
-from palate.training.stopping import Stopping
 from palate.training.validation import validator
 
 # Items 0, 1, 2, 3 have 4, 3, 2, 1 events.
@@ -42,16 +41,3 @@ def test_nothing_held_out_is_none():
 def test_few_people_are_always_the_same():
     some = validator(half_fitted(), questions([[2], [3], [3]]), max_users=2)
     assert some() == some() == pytest.approx((1 + 1 / np.log2(3)) / 2)
-
-
-def test_stopping():
-    stopping = Stopping(2)
-    assert [stopping.look(e, v) for e, v in enumerate([0.1, 0.3, 0.3], 1)] == [True, True, False]
-    again = Stopping(2)
-    again.restore(stopping.state())
-    assert not again.stop
-    assert not again.look(4, 0.2)
-    assert again.stop
-    assert (again.best_epoch, again.best_value) == (2, 0.3)
-    with pytest.raises(ValueError, match="not a number"):
-        again.look(5, float("nan"))

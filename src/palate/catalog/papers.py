@@ -1,7 +1,8 @@
 """Rows of the catalogue: the 61 papers, in the order of the list.
 
-A row says what is known before anything is built: the verb, the kind of method, the needs, the reference. A paper's row becomes
-``works`` when its file passes the conformance suite of its verb.
+A row says what is known before anything is built: the verb, the kind of method, the needs, the reference, and the name of the
+claim that will test it. A paper's row becomes ``works`` when its file passes the conformance suite of its verb, and then its
+claim must stand in ``claims/``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from palate.catalog.system import Need, System, Verb
 def _paper(number: int, name: str, title: str, verb: Verb, family: str, needs: str, citation: str) -> System:
     """Return the row of a planned system; ``needs`` lists what it must be given, separated by commas."""
     wanted: tuple[Need, ...] = tuple(n.strip() for n in needs.split(","))  # type: ignore[misc]
-    return System(name, title, verb, family, paper=number, citation=citation, needs=wanted, abilities=(), status="planned")
+    return System(
+        name, title, verb, family,
+        paper=number, citation=citation, needs=wanted, abilities=(), claim=name, status="planned",
+    )  # fmt: skip
 
 
 PAPERS: tuple[System, ...] = (

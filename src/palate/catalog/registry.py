@@ -18,20 +18,42 @@ GROUP = "palate.systems"
 
 @cache
 def systems() -> dict[str, System]:
-    """Return every system by name: baselines, papers, then those of other packages."""
+    """Return every system by name: baselines, papers, then those of other packages.
+
+    Raises
+    ------
+    ConfigError
+        If a package that registers systems can't be loaded, or names one like a system that there is already.
+    """
     rows = {system.name: system for system in (*BASELINES, *PAPERS)}
     for entry in metadata.entry_points(group=GROUP):
-        loaded = entry.load()
-        for system in [loaded] if isinstance(loaded, System) else list(loaded):
+        for system in _registered(entry):
             if system.name in rows:
                 raise ConfigError(
-                    "two systems have the same name.",
-                    where=f"entry point {entry.value}",
-                    value=system.name,
-                    remedy="rename one",
+                    "two systems have the same name.", where=_place(entry), value=system.name, remedy="rename one"
                 )
             rows[system.name] = system
     return rows
+
+
+def _registered(entry: metadata.EntryPoint) -> list[System]:
+    """Return the systems of one entry point: a :class:`System`, or several."""
+    try:
+        loaded = entry.load()
+        found = [loaded] if isinstance(loaded, System) else list(loaded)
+    except Exception as error:
+        what, remedy = "a package's systems can't be loaded.", "update that package, or uninstall it"
+        raise ConfigError(what, where=_place(entry), value=f"{type(error).__name__}: {error}", remedy=remedy) from error
+    strange = [type(system).__name__ for system in found if not isinstance(system, System)]
+    if strange:
+        remedy = "register a palate.catalog.system.System, or a list of them"
+        raise ConfigError("this is no row of the catalogue.", where=_place(entry), value=strange[0], remedy=remedy)
+    return found
+
+
+def _place(entry: metadata.EntryPoint) -> str:
+    package = "" if entry.dist is None else f" of {entry.dist.name}"
+    return f"entry point {entry.name} = {entry.value}{package}"
 
 
 def get(name: str) -> System:

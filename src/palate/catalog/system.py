@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from palate.extras import missing
+
 Verb = Literal["recommend", "rank", "explore", "converse", "write", "understand", "simulate", "evaluate", "data"]
 Status = Literal["works", "planned"]
 Need = Literal["interactions", "times", "text", "images", "graph", "social", "searches", "dialogues", "language model", "torch"]
@@ -33,7 +35,7 @@ class System:
     faithfulness
         ``"faithful"`` or ``"in the style of"``, with the choices named in the module's text.
     claim
-        Name of the claim that tests it, or empty.
+        Name of the claim that tests it (for a planned system: that will test it), or empty.
     quick
         Settings under which it fits a tiny data set in about a second, for tests.
     """
@@ -54,7 +56,18 @@ class System:
     quick: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     def load(self) -> type[Any]:
-        """Import and return the class."""
+        """Import and return the class.
+
+        Raises
+        ------
+        MissingExtraError
+            If something that the system is built on is not installed; the message names the command that installs it.
+        """
         module, _, attribute = self.path.partition(":")
-        loaded: type[Any] = getattr(importlib.import_module(module), attribute)
+        try:
+            loaded: type[Any] = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] == module.split(".")[0]:
+                raise
+            raise missing(error.name, self.title) from None
         return loaded

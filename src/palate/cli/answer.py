@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.output import Json, console, errors_to_exit_codes, print_json, print_table
-from palate.errors import ConfigError, DataError, nearest
+from palate.cli.options import one_of
+from palate.cli.output import MODELS, Json, errors_to_exit_codes, note, print_json, print_table, say
+from palate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from palate.contracts.ranking import Ranking
@@ -24,7 +26,7 @@ FORMATS = ("table", "jsonl", "parquet", "trec")
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     for command in (recommend, similar, explain):
-        app.command()(command)
+        app.command(rich_help_panel=MODELS)(command)
 
 
 @errors_to_exit_codes
@@ -47,19 +49,22 @@ def recommend(
 
     if sum(given is not None for given in (user, users, history, split)) != 1:
         raise ConfigError("name whom to answer in one way.", remedy="--user ID, --users FILE, --history IDS or --split DIR")
-    if format not in FORMATS:
-        raise ConfigError("unknown format.", where="--format", value=format, remedy=nearest(format, FORMATS))
-    if format == "parquet" and out is None:
+    one_of(format, FORMATS, "--format")
+    if format == "parquet" and out is None and not as_json:
         raise ConfigError("parquet goes to a file.", where="--out", remedy="add --out FILE.parquet")
     model = load(bundle)
     people, requests = _questions(model, user, users, history, split, include_seen=include_seen)
     ranking = model.recommend(requests, k)
+    if out is not None or (format != "table" and not as_json):
+        _write(model, people, ranking, format, out)
     if as_json:
         print_json(_documents(model, people, ranking))
-    elif format == "table" and out is None:
+    elif out is not None:
+        note(f"{len(people):,} people answered: {out}")
+        if format == "trec" and split is not None:
+            note(f"Next: {shlex.join(['palate', 'evaluate', str(out), '--split', str(split)])}")
+    elif format == "table":
         _print_people(model, people, ranking)
-    else:
-        _write(model, people, ranking, format, out)
 
 
 def _questions(
@@ -75,22 +80,30 @@ def _questions(
         items = [i.strip() for i in history.split(",") if i.strip()]
         unknown = [i for i in items if model.items_.ids.number(i) < 0]
         if unknown:
-            console(err=True).print(f"Left out, not in the catalogue: {', '.join(unknown)}", markup=False)
+            note(f"Left out, not in the catalogue: {', '.join(unknown)}")
         return ["(history)"], model.requests(histories=[items], include_seen=include_seen)
     if split is not None:
         from palate.cli.options import load_split
         from palate.study.renumber import questions
 
         return questions(load_split(split), model, exclude_seen=not include_seen)
-    named: list[Any] = list(user or ()) if users is None else _lines(users)
-    return named, model.requests(named, include_seen=include_seen)
+    named = list(user or ()) if users is None else _lines(users)
+    return _typed(model, named), model.requests(named, include_seen=include_seen)
 
 
-def _lines(path: Path) -> list[Any]:
+def _typed(model: Recommender, named: list[str]) -> list[Any]:
+    """Return ids in the type of the data where all of them have it, so that output joins with the data."""
+    typed = [model.users_.ids.coerce(name) for name in named]
+    return list(named) if None in typed else typed
+
+
+def _lines(path: Path) -> list[str]:
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("the file of users can't be read.", where=path, value=str(error)) from None
+        value = error.strerror if isinstance(error, OSError) else str(error)
+        remedy = "give a text file in UTF-8 with one user id a line"
+        raise DataError("the file of users can't be read.", where=path, value=value, remedy=remedy) from None
     if not found:
         raise DataError("the file of users is empty.", where=path, remedy="give one user id a line")
     return found
@@ -110,10 +123,15 @@ def _documents(model: Recommender, people: list[Any], ranking: Ranking) -> list[
 
 def _print_people(model: Recommender, people: list[Any], ranking: Ranking) -> None:
     for document in _documents(model, people, ranking):
-        rows = [{"rank": at, **offer} for at, offer in enumerate(document["items"], 1)]
-        print_table(rows, ["rank", "item", "label", "score"], title=f"User {document['user']}")
+        _print_offers(document["items"], f"User {document['user']}")
         if document["cold"]:
-            console().print("Nothing is known of this person: the list is what is popular.")
+            say("Nothing is known of this person: the list is what is popular.")
+
+
+def _print_offers(offers: list[dict[str, Any]], title: str) -> None:
+    rows = [{"rank": at, **offer, "item": str(offer["item"])} for at, offer in enumerate(offers, 1)]
+    titled = any(row["label"] != row["item"] for row in rows)
+    print_table(rows, ["rank", "item", *(["label"] if titled else []), "score"], title=title)
 
 
 def _write(model: Recommender, people: list[Any], ranking: Ranking, format: str, out: Path | None) -> None:
@@ -127,28 +145,25 @@ def _write(model: Recommender, people: list[Any], ranking: Ranking, format: str,
         scores = [s[r >= 0].tolist() for r, s in zip(ranking.items, ranking.scores, strict=True)]
         write_run(out or "/dev/stdout", people, rows, scores, model.name)
         return
-    lines = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in _documents(model, people, ranking))
-    if format == "table":
-        lines = (
-            "\n".join(
-                f"{d['user']}\t{at}\t{o['item']}\t{o['score']}"
-                for d in _documents(model, people, ranking)
-                for at, o in enumerate(d["items"], 1)
-            )
-            + "\n"
-        )
-    if out is None:
-        print(lines, end="")
-        return
-    temporary = out.with_name(f".{out.name}.part")
-    temporary.write_text(lines, encoding="utf-8")
-    temporary.replace(out)
+    from palate.data.whole import whole_file
+
+    documents = _documents(model, people, ranking)
+    with whole_file(out or Path("/dev/stdout")) as stream:
+        if format == "jsonl":
+            stream.writelines(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
+            return
+        stream.write("user\trank\titem\tscore\n")
+        for document in documents:
+            offers = enumerate(document["items"], 1)
+            stream.writelines(f"{document['user']}\t{at}\t{o['item']}\t{o['score']}\n" for at, o in offers)
 
 
 def _write_parquet(model: Recommender, people: list[Any], ranking: Ranking, out: Path) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from palate.evaluation.report_files import write_atomic
 
     kept = ranking.items >= 0
     counts = kept.sum(axis=1)
@@ -161,9 +176,7 @@ def _write_parquet(model: Recommender, people: list[Any], ranking: Ranking, out:
             "score": pa.array(ranking.scores[kept]),
         }
     )
-    temporary = out.with_name(f".{out.name}.part")
-    pq.write_table(table, temporary)
-    temporary.replace(out)
+    write_atomic(out, lambda work: pq.write_table(table, work))
 
 
 @errors_to_exit_codes
@@ -185,8 +198,7 @@ def similar(
         print_json({"item": item, "similar": document["items"]})
     else:
         label = model.items_.labels(np.array([_item(model, item)]))[0]
-        rows = [{"rank": at, **offer} for at, offer in enumerate(document["items"], 1)]
-        print_table(rows, ["rank", "item", "label", "score"], title=f"Like {label}")
+        _print_offers(document["items"], f"Like {label}")
 
 
 @errors_to_exit_codes
@@ -221,5 +233,7 @@ def explain(
 def _item(model: Recommender, raw: str) -> int:
     number = model.items_.ids.number(raw)
     if number < 0:
-        raise DataError("unknown item.", where="the bundle's catalogue", value=raw, remedy="see items.parquet in the bundle")
+        some = ", ".join(map(str, model.items_.ids.raw[:3].to_pylist()))
+        remedy = f"ids look like {some} (all of them: items.parquet in the bundle)"
+        raise DataError("unknown item.", where="the bundle's catalogue", value=raw, remedy=remedy)
     return number

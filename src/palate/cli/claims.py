@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.output import FAILED, Json, console, errors_to_exit_codes, print_json, print_table, progress_bars
-from palate.errors import ConfigError
+from palate.cli.output import FAILED, PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
+from palate.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from palate.study.claims import Claim
 
 group = typer.Typer(no_args_is_help=True, help="What the papers claim, tested.")
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the programs.")]
@@ -16,18 +19,18 @@ Folder = Annotated[Path, typer.Option("--folder", help="Folder of the programs."
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.add_typer(group, name="claims")
-    app.command()(bench)
+    app.add_typer(group, name="claims", rich_help_panel=PROOF)
+    app.command(rich_help_panel=PROOF)(bench)
 
 
 @group.command(name="list")
 @errors_to_exit_codes
 def list_(folder: Folder = Path("claims"), as_json: Json = False) -> None:
     """List the claims, with the verdict of the last run."""
-    from palate.study.claims import discover, last_result
+    from palate.study.claims import last_result
 
     rows = []
-    for claim in discover(folder):
+    for claim in _found(folder):
         result = last_result(claim.name, folder) or {}
         rows.append(
             {"name": claim.name, "title": claim.title, "paper": claim.paper, "verdict": result.get("verdict", "not run")}
@@ -38,32 +41,42 @@ def list_(folder: Folder = Path("claims"), as_json: Json = False) -> None:
         print_table(rows, ["name", "title", "paper", "verdict"])
 
 
+def _found(folder: Path) -> list[Claim]:
+    from palate.study.claims import discover
+
+    claims = discover(folder)
+    if not claims:
+        raise ConfigError("no claims here.", where=folder.resolve(), remedy="run it in a checkout of Palate, or give --folder")
+    return claims
+
+
 @group.command()
 @errors_to_exit_codes
 def run(
     name: Annotated[list[str] | None, typer.Argument(help="Names of claims.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Run every claim (long).")] = False,
+    reduced: Annotated[bool, typer.Option("--reduced", help="A small and quick form that writes no result.")] = False,
     folder: Folder = Path("claims"),
     as_json: Json = False,
 ) -> None:
-    """Run claims, and write their results."""
-    from palate.study.claims import discover, run_claim
+    """Run claims, and write their results to results/ in their folder, as JSON."""
+    from palate.study.claims import run_claim
 
-    known = {claim.name: claim for claim in discover(folder)}
+    known = {claim.name: claim for claim in _found(folder)}
     wanted = list(known) if all_ else list(name or ())
     if not wanted:
         raise ConfigError("which claim?", remedy="palate claims run NAME, or --all")
     unknown = [n for n in wanted if n not in known]
     if unknown:
-        from palate.errors import nearest
-
         raise ConfigError("unknown claim.", value=unknown[0], remedy=nearest(unknown[0], known))
     results = []
     for one in wanted:
         with progress_bars(quiet=as_json) as progress:
-            results.append(run_claim(known[one], folder, progress=progress))
+            results.append(run_claim(known[one], folder, progress=progress, reduced=reduced))
         if not as_json:
-            console().print(f"{one}: {results[-1]['verdict']}. {results[-1].get('summary', '')}", markup=False)
+            say(f"{one}: {results[-1]['verdict']}. {results[-1]['summary']}")
+            if reduced:
+                say("A reduced run shows that the experiment works; it is no evidence, and nothing was written.")
     if as_json:
         print_json(results)
 
@@ -81,7 +94,9 @@ def bench(
 
     programs = {p.stem: p for p in sorted(folder.glob("*.py")) if not p.name.startswith("_")}
     if not programs:
-        raise ConfigError("no benchmarks here.", where=folder, remedy="run it in a checkout of Palate, or give --folder")
+        raise ConfigError(
+            "no benchmarks here.", where=folder.resolve(), remedy="run it in a checkout of Palate, or give --folder"
+        )
     wanted = list(programs) if all_ else list(name or ())
     if not wanted:
         rows = [{"name": n, "what": _first_line(p)} for n, p in programs.items()]
@@ -89,10 +104,9 @@ def bench(
         return
     unknown = [n for n in wanted if n not in programs]
     if unknown:
-        from palate.errors import nearest
-
         raise ConfigError("unknown benchmark.", value=unknown[0], remedy=nearest(unknown[0], programs))
-    codes = {one: subprocess.run([sys.executable, str(programs[one])], check=False).returncode for one in wanted}
+    aside: dict[str, Any] = {"stdout": 2} if as_json else {}  # the one document on standard output is ours
+    codes = {one: subprocess.run([sys.executable, str(programs[one])], check=False, **aside).returncode for one in wanted}
     if as_json:
         print_json(codes)
     if any(codes.values()):

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import BadRows, Columns, Format, Out, Seed, Settings, Source, is_split, load_dataset, load_split, pairs
-from palate.cli.output import FAILED, Json, console, errors_to_exit_codes, print_json, print_table, progress_bars
+from palate.cli.options import (
+    BadRows,
+    Columns,
+    Format,
+    Out,
+    Reading,
+    Seed,
+    Source,
+    is_split,
+    load_dataset,
+    load_split,
+    one_of,
+    pairs,
+    report_dropped,
+    values,
+)
+from palate.cli.output import DATA, FAILED, Json, errors_to_exit_codes, print_facts, print_json, print_table, progress_bars, say
 
 group = typer.Typer(no_args_is_help=True, help="Public data sets, audits and conversions.")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.add_typer(group, name="data")
-    app.command(name="split")(split)
+    app.add_typer(group, name="data", rich_help_panel=DATA)
+    app.command(name="split", rich_help_panel=DATA)(split)
 
 
 @group.command(name="list")
@@ -29,7 +45,9 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, ["name", "title", "users", "items", "interactions", "licence"])
+        columns = ["name", "title", "users", "items", "interactions", "licence"]
+        print_table(rows, columns, optional=("licence", "title"))
+        say("Licence and source of one: palate data info NAME")
 
 
 def _facts(data: Any) -> dict[str, Any]:
@@ -41,7 +59,14 @@ def _facts(data: Any) -> dict[str, Any]:
 
 @group.command()
 @errors_to_exit_codes
-def info(source: Source, format: Format = None, column: Columns = None, as_json: Json = False) -> None:
+def info(
+    source: Source,
+    format: Format = None,
+    column: Columns = None,
+    reading: Reading = None,
+    on_bad_rows: BadRows = "error",
+    as_json: Json = False,
+) -> None:
     """Describe a public data set, or a source of your own."""
     from palate.data import public
 
@@ -50,15 +75,19 @@ def info(source: Source, format: Format = None, column: Columns = None, as_json:
         facts = {k: v for k, v in _facts(known[source]).items() if v is not None}
     else:
         with progress_bars(quiet=as_json) as progress:
-            facts = describe(load_dataset(source, progress, format=format, columns=column))
+            facts = describe(
+                load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
+            )
     if as_json:
         print_json(facts)
     else:
-        print_table([{"field": k, "value": str(v)} for k, v in facts.items()])
+        print_facts(facts)
 
 
 def describe(dataset: Any) -> dict[str, Any]:
     """Return the facts of a data set that a reader asks for first."""
+    from palate.data.readers import rows_dropped
+
     events = dataset.interactions
     facts = {
         "name": dataset.name,
@@ -70,6 +99,7 @@ def describe(dataset: Any) -> dict[str, Any]:
         "item attributes": [] if dataset.items.attributes is None else dataset.items.attributes.column_names,
         "user attributes": [] if dataset.users.attributes is None else dataset.users.attributes.column_names,
         "graphs": sorted(dataset.graphs),
+        "rows dropped": rows_dropped(dataset),
         "fingerprint": dataset.fingerprint,
         "steps": [dict(step) for step in dataset.spec],
     }
@@ -93,9 +123,9 @@ def get(name: Annotated[str, typer.Argument(help="Name from palate data list.")]
     if as_json:
         print_json({"name": name, "folder": folder, "licence": facts.licence, "url": facts.url})
         return
-    console().print(f"{facts.title}: {folder}")
-    console().print(f"Licence: {facts.licence}")
-    console().print(f"Next: palate data audit {name}")
+    say(f"{facts.title}: {folder}")
+    say(f"Licence: {facts.licence}")
+    say(f"Next: palate data audit {name}")
 
 
 @group.command()
@@ -105,6 +135,7 @@ def audit(
     accept: Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")] = None,
     format: Format = None,
     column: Columns = None,
+    reading: Reading = None,
     on_bad_rows: BadRows = "error",
     as_json: Json = False,
 ) -> None:
@@ -117,13 +148,13 @@ def audit(
         else:
             from palate.data.protocols import split as cut
 
-            dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows)
+            dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
             timed = dataset.interactions.time is not None
             report = look(cut(dataset, "global_time" if timed else "leave_one_out"), accept=tuple(accept or ()))
     if as_json:
         print_json(report.to_dict())
     else:
-        console().print(str(report), markup=False)
+        say(str(report))
     if any(f.severity == "hard" and f.code not in (accept or ()) for f in report.findings):
         raise typer.Exit(FAILED)
 
@@ -136,23 +167,22 @@ def convert(
     to: Annotated[str, typer.Option("--to", help="parquet, or recbole (atomic files).")] = "parquet",
     format: Format = None,
     column: Columns = None,
+    reading: Reading = None,
     on_bad_rows: BadRows = "error",
     as_json: Json = False,
 ) -> None:
     """Rewrite a source in another format."""
     from palate.data import writers
-    from palate.errors import ConfigError, nearest
 
     known = {"parquet": writers.write_parquet, "recbole": writers.write_recbole}
-    if to not in known:
-        raise ConfigError("unknown format.", where="--to", value=to, remedy=nearest(to, known))
+    one_of(to, known, "--to")
     with progress_bars(quiet=as_json) as progress:
-        dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows)
+        dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
     known[to](dataset, out)
     if as_json:
         print_json({"folder": out, **describe(dataset)})
     else:
-        console().print(f"{dataset} written to {out}", markup=False)
+        say(f"{dataset} written to {out}")
 
 
 @errors_to_exit_codes
@@ -160,52 +190,102 @@ def split(
     source: Source,
     out: Out,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="leave_one_out, global_time, user_ratio, held_out_users, sessions or given.")
+        str,
+        typer.Option(
+            "--protocol",
+            help="leave_one_out, global_time, user_ratio, held_out_users, sessions, rolling, or given (published).",
+        ),
     ] = "global_time",
-    set_: Settings = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the protocol, such as test=0.2; repeat it.")
+    ] = None,
     seed: Seed = 0,
     min_value: Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value.")] = None,
-    k_core: Annotated[int | None, typer.Option("--k-core", min=1, help="Keep users and items with this many events.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", help="Keep events from this time on (unix seconds or ISO 8601).")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Keep events before this time.")] = None,
     dedup: Annotated[str | None, typer.Option("--dedup", help="Merge repeats: first, last, sum or max.")] = None,
+    k_core: Annotated[int | None, typer.Option("--k-core", min=1, help="Keep users and items with this many events.")] = None,
+    once: Annotated[bool, typer.Option("--k-core-once", help="Apply the k-core's bounds once, not until they hold.")] = False,
     accept: Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")] = None,
     format: Format = None,
     column: Columns = None,
+    reading: Reading = None,
     on_bad_rows: BadRows = "error",
     as_json: Json = False,
 ) -> None:
     """Cut events into train, validation and test, check them for leaks, and write them."""
-    from palate.data import filters
-    from palate.data.audit import audit as look
-    from palate.data.protocols import split as cut
-    from palate.data.split_files import write_split
+    from palate.data.readers import rows_dropped
+    from palate.data.split_files import write_rolling, write_split
+    from palate.errors import ConfigError
 
+    chosen = {"--min-value": min_value, "--start": start, "--end": end, "--dedup": dedup, "--k-core": k_core}
+    chosen = {option: value for option, value in chosen.items() if value is not None}
+    options = values(set_, "--set")
     with progress_bars(quiet=as_json) as progress:
-        dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows)
-    if min_value is not None:
-        dataset = filters.min_value(dataset, min_value)
-    if dedup is not None:
-        dataset = filters.dedup(dataset, keep=dedup)  # type: ignore[arg-type]
-    if k_core is not None:
-        dataset = filters.k_core(dataset, user=k_core, item=k_core)
-    parts = cut(dataset, protocol, seed=seed, **_numbers(pairs(set_, "--set")))
-    report = look(parts, accept=tuple(accept or ()))
-    report.check()
-    write_split(parts, out)
+        if protocol == "given":
+            if chosen:
+                what, remedy = "filters would change the published parts.", "leave them out, or choose another protocol"
+                raise ConfigError(what, where="--protocol given", value=chosen, remedy=remedy)
+            reader = {"format": format, "columns": pairs(column, "--column") or None, "on_bad_rows": on_bad_rows}
+            splits = [_published(source, seed, options, {**reader, **values(reading, "--read")})]
+            report_dropped(splits[0].train)
+        else:
+            dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
+            splits = _cut(_filtered(dataset, chosen, once=once), protocol, seed, options)
+    reports = [made.audit(accept=tuple(accept or ())) for made in splits]
+    folders = write_rolling(splits, out) if protocol == "rolling" else [write_split(splits[0], out)]
     if as_json:
-        print_json({"folder": out, "fingerprint": parts.fingerprint, "spec": parts.spec, "audit": report.to_dict()})
+        answers = [
+            {
+                "folder": folder,
+                "fingerprint": made.fingerprint,
+                "spec": made.spec,
+                "rows_dropped": rows_dropped(made.train),
+                "audit": report.to_dict(),
+            }
+            for folder, made, report in zip(folders, splits, reports, strict=True)
+        ]
+        print_json(answers if protocol == "rolling" else answers[0])
         return
-    console().print(str(parts), markup=False)
-    console().print(str(report), markup=False)
-    console().print(f"Written to {out}. Next: palate compare {out}")
+    for folder, made, report in zip(folders, splits, reports, strict=True):
+        say(str(made))
+        say(str(report))
+        say(f"Written to {folder}. Next: palate compare {shlex.quote(str(folder))}")
 
 
-def _numbers(options: dict[str, str]) -> dict[str, Any]:
-    import json
+def _filtered(dataset: Any, chosen: dict[str, Any], *, once: bool) -> Any:
+    from palate.data import filters
 
-    def read(text: str) -> Any:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
+    if "--min-value" in chosen:
+        dataset = filters.min_value(dataset, chosen["--min-value"])
+    if "--start" in chosen or "--end" in chosen:
+        dataset = filters.time_window(dataset, chosen.get("--start"), chosen.get("--end"))
+    if "--dedup" in chosen:
+        dataset = filters.dedup(dataset, keep=chosen["--dedup"])
+    if "--k-core" in chosen:
+        dataset = filters.k_core(dataset, user=chosen["--k-core"], item=chosen["--k-core"], iterate=not once)
+    return dataset
 
-    return {key: read(value) for key, value in options.items()}
+
+def _cut(dataset: Any, protocol: str, seed: int, options: dict[str, Any]) -> list[Any]:
+    from palate.data import protocols
+
+    if protocol != "rolling":
+        return [protocols.split(dataset, protocol, seed=seed, **options)]
+    for name in options:
+        one_of(name, ("windows", "days", "valid_days"), "--set")
+    return protocols.rolling(dataset, seed=seed, **options)
+
+
+def _published(source: str, seed: int, options: dict[str, Any], reader: dict[str, Any]) -> Any:
+    from palate.data import public
+    from palate.data.protocols import from_parts
+    from palate.data.readers import read_parts
+
+    for name in options:
+        one_of(name, ("valid", "order"), "--set")
+    if not Path(source).exists() and source in {data.name for data in public.catalogue()}:
+        return public.load_split(source, seed=seed, **options)
+    return from_parts(read_parts(source, **reader), seed=seed, **options)

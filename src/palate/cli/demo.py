@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.output import Json, console, errors_to_exit_codes, print_json, progress_bars
+from palate.cli.output import START, Json, errors_to_exit_codes, print_json, progress_bars, say
 
 if TYPE_CHECKING:
     from palate.study.demo import Demo
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.command()(demo)
+    app.command(rich_help_panel=START)(demo)
 
 
 @errors_to_exit_codes
@@ -29,12 +33,23 @@ def demo(
 
     if not as_json:
         data = public.info("ml-100k")
-        console().print(f"[bold]{data.title}[/] · {data.url}\nLicence: {data.licence}\n")
+        say(f"{data.title} · {data.url}", "bold")
+        say(f"Licence: {data.licence}\n")
     with progress_bars(quiet=as_json) as progress:
         result = run_demo(out, progress=progress)
     if as_json:
         print_json(
-            {"report": result.report.to_dict(), "winner": result.winner, "people": result.people, "seconds": result.seconds}
+            {
+                "report": result.report.to_dict(),
+                "winner": result.winner,
+                "validation": result.validation,
+                "people": result.people,
+                "split": result.split_folder,
+                "bundle": result.bundle,
+                "html": result.html,
+                "seconds": result.seconds,
+                "next": next_commands(result),
+            }
         )
         return
     _show(result)
@@ -43,32 +58,48 @@ def demo(
 def _show(result: Demo) -> None:
     from palate.cli.measure import print_report
 
-    out = console()
-    out.print(str(result.split), markup=False)
-    out.print(str(result.audit), markup=False)
+    say(str(result.split))
+    say(str(result.audit))
     print_report(result.report)
     picked = ", ".join(f"{title} {value:.4f}" for title, value in result.validation.items())
-    out.print(f"\nValidation NDCG@10 picked the winner: [bold]{result.winner}[/] ({picked})")
+    say(f"\nValidation NDCG@10 picked the winner: {result.winner}", "bold")
+    say(f"  {picked}")
     for page in result.people:
         _show_person(page)
-    user = result.people[0]["user"]
-    out.print(
-        f"\nSplit   {result.split_folder}\nModel   {result.bundle}\nReport  {result.html}   ({result.seconds:.0f} s in all)"
+    say(f"\nSplit   {result.split_folder}\nModel   {result.bundle}\nReport  {result.html}   ({result.seconds:.0f} s in all)")
+    say("\nWhat to type next", "bold")
+    for command in next_commands(result):
+        say(f"  {command}")
+    say("Your own events go the same way: put a table with columns such as user, item and time in the place of ml-100k.")
+
+
+def next_commands(result: Demo) -> list[str]:
+    """Return commands that go on from here, each to be typed as it stands."""
+    page = result.people[0]
+    user, item = str(page["user"]), str(page["offers"][0]["item"])
+    split, bundle = str(result.split_folder), str(result.bundle)
+    own = str(result.split_folder.with_name("my-split"))
+    commands = (
+        ("recommend", bundle, "--user", user, "-k", "10"),
+        ("explain", bundle, "--user", user, "--item", item),
+        ("compare", split, "--models", "ease,ials", "--trials", "5"),
+        ("split", "ml-100k", "--protocol", "leave_one_out", "--out", own),
     )
-    out.print("\n[bold]What to type next[/]")
-    for command in (
-        f"palate recommend {result.bundle} --user {user} -k 10",
-        f"palate explain {result.bundle} --user {user} --item ITEM",
-        f"palate compare {result.split_folder} --models ease,ials --trials 10",
-        "palate split YOUR.csv --protocol global_time --out my-split",
-    ):
-        out.print(f"  .venv/bin/{command}", markup=False)
+    return [shlex.join([program(), *command]) for command in commands]
 
 
-def _show_person(page: dict[str, object]) -> None:
-    out = console()
-    out.print(f"\n[bold]Person {page['user']}[/] ({page['events']} events; latest first)")
-    out.print("  saw:   " + " · ".join(map(str, page["history"])), markup=False)  # type: ignore[call-overload]
-    for at, offer in enumerate(page["offers"], 1):  # type: ignore[arg-type, var-annotated]
-        out.print(f"  {at}. {offer['title']}  ({offer['score']:.3f})", markup=False)
-        out.print(f"     {offer['why']}", style="dim", markup=False)
+def program() -> str:
+    """Return how this program is called from here: by its name where the shell finds it, else by its path."""
+    here = Path(sys.argv[0])
+    found = shutil.which("palate")
+    if here.stem != "palate" or (found is not None and Path(found).resolve() == here.resolve()):
+        return "palate"
+    return os.path.relpath(here)
+
+
+def _show_person(page: dict[str, Any]) -> None:
+    say(f"\nPerson {page['user']}", "bold")
+    say(f"  saw {page['events']} things, latest first: " + " · ".join(page["history"]))
+    for at, offer in enumerate(page["offers"], 1):
+        say(f"  {at}. {offer['title']}  ({offer['score']:.3f})")
+        say(f"     {offer['why']}", "dim")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from palate.cli.output import FAILED, Json, console, errors_to_exit_codes, print_json, print_table
+from palate.cli.output import FAILED, START, Json, errors_to_exit_codes, print_facts, print_json, print_table, say
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.command()(doctor)
+    app.command(rich_help_panel=START)(doctor)
 
 
 @errors_to_exit_codes
@@ -21,9 +21,9 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json(health.to_dict())
     else:
-        print_table([{"what": k, "value": str(v)} for k, v in health.machine.items()], title="Machine")
-        print_table([{"package": k, "version": v} for k, v in health.versions.items()], title="Versions")
+        print_facts(health.machine, "Machine", head="what")
+        print_facts(health.versions, "Versions", head="package")
         print_table(health.checks, ["check", "result", "next"], title="Checks")
-        console().print("All is well." if health.well else "[bold red]Something is wrong[/]: see the table above.")
+        say("All is well." if health.well else "Something is wrong: see the table above.", "" if health.well else "bold red")
     if not health.well:
         raise typer.Exit(FAILED)

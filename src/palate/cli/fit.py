@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from palate.cli.options import (
     ConfigFile,
     Format,
     Out,
+    Reading,
     Seed,
     Settings,
     is_split,
@@ -20,7 +23,7 @@ from palate.cli.options import (
     load_split,
     settings_of,
 )
-from palate.cli.output import Json, console, errors_to_exit_codes, print_json, print_table, progress_bars
+from palate.cli.output import MODELS, Json, errors_to_exit_codes, plain, print_facts, print_json, progress_bars, say
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -31,8 +34,8 @@ ModelName = Annotated[str, typer.Argument(help="Name of a system (palate models)
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.command(name="fit")(fit)
-    app.command()(tune)
+    app.command(name="fit", rich_help_panel=MODELS)(fit)
+    app.command(rich_help_panel=MODELS)(tune)
 
 
 @errors_to_exit_codes
@@ -48,18 +51,21 @@ def fit(
     with_valid: Annotated[bool, typer.Option("--with-valid", help="Learn from train and validation together.")] = False,
     format: Format = None,
     column: Columns = None,
+    reading: Reading = None,
     on_bad_rows: BadRows = "error",
     as_json: Json = False,
 ) -> None:
     """Fit a system and save it as a bundle."""
     from palate.catalog.registry import create
+    from palate.contracts.bundle import check_place
 
     unfitted = create(model, **settings_of(set_, config))
+    check_place(out)
     with progress_bars(quiet=as_json) as progress:
         if is_split(data):
             dataset, validation = _parts(data, with_valid=with_valid)
         else:
-            dataset = load_dataset(data, progress, format=format, columns=column, on_bad_rows=on_bad_rows)
+            dataset = load_dataset(data, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
             validation = None
         fitted = unfitted.fit(dataset, validation, seed=seed, device=device, progress=progress, checkpoint=checkpoint)
     fitted.save(out)
@@ -73,9 +79,9 @@ def fit(
     if as_json:
         print_json({**facts, "notes": fitted.record_.notes})
         return
-    console().print(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}", markup=False)
+    say(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}")
     user = dataset.users.ids.raw[0].as_py()
-    console().print(f"Saved to {out}. Next: palate recommend {out} --user {user}")
+    say(f"Saved to {out}. Next: {shlex.join(['palate', 'recommend', str(out), '--user', str(user)])}")
 
 
 def _parts(folder: str, *, with_valid: bool) -> tuple[Dataset, HeldOut | None]:
@@ -96,21 +102,20 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Search good settings on the validation part (the test part stays closed)."""
-    import json
-
+    from palate.data.whole import whole_file
     from palate.study.tune import tune as search
 
     with progress_bars(quiet=as_json) as progress:
         tuned = search(load_split(data), model, trials=trials, seed=seed, metric=metric, progress=progress)
     facts: dict[str, Any] = {"model": model, "metric": metric, "value": tuned.value, "settings": dict(tuned.settings)}
     if out is not None:
-        from palate.cli.output import plain
-
-        temporary = out.with_name(f".{out.name}.part")
-        temporary.write_text(json.dumps(plain(facts["settings"]), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(out)
+        with whole_file(out) as stream:
+            stream.write(json.dumps(plain(facts["settings"]), indent=2) + "\n")
     if as_json:
         print_json({**facts, "trials": tuned.trials})
         return
-    print_table([{"setting": k, "value": str(v)} for k, v in tuned.settings.items()], title=f"{metric} {tuned.value:.4f}")
-    console().print(f"Next: palate fit {model} --data {data} --config {out or 'SETTINGS.json'} --out BUNDLE")
+    print_facts({k: str(v) for k, v in tuned.settings.items()}, f"{metric} {tuned.value:.4f} on validation", head="setting")
+    given = (
+        [f"--set {k}={plain(v)}" for k, v in tuned.settings.items()] if out is None else [f"--config {shlex.quote(str(out))}"]
+    )
+    say(f"Next: palate fit {model} --data {shlex.quote(str(data))} {' '.join([*given, '--out my-model'])}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from palate.cli import answer, claims, data, demo, doctor, fit, measure, models
+from palate.cli.output import USAGE, errors_to_exit_codes, show_error
+from palate.errors import ConfigError
 
 app = typer.Typer(
     name="palate",
@@ -27,6 +30,7 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
+@errors_to_exit_codes
 def _common(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use (default: all cores).")] = None,
@@ -43,13 +47,19 @@ for group in (demo, doctor, data, models, fit, answer, measure, claims):
 
 def main() -> None:
     """Run the command line."""
-    import sys
-
-    try:
+    if "--json" not in sys.argv[1:]:
         app()
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
+        return
+    try:
+        sys.exit(app(standalone_mode=False))
+    except Exception as error:
+        told = getattr(error, "format_message", None)  # what the command line's own parser raises: a wrong or missing option
+        if told is None:
+            raise
+        show_error(
+            ConfigError(told(), where=" ".join(["palate", *sys.argv[1:]]), remedy="see: palate COMMAND --help"), as_json=True
+        )
+        sys.exit(USAGE)
 
 
 if __name__ == "__main__":

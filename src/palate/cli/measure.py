@@ -7,21 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import Metrics, Seed, load_split, names
-from palate.cli.output import Json, console, errors_to_exit_codes, print_json, print_table, progress_bars
+from palate.cli.options import Metrics, Seed, load_split, names, one_of
+from palate.cli.output import PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
 from palate.errors import ConfigError
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.command()(evaluate)
-    app.command()(compare)
+    app.command(rich_help_panel=PROOF)(evaluate)
+    app.command(rich_help_panel=PROOF)(compare)
 
+
+#: Method of a report that writes each kind of file.
+WRITERS = {".html": "to_html", ".json": "to_json", ".parquet": "to_parquet", ".tex": "to_latex", ".md": "to_markdown"}
 
 SplitFolder = Annotated[Path, typer.Option("--split", help="A split made by palate split.")]
 ReportFile = Annotated[
     Path | None, typer.Option("--out", help="Report to write: .html, .json, .parquet, .tex or .md by its ending.")
 ]
+
+Slices = Annotated[str | None, typer.Option("--slices", help="Attributes of people to slice by, separated by commas.")]
+Categories = Annotated[str | None, typer.Option("--categories", help="Item attribute for metrics of categories.")]
 
 
 @errors_to_exit_codes
@@ -30,21 +36,24 @@ def evaluate(
     split: SplitFolder,
     metrics: Metrics = None,
     part: Annotated[str, typer.Option("--part", help="test, or valid.")] = "test",
+    slices: Slices = None,
+    categories: Categories = None,
     out: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Judge a bundle or a run on a split, over the full catalogue."""
     from palate.study.score import score_bundle, score_run
 
-    if part not in ("test", "valid"):
-        raise ConfigError("unknown part.", where="--part", value=part, remedy="test or valid")
+    one_of(part, ("test", "valid"), "--part")
+    _check_report(out)
+    chosen = names(metrics, "--metrics")
+    more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
     parts = load_split(split)
-    chosen = names(metrics)
     with progress_bars(quiet=as_json) as progress:
         if what.is_dir():
-            report = score_bundle(what, parts, part=part, metrics=chosen, progress=progress)  # type: ignore[arg-type]
+            report = score_bundle(what, parts, part=part, metrics=chosen, progress=progress, **more)  # type: ignore[arg-type]
         else:
-            report = score_run(what, parts, part=part, metrics=chosen)  # type: ignore[arg-type]
+            report = score_run(what, parts, part=part, metrics=chosen, **more)  # type: ignore[arg-type]
     _show(report, chosen, out, as_json=as_json)
 
 
@@ -58,32 +67,45 @@ def compare(
     trials: Annotated[int, typer.Option("--trials", min=0, help="Settings tried for each system, on validation.")] = 0,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Fits of each system, with different seeds.")] = 1,
     seed: Seed = 0,
+    slices: Slices = None,
+    categories: Categories = None,
     out: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Compare systems on equal terms: the same split, the same tuning budget, one look at the test part."""
     from palate.study.compare import compare as study
 
-    wanted = names(models) or []
+    _check_report(out)
+    wanted, chosen = names(models, "--models") or [], names(metrics, "--metrics")
     with progress_bars(quiet=as_json) as progress:
-        more: dict[str, Any] = {} if metrics is None else {"metrics": names(metrics)}
+        more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
+        more |= {} if chosen is None else {"metrics": chosen}
         report = study(load_split(split), wanted, trials=trials, seeds=seeds, seed=seed, progress=progress, **more)
-    _show(report, names(metrics), out, as_json=as_json)
+    _show(report, chosen, out, as_json=as_json)
+
+
+def _check_report(out: Path | None) -> None:
+    """Refuse before the work what could not be written after it (the test part would have been opened for nothing)."""
+    if out is None:
+        return
+    if out.suffix not in WRITERS:
+        raise ConfigError("unknown kind of report.", where="--out", value=out.name, remedy=f"end in {', '.join(WRITERS)}")
+    if out.suffix == ".html":
+        from palate.extras import require
+
+        for module in ("jinja2", "matplotlib"):
+            require(module, "a report in HTML")
 
 
 def _show(report: Any, metrics: list[str] | None, out: Path | None, *, as_json: bool) -> None:
     if out is not None:
-        writers = {".html": report.to_html, ".json": report.to_json, ".parquet": report.to_parquet}
-        writers |= {".tex": report.to_latex, ".md": report.to_markdown}
-        if out.suffix not in writers:
-            raise ConfigError("unknown kind of report.", where="--out", value=out.name, remedy=f"end in {', '.join(writers)}")
-        writers[out.suffix](out)
+        getattr(report, WRITERS[out.suffix])(out)
     if as_json:
         print_json(report.to_dict())
         return
     print_report(report, metrics)
     if out is not None:
-        console().print(f"Report: {out}")
+        say(f"Report: {out}")
 
 
 def print_report(report: Any, metrics: list[str] | None = None) -> None:
@@ -91,4 +113,4 @@ def print_report(report: Any, metrics: list[str] | None = None) -> None:
     rows = report.table(metrics)
     print_table(rows, title=report.name)
     for line in report.summary_lines():
-        console().print(line, markup=False)
+        say(line)

@@ -6,24 +6,31 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.output import Json, console, errors_to_exit_codes, print_json, print_table
+from palate.cli.options import one_of
+from palate.cli.output import MODELS, Json, errors_to_exit_codes, print_facts, print_json, print_table, say
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    app.command()(models)
+    app.command(rich_help_panel=MODELS)(models)
 
 
 @errors_to_exit_codes
 def models(
     name: Annotated[str | None, typer.Argument(help="Show one system with its settings.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Only those that works, or are planned.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Only those of one status: works, or planned.")] = None,
     verb: Annotated[str | None, typer.Option("--verb", help="Only those of one verb, such as recommend.")] = None,
     as_json: Json = False,
 ) -> None:
     """List all systems: the baselines and the 61 papers."""
-    from palate.catalog.registry import systems
+    from typing import get_args
 
+    from palate.catalog.registry import systems
+    from palate.catalog.system import Status, Verb
+
+    for given, kind, option in ((status, Status, "--status"), (verb, Verb, "--verb")):
+        if given is not None:
+            one_of(given, get_args(kind), option)
     if name is not None:
         _show_one(name, as_json=as_json)
         return
@@ -31,26 +38,30 @@ def models(
     if as_json:
         print_json(rows)
         return
-    print_table(rows, ["name", "title", "verb", "family", "paper", "status", "needs"])
+    print_table(
+        rows, ["name", "title", "verb", "family", "paper", "status", "needs", "claim"], optional=("claim", "family", "title")
+    )
     works = sum(r["status"] == "works" for r in rows)
-    console().print(f"{len(rows)} systems, {works} work. Settings of one: palate models NAME")
+    say(f"{len(rows)} systems, {works} work. Settings of one: palate models NAME")
 
 
 def _row(system: Any) -> dict[str, Any]:
     fields = ("name", "title", "verb", "family", "paper", "citation", "status", "faithfulness", "claim", "origin")
     row = {name: getattr(system, name) for name in fields}
+    if system.status == "planned":
+        row["faithfulness"] = None
     return {**row, "needs": ", ".join(system.needs), "abilities": ", ".join(system.abilities)}
 
 
 def _show_one(name: str, *, as_json: bool) -> None:
-    from palate.catalog.registry import get
+    from palate.catalog.registry import get, systems
 
-    system = get(name)
-    schema = system.load().Settings.model_json_schema()
+    system = systems().get(name) or get(name)
+    schema = system.load().Settings.model_json_schema() if system.status == "works" else {}
     if as_json:
         print_json({**_row(system), "settings": schema})
         return
-    print_table([{"field": k, "value": str(v)} for k, v in _row(system).items() if v not in (None, "")], title=system.title)
+    print_facts(_row(system), system.title)
     settings = [
         {"setting": key, "type": _kind(field), "default": str(field.get("default")), "meaning": field.get("description", "")}
         for key, field in schema.get("properties", {}).items()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.errors import ConfigError, DataError
+from palate.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -22,8 +22,12 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="ROLE=NAME for user, item, time, value, action or session; repeat it."),
 ]
+Reading = Annotated[
+    list[str] | None,
+    typer.Option("--read", help="KEY=VALUE for ids, time_unit, separator, encoding, quoted, header, min_users; repeat it."),
+]
 BadRows = Annotated[str, typer.Option("--on-bad-rows", help="error, or drop (dropped rows are counted and reported).")]
-Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random choice.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat it (keys: palate models NAME).")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings in a JSON or TOML file.")]
 Metrics = Annotated[str | None, typer.Option("--metrics", help="Names separated by commas, such as ndcg@10,recall@20.")]
@@ -41,6 +45,18 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def values(given: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` options whose values are JSON where they can be, else text."""
+
+    def read(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    return {key: read(value) for key, value in pairs(given, option).items()}
+
+
 def settings_of(given: Sequence[str] | None, config: Path | None) -> dict[str, Any]:
     """Join the settings of a file with those of the command line, which win."""
     return {**(_read_settings(config) if config else {}), **pairs(given, "--set")}
@@ -53,15 +69,19 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
         text = path.read_text(encoding="utf-8")
         loaded = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
-        raise ConfigError("the settings file can't be read.", where=path, value=error.strerror) from None
+        raise ConfigError(
+            "the settings file can't be read.", where=path, value=error.strerror, remedy="check the path"
+        ) from None
     except ValueError as error:
-        raise ConfigError("the settings file is not valid.", where=path, value=str(error)) from None
+        remedy = 'TOML where the name ends in .toml (reg = 100), else JSON ({"reg": 100})'
+        raise ConfigError("the settings file is not valid.", where=path, value=str(error), remedy=remedy) from None
     if not isinstance(loaded, dict):
-        raise ConfigError("the settings file must hold one table of settings.", where=path)
+        remedy = 'write {"setting": value, …}'
+        raise ConfigError("the settings file must hold one table of settings.", where=path, value=loaded, remedy=remedy)
     return loaded
 
 
-def names(text: str | None) -> list[str] | None:
+def names(text: str | None, option: str) -> list[str] | None:
     """Read a list separated by commas; commas inside brackets belong to the name."""
     if text is None:
         return None
@@ -73,7 +93,10 @@ def names(text: str | None) -> list[str] | None:
             word = ""
         else:
             word += letter
-    return [name for name in (*found, word.strip()) if name]
+    given = [name for name in (*found, word.strip()) if name]
+    if not given:
+        raise ConfigError("name at least one.", where=option, value=text, remedy=f"for example {option} NAME,NAME")
+    return given
 
 
 def load_dataset(
@@ -83,21 +106,34 @@ def load_dataset(
     format: str | None = None,
     columns: Sequence[str] | None = None,
     on_bad_rows: str = "error",
+    reading: Sequence[str] | None = None,
 ) -> Dataset:
-    """Read a source of events."""
+    """Read a source of events; rows that were dropped are reported beside the answer."""
     from palate.data.readers import read
 
-    if on_bad_rows not in ("error", "drop"):
-        raise ConfigError("unknown choice.", where="--on-bad-rows", value=on_bad_rows, remedy="error or drop")
-    mapping = pairs(columns, "--column") or None
+    one_of(on_bad_rows, ("error", "drop"), "--on-bad-rows")
+    mapping, options = pairs(columns, "--column") or None, values(reading, "--read")
     if not Path(source).exists() and mapping is None and format is None:
         from palate.data import public
 
         if source in {data.name for data in public.catalogue()}:
             public.get(source, progress=progress)
-            return public.load(source)
+            return public.load(source, on_bad_rows=on_bad_rows, **options)
     rule: Literal["error", "drop"] = "drop" if on_bad_rows == "drop" else "error"
-    return read(source, format=format, columns=mapping, on_bad_rows=rule)
+    dataset = read(source, format=format, columns=mapping, on_bad_rows=rule, **options)
+    report_dropped(dataset)
+    return dataset
+
+
+def report_dropped(dataset: Dataset) -> None:
+    """Say how many rows of the source were dropped, and why."""
+    from palate.cli.output import note
+    from palate.data.readers import rows_dropped
+
+    dropped = rows_dropped(dataset)
+    if dropped:
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        note(f"Dropped {sum(dropped.values()):,} bad rows of {dataset.name}: {reasons}.")
 
 
 def load_split(folder: str | Path) -> Split:
@@ -112,3 +148,10 @@ def load_split(folder: str | Path) -> Split:
 def is_split(folder: str | Path) -> bool:
     """Say whether a folder holds a split."""
     return (Path(folder) / "split.json").is_file()
+
+
+def one_of(given: str, allowed: Iterable[str], option: str) -> None:
+    """Refuse a choice that an option doesn't have, and name the nearest right one."""
+    allowed = list(allowed)
+    if given not in allowed:
+        raise ConfigError("unknown choice.", where=option, value=given, remedy=nearest(given, allowed))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,9 +69,7 @@ def write_bundle(folder: str | Path, bundle: Bundle) -> Path:
     BundleError
         If the folder holds something that is not a bundle.
     """
-    target = Path(folder)
-    if target.exists() and any(target.iterdir()) and not (target / MANIFEST).exists():
-        raise BundleError("the folder holds other files.", where=target, remedy="name an empty or new folder")
+    target = check_place(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -81,6 +81,24 @@ def write_bundle(folder: str | Path, bundle: Bundle) -> Path:
         _swap(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def check_place(folder: str | Path) -> Path:
+    """Refuse a place where a bundle can't be written; a caller with a long fit before it asks first.
+
+    Raises
+    ------
+    BundleError
+        If it is a file, or a folder that holds something that is not a bundle.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise BundleError(
+            "a file stands where the bundle's folder is to be.", where=target, remedy="name an empty or new folder"
+        )
+    if target.exists() and any(target.iterdir()) and not (target / MANIFEST).exists():
+        raise BundleError("the folder holds other files.", where=target, remedy="name an empty or new folder")
     return target
 
 
@@ -172,9 +190,11 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
 
 
 def _swap(work: Path, target: Path) -> None:
-    """Put the finished folder in place; an older bundle is moved aside first and then removed."""
+    """Put the finished folder in place; an older bundle is exchanged for it, or moved aside first, and then removed."""
     if not target.exists():
         work.replace(target)
+        return
+    if _exchanged(work, target):
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
     target.replace(aside / "old")
@@ -185,3 +205,12 @@ def _swap(work: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step, so that neither name is ever free (Linux); say whether that was done."""
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call is not None and call(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0

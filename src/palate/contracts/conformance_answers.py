@@ -57,6 +57,10 @@ def unknown_ids_are_served(bench: Bench) -> None:
     for number in (bench.n_items, -1):
         beyond = Requests.of_histories([[number]], exclude_seen=False)
         expect(raises(DataError, lambda asked=beyond: model.recommend(asked, K)), f"item number {number} is accepted")  # type: ignore[misc]
+        rows = Ragged.from_rows([[number]] * len(bench.requests))
+        for wrong in (replace(bench.requests, exclude=rows), replace(bench.requests, candidates=rows)):
+            refused = raises(DataError, lambda asked=wrong: model.recommend(asked, K))  # type: ignore[misc]
+            expect(refused, f"item number {number} is accepted to exclude, or as a candidate")
 
 
 @check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +15,7 @@ from palate.contracts.config import Config
 from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.split import HeldOut
-from palate.errors import BundleError, NotFittedError, UnsupportedError
+from palate.errors import BundleError, ConfigError, NotFittedError, UnsupportedError
 from palate.progress import Progress, ProgressEvent, silent
 from palate.runtime import generator, versions
 
@@ -38,6 +38,8 @@ class Fitting:
         Folder for checkpoints of long fits, or ``None``; a fit that finds one there goes on from it exactly.
     data
         Fingerprint of the training data; a checkpoint of other data is refused.
+    callbacks
+        Called after each epoch by models that learn in epochs (:mod:`palate.training.callbacks`).
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class Fitting:
     validation: HeldOut | None = None
     checkpoint: Path | None = None
     data: str = ""
+    callbacks: Sequence[Callable[[Any], None]] = ()
 
     def rng(self, *names: str | int) -> np.random.Generator:
         """Return the generator of one purpose (independent streams, never global)."""
@@ -99,6 +102,7 @@ class Model:
         device: str = "cpu",
         progress: Progress = silent,
         checkpoint: str | Path | None = None,
+        callbacks: Sequence[Callable[[Any], None]] = (),
     ) -> Self:
         """Learn from a data set; return self.
 
@@ -110,9 +114,18 @@ class Model:
             Held-out questions for early stopping; models that need none ignore it.
         seed
             Fixes every random choice.
+        device
+            Where torch models train.
+        progress
+            Called with every step.
+        checkpoint
+            Folder from which a fit that was killed goes on, to the bit; models that learn in one go need none.
+        callbacks
+            Called after each epoch, such as ``palate.training.callbacks.JsonLog("log.jsonl")``.
         """
         folder = None if checkpoint is None else Path(checkpoint)
-        fitting = Fitting(seed, device, progress, validation, folder, dataset.fingerprint)
+        fitting = Fitting(seed, device, progress, validation, folder, dataset.fingerprint, tuple(callbacks))
+        self.__dict__.pop("record_", None)  # a fit that fails leaves no mixture of old and new behind
         self.users_, self.items_ = dataset.users, dataset.items
         self.histories_, self.item_counts_ = dataset.histories, dataset.item_counts
         started = time.perf_counter()
@@ -153,6 +166,15 @@ class Model:
         system = bundle.manifest.get("system")
         if system != cls.name:
             raise BundleError(f"the bundle holds another system than {cls.name!r}.", where=where, value=system)
+        try:
+            return cls._restored(bundle)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+            raise BundleError(
+                f"the bundle's parts don't make a {cls.name!r}.", where=where, value=str(error), remedy="fit and save it again"
+            ) from error
+
+    @classmethod
+    def _restored(cls, bundle: Bundle) -> Self:
         model = cls(**bundle.manifest["settings"])
         state = dict(bundle.state)
         model.users_, model.items_, model.histories_ = bundle.users, bundle.items, bundle.histories

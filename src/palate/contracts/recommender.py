@@ -56,7 +56,7 @@ class Recommender(Model):
     def score(self, requests: Requests, items: np.ndarray) -> np.ndarray:
         """Return ``float32[n, m]`` scores of the items ``int32[n, m]`` of each request (-1 gives ``-inf``)."""
         self._check_request(requests, 1)
-        items = np.asarray(items, np.int32)
+        items = self._check_items(items, "the items to score", lowest=-1)
         out = np.full(items.shape, -np.inf, np.float32)
         start = 0
         for block in requests.blocks(self._block_rows()):
@@ -70,15 +70,19 @@ class Recommender(Model):
 
     def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
         """Return the ``k`` items most like each item (itself left out), where the model has a notion of it."""
-        raise self._refuse("say which items are alike", "ask a model with item vectors or item-item weights, such as ease")
+        self._check_fitted()
+        items = self._check_items(items, "the items asked about")
+        if k < 1:
+            raise DataError("k must be at least 1.", value=k)
+        found, scores = self._similar(items, k, np.arange(len(items) + 1, dtype=np.int64))
+        return Ranking(found, scores, np.zeros(len(items), bool))
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Say why ``item`` has its score for one request.
 
         Unless a model knows better: leave each item of the history out in turn and see how far the score falls.
         """
-        if len(request) != 1:
-            raise DataError("explain takes one request.", value=len(request))
+        self._check_question(request, item)
         history = request.histories.items
         kept = [np.delete(history, at) for at in range(len(history))]
         variants = Requests(np.full(len(kept) + 1, -1, np.int32), Histories.from_rows([history, *kept]))
@@ -121,6 +125,10 @@ class Recommender(Model):
         """Return ``bool[n]``: does the model know anything about this person? By default: is there a history."""
         return requests.histories.lengths > 0
 
+    def _similar(self, items: np.ndarray, k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return items and scores, each ``[n, k]``, for :meth:`similar`; ``own`` are offsets that give each item to its row."""
+        raise self._refuse("say which items are alike", "ask a model with item vectors or item-item weights, such as ease")
+
     # -- shared machinery -----------------------------------------------------------------------
 
     @property
@@ -147,6 +155,8 @@ class Recommender(Model):
         width = int(candidates.lengths.max(initial=0))
         table = np.full((len(requests), width), -1, np.int32)
         table[np.arange(width) < candidates.lengths[:, None]] = candidates.values
+        table.sort(axis=1)
+        table[:, 1:][table[:, 1:] == table[:, :-1]] = -1  # a candidate named twice counts once
         scores = self.score(requests, table)
         return topk_rows(table, scores, k, *_pair(requests.exclude))
 
@@ -171,13 +181,37 @@ class Recommender(Model):
         self._check_fitted()
         if k < 1:
             raise DataError("k must be at least 1.", value=k)
-        items = requests.histories.items
-        if len(items) and (items.min() < 0 or items.max() >= self.n_items):
+        users, known = requests.users, len(self.users_)
+        if len(users) and (users.min() < -1 or users.max() >= known):
+            wrong = users[(users < -1) | (users >= known)][0]
             raise DataError(
-                "a history holds an item number outside the catalogue.",
-                value=int(items.max()),
+                "a request names a user number unknown to the model.",
+                value=int(wrong),
+                remedy=f"use 0 to {known - 1}, or -1 for somebody who was not in training",
+            )
+        own = requests.histories.items
+        self._check_items(own, "a history")
+        for what, rows in (("exclude", requests.exclude), ("candidates", requests.candidates)):
+            if rows is not None and rows.values is not own:
+                self._check_items(rows.values, f"requests.{what}")
+
+    def _check_items(self, items: np.ndarray, what: str, *, lowest: int = 0) -> np.ndarray:
+        """Return the item numbers as ``int32``; refuse those outside the catalogue (a kernel would read past its arrays)."""
+        items = np.asarray(items)
+        if items.size and (items.min() < lowest or items.max() >= self.n_items):
+            raise DataError(
+                f"{what} holds an item number outside the catalogue of {self.n_items}.",
+                value=int(items[(items < lowest) | (items >= self.n_items)][0]),
                 remedy="encode raw ids with model.requests(histories=…)",
             )
+        return items.astype(np.int32, copy=False)
+
+    def _check_question(self, request: Requests, item: int) -> None:
+        """Refuse what :meth:`explain` can't be asked."""
+        self._check_request(request, 1)
+        if len(request) != 1:
+            raise DataError("explain takes one request.", value=len(request))
+        self._check_items(np.array([item]), "the question")
 
 
 class VectorRecommender(Recommender):
@@ -195,25 +229,24 @@ class VectorRecommender(Recommender):
     def score(self, requests: Requests, items: np.ndarray) -> np.ndarray:
         """Return ``float32[n, m]`` scores of the items ``int32[n, m]`` of each request (-1 gives ``-inf``)."""
         self._check_request(requests, 1)
-        items = np.asarray(items, np.int32)
+        items = self._check_items(items, "the items to score", lowest=-1)
         out = inner_pairs(self.request_vectors(requests), self.item_vectors, items)
         cold = ~self._informed(requests)
         out[cold] = self._popularity_scores(1)[0][np.maximum(items[cold], 0)]
         out[items < 0] = -np.inf
         return out
 
-    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
-        """Return the ``k`` items with the highest cosine to each item, itself left out."""
-        self._check_fitted()
-        items = np.asarray(items, np.int32)
-        norms = np.linalg.norm(self.item_vectors, axis=1, keepdims=True)
-        unit = np.ascontiguousarray(self.item_vectors / np.maximum(norms, 1e-12), np.float32)
-        own = Ragged(np.arange(len(items) + 1, dtype=np.int64), items)
-        found, scores = topk_inner(unit[items], unit, k, *_pair(own))
-        return Ranking(found, scores, np.zeros(len(items), bool))
+    @property
+    def _directions(self) -> np.ndarray:
+        """``float32[n_items, d]``: vectors whose cosine says how alike two items are."""
+        return self.item_vectors
 
-    def _scores(self, requests: Requests) -> np.ndarray:
-        return self.request_vectors(requests) @ self.item_vectors.T
+    def _similar(self, items: np.ndarray, k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ``k`` items with the highest cosine to each item."""
+        vectors = self._directions
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = np.ascontiguousarray(vectors / np.maximum(norms, 1e-12), np.float32)
+        return topk_inner(unit[items], unit, k, own, items)
 
     def _rank(self, requests: Requests, k: int, *, cold: bool) -> Ranking:
         if cold or requests.candidates is not None:

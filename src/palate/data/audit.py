@@ -13,6 +13,9 @@ error unless the caller names its code as accepted. ``warn`` can mislead. ``info
     Sessions are placed by their first event, and a session may run past the border
 ``valid-after-test`` (hard, for ``global_time`` and ``given``)
     validation events after the first test event
+``logs-after-border`` (warn, for ``global_time`` and ``given``)
+    searches, slates shown or dialogues that go along with training bear times after the first held-out event: a model that
+    reads them would know the future
 ``train-test-overlap`` (warn)
     a (user, item) pair of the test part was known already, so it can't be found when seen items are left out
 ``duplicates`` (warn)
@@ -51,8 +54,9 @@ Severity = Literal["hard", "warn", "info"]
 
 #: Every code, for checking what callers accept.
 CODES = (
-    "answers-in-train", "future-in-train", "valid-after-test", "train-test-overlap", "duplicates", "time-ties", "id-order",
-    "empty-part", "tiny-test", "one-user", "constant-time", "constant-value", "unseen-items", "unseen-users",
+    "answers-in-train", "future-in-train", "valid-after-test", "logs-after-border", "train-test-overlap", "duplicates",
+    "time-ties", "id-order", "empty-part", "tiny-test", "one-user", "constant-time", "constant-value", "unseen-items",
+    "unseen-users",
 )  # fmt: skip
 #: How grave it is that training knows the future, by protocol; others are warned of.
 FUTURE: Mapping[str, Severity] = MappingProxyType({"global_time": "hard", "given": "hard", "sessions": "info"})
@@ -144,6 +148,7 @@ def _findings(split: Split) -> Iterator[Finding]:
         known = _known(split, "test" if part == "test" else "valid")
         yield from _answers(split, part, known, events)
         yield from _future(split, part, events)
+    yield from _logs(split)
     last: Literal["valid", "test"] = "valid" if split.test_part is None else "test"
     held = split.valid if last == "valid" else split.test_part
     if held is not None and len(held):
@@ -211,6 +216,21 @@ def _future(split: Split, part: str, held: Interactions) -> Iterator[Finding]:
             why = "" if severity == "hard" else ", as this protocol is made"
             message = f"{later:,} {name} events ({later / len(events):.0%}) come after the first {part} event{why}"
             yield Finding(code, severity, message, later, (_date(first),))
+
+
+def _logs(split: Split) -> Iterator[Finding]:
+    held = [p.time for p in (split.valid, split.test_part) if p is not None and p.time is not None and len(p)]
+    if not held or FUTURE.get(str(split.spec.get("protocol"))) != "hard":
+        return
+    first = min(int(times.min()) for times in held)
+    for name in ("searches", "impressions", "dialogues"):
+        table = getattr(split.train, name)
+        if table is None or "time" not in table.column_names:
+            continue
+        later = pc.sum(pc.greater_equal(table.column("time"), first)).as_py() or 0
+        if later:
+            message = f"{later:,} of {table.num_rows:,} rows of {name} come after the first held-out event"
+            yield Finding("logs-after-border", "warn", message, later, (_date(first),))
 
 
 def _questions(split: Split, part: Literal["valid", "test"], held: Interactions) -> Iterator[Finding]:

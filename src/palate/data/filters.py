@@ -1,14 +1,16 @@
 """Filters: pure functions from a data set to a smaller one, each recorded in its spec.
 
 All of them end in :func:`compact`: users and items without interactions lose their numbers, and attributes, graphs and logs go
-along. Rows keep the file order that they had.
+along. Rows keep the file order that they had. :func:`replay` does again what a spec records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -146,6 +148,30 @@ def subset_users(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
     chosen[generator(seed, "subset_users").permutation(active)[:n]] = True
     step = {"step": "subset_users", "n": n, "seed": seed}
     return _kept(dataset, chosen[dataset.interactions.user], step, "give a data set that has events")
+
+
+#: Filters by the name of their step.
+FILTERS: Mapping[str, Callable[..., Dataset]] = MappingProxyType(
+    {f.__name__: f for f in (k_core, min_value, dedup, time_window, subset_users)}
+)
+
+
+def replay(dataset: Dataset, steps: Iterable[Mapping[str, Any]]) -> Dataset:
+    """Filter as the steps of a spec say (``Dataset.spec``); steps that are no filters are passed over.
+
+    Examples
+    --------
+    >>> data = Dataset.from_columns(["ann", "ann", "ben"], [1, 2, 1], value=[5, 1, 4])
+    >>> filtered = k_core(min_value(data, 4), user=1, item=2)
+    >>> replay(data, filtered.spec).fingerprint == filtered.fingerprint
+    True
+    """
+    for step in steps:
+        found = FILTERS.get(step["step"])
+        if found is not None:
+            names = [name for name in inspect.signature(found).parameters if name != "dataset"]
+            dataset = found(dataset, **{name: step[name] for name in names})
+    return dataset
 
 
 def compact(dataset: Dataset) -> Dataset:

@@ -60,9 +60,9 @@ class Interactions:
         if order is not None:
             table = {name: column[order] for name, column in table.items()}
             row = order.astype(np.int32) if row is None else row[order]
-        for column in table.values():
-            column.flags.writeable = False
-        return cls(**table, row=row)
+        if row is not None:
+            table["row"] = row
+        return cls(**_frozen(table))
 
     def __len__(self) -> int:
         return len(self.user)
@@ -82,7 +82,7 @@ class Interactions:
         """Return the events of a boolean mask or of ascending positions (the order stays)."""
         kept = {name: column[keep] for name, column in self.columns.items()}
         kept.setdefault("row", np.flatnonzero(keep).astype(np.int32) if keep.dtype == bool else keep.astype(np.int32))
-        return Interactions(**kept)
+        return Interactions(**_frozen(kept))
 
     def without(self, *names: str) -> Interactions:
         """Return a view that lacks some optional columns."""
@@ -116,6 +116,12 @@ def concat(*parts: Interactions) -> Interactions:
     joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
     by_row = np.argsort(rows, kind="stable")
     return Interactions.sorted(**{name: column[by_row] for name, column in joined.items()}, row=rows[by_row])
+
+
+def _frozen(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for column in columns.values():
+        column.flags.writeable = False
+    return columns
 
 
 def _order(user: np.ndarray, time: np.ndarray | None) -> np.ndarray | None:

@@ -6,10 +6,10 @@ are in :mod:`palate.data.split_files`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from palate.data.histories import Histories
 from palate.data.interactions import Interactions, concat
 from palate.data.ragged import Ragged, row_positions
 from palate.errors import DataError
+
+if TYPE_CHECKING:
+    from palate.data.audit import Audit
 
 #: Names of the parts that hold answers.
 PartName = Literal["valid", "test"]
@@ -115,6 +118,7 @@ class Split:
             self.looks += 1
             if self._ledger is not None:
                 self._ledger.record(self)
+                self.looks = max(self.looks, self._ledger.count())  # others may have looked meanwhile
         return _questions(events, self._known(part), self.train.n_users, part, targets)
 
     def people(self, part: PartName) -> tuple[np.ndarray, Histories]:
@@ -131,6 +135,25 @@ class Split:
             return self.train
         known = [p for p in (self.train.interactions, self.valid_context, self.valid) if p is not None]
         return self.train.derive({"step": "train + valid"}, interactions=concat(*known))
+
+    def audit(self, *, accept: Sequence[str] = ()) -> Audit:
+        """Look for leaks and oddities (:mod:`palate.data.audit`); this is no look at the test part.
+
+        Parameters
+        ----------
+        accept
+            Codes of hard leaks that the caller knows of and accepts.
+
+        Raises
+        ------
+        LeakError
+            If there is a hard leak that is not accepted.
+        """
+        from palate.data.audit import audit
+
+        found = audit(self, accept=accept)
+        found.check()
+        return found
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,6 +11,8 @@
     protocol, spec, fingerprint, counts, version of Palate, SHA-256 of every file above, and a seal over itself
 ``looks.jsonl``
     a line (when, fingerprint) for every opening of the test part
+
+Rolling windows are folders ``1``, ``2``, … of this form, oldest first, beside ``rolling.json``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from palate.data.whole import whole_folder
 from palate.errors import DataError
 from palate.runtime import versions
 
-SPEC, LOOKS, SCHEMA = "split.json", "looks.jsonl", 2
+SPEC, LOOKS, ROLLING, SCHEMA = "split.json", "looks.jsonl", "rolling.json", 2
 #: Parts by file name, and the attribute of a split that holds them.
 PARTS = {"valid": "valid", "test": "test_part", "valid_context": "valid_context", "test_context": "test_context"}
 #: Coded columns, and where their names are.
@@ -99,13 +101,30 @@ def write_split(split: Split, folder: str | Path) -> Path:
     """
     target = Path(folder)
     with whole_folder(target, SPEC) as work:
-        looks = _looks_before(split, target)
-        _write_parts(split, work)
-        if looks:
-            Ledger(work / LOOKS).append(looks)
+        _fill(split, work, target)
     split._ledger = Ledger(target / LOOKS)
-    split.looks = len(looks)
     return target
+
+
+def write_rolling(splits: Sequence[Split], folder: str | Path) -> list[Path]:
+    """Write the splits of rolling windows as folders ``1``, ``2``, … (oldest first), all of them or none.
+
+    Raises
+    ------
+    DataError
+        If the folder holds something that is no rolling windows.
+    """
+    target = Path(folder)
+    homes = [target / str(number) for number in range(1, len(splits) + 1)]
+    with whole_folder(target, ROLLING) as work:
+        for split, home in zip(splits, homes, strict=True):
+            (work / home.name).mkdir()
+            _fill(split, work / home.name, home)
+        windows = [{"folder": home.name, "spec": dict(split.spec)} for split, home in zip(splits, homes, strict=True)]
+        (work / ROLLING).write_text(json.dumps({"schema": SCHEMA, "windows": windows}, indent=2) + "\n", encoding="utf-8")
+    for split, home in zip(splits, homes, strict=True):
+        split._ledger = Ledger(home / LOOKS)
+    return homes
 
 
 def read_split(folder: str | Path) -> Split:
@@ -148,6 +167,15 @@ def read_split(folder: str | Path) -> Split:
 def _look(print_of_split: str, **more: str) -> str:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return json.dumps({"when": now, "fingerprint": print_of_split, **more})
+
+
+def _fill(split: Split, work: Path, target: Path) -> None:
+    """Write a split's files and the looks taken so far into the folder that will be ``target``."""
+    looks = _looks_before(split, target)
+    _write_parts(split, work)
+    if looks:
+        Ledger(work / LOOKS).append(looks)
+    split.looks = len(looks)
 
 
 def _looks_before(split: Split, target: Path) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from palate.errors import ConfigError, DataError
-from palate.runtime import generator
+from palate.runtime import generator, single_threaded_blas
 
 #: Bytes that a block of resamples may take.
 BLOCK_BYTES = 2**26
@@ -24,11 +24,14 @@ class Interval(NamedTuple):
         The statistic of all people.
     low, high
         Ends of the interval; NaN where nobody has a value.
+    error
+        Standard error: the standard deviation of the resampled statistic.
     """
 
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    error: np.ndarray
 
 
 def bootstrap_ci(
@@ -82,7 +85,7 @@ def bootstrap_ci(
     table, flat = as_table(values)
     if not len(table):
         nothing = np.full(table.shape[1], np.nan)
-        return _shaped(Interval(nothing, nothing, nothing), flat)
+        return _shaped(Interval(nothing, nothing, nothing, nothing), flat)
     rng = generator(seed, "bootstrap")
     if statistic == "median":
         value, drawn = _medians(table, resamples, rng)
@@ -94,7 +97,7 @@ def bootstrap_ci(
         sides = _sides(value, drawn, above, below, method, confidence)
     ends = [_quantiles(drawn[:, at], sides[:, at]) for at in range(len(value))]
     low, high = np.array(ends).T
-    return _shaped(Interval(value, low, high), flat)
+    return _shaped(Interval(value, low, high, np.array([_spread(column) for column in drawn.T])), flat)
 
 
 def _fractions(table: np.ndarray, weights: np.ndarray | None, clusters: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -114,8 +117,11 @@ def _fractions(table: np.ndarray, weights: np.ndarray | None, clusters: np.ndarr
 
 
 def _means(above: np.ndarray, below: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    parts = [_divide(counts @ above, counts @ below) for counts in _counts(len(above), resamples, rng)]
-    return np.concatenate(parts)
+    """Return ``float64[resamples, m]``; one thread of BLAS, so that the bits are those of any machine setting."""
+    if (below == below[:, :1]).all():
+        below = below[:, :1]  # the usual case: everybody has every value, and weighs the same
+    with single_threaded_blas():
+        return np.concatenate([_divide(counts @ above, counts @ below) for counts in _counts(len(above), resamples, rng)])
 
 
 def _counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -160,6 +166,11 @@ def _sides(
 def _quantiles(drawn: np.ndarray, sides: np.ndarray) -> np.ndarray:
     known = drawn[~np.isnan(drawn)]
     return np.quantile(known, sides) if len(known) else np.full(2, np.nan)
+
+
+def _spread(drawn: np.ndarray) -> float:
+    known = drawn[~np.isnan(drawn)]
+    return float(known.std(ddof=1)) if len(known) > 1 else float("nan")
 
 
 def as_table(values: np.ndarray) -> tuple[np.ndarray, bool]:

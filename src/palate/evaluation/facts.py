@@ -14,9 +14,11 @@ from palate.data.dataset import Dataset
 from palate.data.ragged import Ragged
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError, nearest
-from palate.kernels.list_metrics import Likeness
+from palate.kernels.list_metrics import Likeness, with_bitmaps
 from palate.kernels.topk import tie_key
 
+#: Beyond this many bytes counts of pairs are not kept; they are counted from sets of users as they are asked for.
+MOST_BYTES, PAIR_BYTES = 2**27, 24
 #: What two items may be compared by.
 By = Literal["cooccurrence", "vectors", "categories"]
 
@@ -37,7 +39,7 @@ class Facts:
         Distinct category numbers of each item, ``N`` rows, or ``None``.
     cooccurrence
         Sparse ``N x N`` counts of users who have both items (the diagonal counts users of one item), or ``None``; then it is
-        made from ``train`` when a metric first asks.
+        made from ``train`` when a metric first asks, where it is small enough.
     first_seen
         ``float64[N]`` time of each item's first training event (seconds since 1970; NaN where it has none), or ``None``.
     last_time
@@ -125,7 +127,7 @@ class Facts:
     def topics(self) -> Ragged:
         """Return the categories, or say how to give them."""
         if self.categories is None:
-            raise _missing("categories", "Facts.of(train, categories=NAME_OF_ATTRIBUTE)")
+            raise _missing("categories", "Facts.of(train, categories=NAME), or compare(…, categories=NAME)")
         return self.categories
 
     def _by_vectors(self) -> Likeness:
@@ -150,6 +152,9 @@ class Facts:
             if self.train is None:
                 raise _missing("co-occurrences", "Facts.of(train), or Facts(…, cooccurrence=…)")
             matrix = self.train.matrix()
+            lengths = np.diff(matrix.indptr).astype(np.int64)
+            if PAIR_BYTES * min(self.n_items**2, int((lengths**2).sum())) > MOST_BYTES:
+                return _by_users(matrix)
             counts = sparse.csr_matrix(matrix.T @ matrix)
         counts = sparse.csr_matrix(counts).sorted_indices()
         norms = np.sqrt(counts.diagonal().astype(np.float64))
@@ -162,6 +167,14 @@ class Facts:
             values,
             norms,
         )
+
+
+def _by_users(matrix: sparse.csr_matrix) -> Likeness:
+    """Return co-occurrence as sets of users: the same numbers, slower, in about the memory that the events take."""
+    users = sparse.csc_matrix(matrix).sorted_indices()
+    offsets, members = users.indptr.astype(np.int64), users.indices.astype(np.int32)
+    norms = np.sqrt(np.diff(offsets).astype(np.float64))
+    return with_bitmaps(Likeness(1, np.zeros((1, 1), np.float32), offsets, members, np.zeros(1), norms), matrix.shape[0])
 
 
 def categories_of(dataset: Dataset, name: str) -> Ragged:

@@ -63,15 +63,21 @@ class Judgement:
 
     def value(self, metric: str) -> float:
         """Return the overall value of a metric; any spelling of its name will do."""
+        return self.overall[self._name(metric)]
+
+    def without(self, metric: str) -> np.ndarray:
+        """Return ``int32`` users without a value of a metric; the text of its formula says when that is."""
+        name = self._name(metric)
+        return self.users[np.isnan(self.per_user[name])] if name in self.per_user else self.users[:0]
+
+    def _name(self, metric: str) -> str:
         if metric in self.overall:
-            return self.overall[metric]
+            return metric
         wanted = parse(metric)
         for name, known in self.metrics.items():
             if known == wanted:
-                return self.overall[name]
-        raise ConfigError(
-            "this metric was not judged.", where="Judgement.value", value=metric, remedy=nearest(metric, self.overall)
-        )
+                return name
+        raise ConfigError("this metric was not judged.", where="Judgement", value=metric, remedy=nearest(metric, self.overall))
 
     @staticmethod
     def merge(parts: Sequence[Judgement]) -> Judgement:
@@ -197,7 +203,7 @@ def _check_gains(lists: Lists, metric: Metric) -> None:
     if (gain == "binary" and top == 1.0) or metric.definition.kind != "rows":
         return
     low, high = float(lists.gains.min()), float(lists.gains.max())
-    limit = 60.0 if gain == "exp2" else top if top > 1.0 else float("inf")
+    limit = 60.0 if gain == "exp2" else 1.0 if metric.definition.name == "rbp" else top if top > 1.0 else float("inf")
     if not (low >= 0 and high <= limit):
         raise DataError(
             f"gains must lie between 0 and {limit:g} here.",

@@ -15,7 +15,7 @@ import numpy as np
 
 from palate.errors import ConfigError, DataError, nearest
 from palate.evaluation import report_text
-from palate.evaluation.bootstrap import bootstrap_ci
+from palate.evaluation.bootstrap import Interval, bootstrap_ci
 from palate.evaluation.comparison import Pair, compare_pairs
 from palate.evaluation.judge import Judgement
 from palate.evaluation.metrics import Metric, parse
@@ -25,6 +25,9 @@ from palate.evaluation.slices import Slicing
 from palate.runtime import machine, versions
 
 __all__ = ["Estimate", "Pair", "Report", "Run", "SliceValue"]
+
+#: Bytes that metrics whose intervals are found together may take.
+SHARED_BYTES = 2**27
 
 
 class Report:
@@ -210,28 +213,55 @@ class Report:
         top = max(sign * v for v in known) if sign and known else None
         out = {}
         for title in titles:
-            low, high, n = ends.get(title, (None, None, len(self.users)))
+            low, high, error, n = ends.get(title, (None, None, None, len(self.users)))
             spread = float(np.std(drawn[title], ddof=1)) if len(drawn[title]) > 1 else None
-            out[title] = Estimate(value[title], low, high, top is not None and sign * value[title] == top, spread, n)
+            out[title] = Estimate(value[title], low, high, top is not None and sign * value[title] == top, spread, n, error)
         return out
 
-    def _ends(self, name: str) -> dict[str, tuple[float | None, float | None, int]]:
+    def _ends(self, name: str) -> dict[str, tuple[float | None, float | None, float | None, int]]:
         if name not in self.paired_metrics:
             return {}
-        table = np.stack([self.values(title, name) for title in self.systems], axis=1)
-        titles = self.systems if name in self.runs[0].weights else []
-        weighted = [average([run.weights[name] for run in self.runs_of(title)]) for title in titles]
+        if ("ends", name) not in self._known:
+            found = self._intervals(self._beside(name))
+            self._known |= {("ends", other): ends for other, ends in found.items()}
+        found, sizes = self._known["ends", name]
+        rows = zip(self.systems, found.low, found.high, found.error, sizes, strict=True)
+        return {title: (float(low), float(high), float(error), int(n)) for title, low, high, error, n in rows}
+
+    def _beside(self, name: str) -> list[str]:
+        """Return metrics to resample in one go with this one: drawing people costs most, and all means can share the draws."""
+        if self._metrics[name].definition.summary != "mean":
+            return [name]
+        alike = [n for n in self.paired_metrics if self._metrics[n].definition.summary == "mean"]
+        room = max(1, SHARED_BYTES // max(1, 24 * len(self.users) * len(self.systems)))
+        first = alike.index(name) // room * room
+        return alike[first : first + room]
+
+    def _intervals(self, names: Sequence[str], people: np.ndarray | None = None) -> dict[str, tuple[Interval, np.ndarray]]:
+        """Return every system's intervals over some people or all, and how many of them have a value, metric by metric."""
+        rows = slice(None) if people is None else people
+        titles = self.systems
+        table = np.stack([self.values(title, name)[rows] for name in names for title in titles], axis=1)
+        weights = None
+        if any(name in self.runs[0].weights for name in names):
+            weights = np.stack([self._weights(title, name)[rows] for name in names for title in titles], axis=1)
         found = bootstrap_ci(
             table,
-            weights=np.stack(weighted, axis=1) if weighted else None,
-            statistic=self._metrics[name].definition.summary,
+            weights=weights,
+            statistic=self._metrics[names[0]].definition.summary,
             confidence=self.confidence,
             resamples=self.resamples,
             seed=self.seed,
         )
         sizes = (~np.isnan(table)).sum(0)
-        rows = zip(self.systems, found.low, found.high, sizes, strict=True)
-        return {title: (float(low), float(high), int(n)) for title, low, high, n in rows}
+        parts = [slice(at * len(titles), (at + 1) * len(titles)) for at in range(len(names))]
+        return {
+            name: (Interval(*(column[part] for column in found)), sizes[part]) for name, part in zip(names, parts, strict=True)
+        }
+
+    def _weights(self, title: str, name: str) -> np.ndarray:
+        runs = self.runs_of(title)
+        return average([run.weights[name] for run in runs]) if name in runs[0].weights else np.ones(len(self.users))
 
     def compare(
         self,
@@ -266,16 +296,13 @@ class Report:
         if by is not None and not chosen:
             remedy = nearest(by, [s.name for s in self.slicings]) if self.slicings else "add one with slice_by"
             raise ConfigError("no such slicing in this report.", where=self.name, value=by, remedy=remedy)
-        table = np.stack([self.values(title, name) for title in self.systems], axis=1)
-        return [row for slicing in chosen for row in self._slices(slicing, table)]
+        return [row for slicing in chosen for row in self._slices(slicing, name)]
 
-    def _slices(self, slicing: Slicing, table: np.ndarray) -> list[SliceValue]:
+    def _slices(self, slicing: Slicing, name: str) -> list[SliceValue]:
         out = []
         for code, group in enumerate(slicing.groups):
-            own = table[slicing.codes == code]
-            found = bootstrap_ci(own, confidence=self.confidence, resamples=self.resamples, seed=self.seed)
-            sizes = (~np.isnan(own)).sum(0)
-            columns = zip(self.systems, sizes, *found, strict=True)
+            found, sizes = self._intervals([name], np.flatnonzero(slicing.codes == code))[name]
+            columns = zip(self.systems, sizes, found.value, found.low, found.high, strict=True)
             out += [SliceValue(slicing.name, group, t, int(n), float(v), float(a), float(b)) for t, n, v, a, b in columns]
         return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def render(report: Report, people: Sequence[Mapping[str, Any]] = ()) -> str:
         name=report.name,
         lead=words.candidates_line(report),
         sampled=report.sampled,
-        summary=[line.strip() for line in words.finding_lines(report)],
+        summary=_outline(words.finding_lines(report)),
         accuracy=_table(report, _accuracy(report)),
         beyond=_table(report, [name for name in report.metrics if name not in _accuracy(report)], costs=()),
         pairs=_pairs(report, metric),
@@ -47,6 +48,17 @@ def render(report: Report, people: Sequence[Mapping[str, Any]] = ()) -> str:
         systems=_systems(report),
     )
     return page
+
+
+def _outline(lines: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return lines with the indented lines that follow each."""
+    out: list[tuple[str, list[str]]] = []
+    for line in lines:
+        if line.startswith(" ") and out:
+            out[-1][1].append(line.strip())
+        else:
+            out.append((line.strip(), []))
+    return out
 
 
 def _accuracy(report: Report) -> list[str]:
@@ -81,7 +93,7 @@ def _pairs(report: Report, metric: str | None) -> dict[str, Any] | None:
         return None
     sign = report.better(metric)
     rows = []
-    for pair in report.compare(metric):
+    for pair in sorted(report.compare(metric), key=lambda pair: (pair.p_adjusted, -abs(pair.effect))):
         ahead = sign * pair.difference >= 0
         first, second = (pair.system, pair.baseline) if ahead else (pair.baseline, pair.system)
         ends = sorted(abs(e) if ahead == (sign * e >= 0) else -abs(e) for e in (pair.low, pair.high))
@@ -104,7 +116,7 @@ def _pairs(report: Report, metric: str | None) -> dict[str, Any] | None:
 def _plots(report: Report, metric: str | None, mark: Any) -> list[dict[str, Any]]:
     if metric is None:
         return []
-    found = [("How good", plots.intervals(report, metric))]
+    found = [(f"{words.label(metric)} of each system", plots.intervals(report, metric))]
     for key, title in (("fit_seconds", "seconds to fit"), ("requests_per_s", "requests answered a second")):
         drawn = plots.accuracy_and_cost(report, metric, key, title)
         if drawn is not None:
@@ -138,7 +150,7 @@ def _person(page: Mapping[str, Any]) -> dict[str, Any]:
 
 def _how(report: Report) -> list[tuple[str, str]]:
     """Return what one must know to measure it again."""
-    spec = ", ".join(f"{key} {_short(value)}" for key, value in report.spec.items())
+    spec = ", ".join(f"{key} {_moment(value) if key.endswith('_at') else _short(value)}" for key, value in report.spec.items())
     rows = [
         ("Candidates", words.candidates_line(report)),
         ("Split", spec or "not recorded"),
@@ -172,7 +184,19 @@ def _systems(report: Report) -> list[dict[str, Any]]:
     return out
 
 
+def _moment(value: Any) -> str:
+    """Return seconds since 1970 as a date and time, and anything else as it is."""
+    if not isinstance(value, int):
+        return _short(value)
+    try:
+        return f"{value} ({datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+    except (OverflowError, ValueError, OSError):
+        return str(value)
+
+
 def _short(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={_short(part)}" for key, part in value.items())
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -65,25 +65,39 @@ def accuracy_and_cost(report: Report, metric: str, cost: str, title: str) -> str
     with _drawing(7.0, 3.8) as (axes, out):
         from matplotlib.ticker import LogLocator, NullLocator
 
-        heights = [estimate.value for _, _, estimate in known]
-        for at, (name, value, estimate) in enumerate(known):
+        axes.set_xscale("log")
+        axes.set_xlim(known[0][1] / 3, known[-1][1] * 6)
+        axes.margins(y=0.15)
+        for name, value, estimate in known:
             colour = COLOURS[report.systems.index(name) % len(COLOURS)]
             if estimate.low is not None and estimate.high is not None:
                 axes.plot([value, value], [estimate.low, estimate.high], color=colour, linewidth=2, alpha=0.5)
             axes.plot([value], [estimate.value], "o", color=colour, markersize=8)
-            nearest = min((abs(h - estimate.value), h) for h in (*heights[:at], *heights[at + 1 :], -np.inf))[1]
-            beside = (7, 5 if estimate.value >= nearest else -13)
-            axes.annotate(name, (value, estimate.value), xytext=beside, textcoords="offset points", color=colour, fontsize=9)
-        axes.set_xscale("log")
-        axes.set_xlim(known[0][1] / 2, known[-1][1] * 5)
+        _name_points(axes, [(name, value, estimate.value) for name, value, estimate in known])
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known[-1][1] < 100 * known[0][1] else (1,)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        axes.margins(y=0.15)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axes.set_xlabel(title)
         axes.set_ylabel(label(metric))
         axes.grid(alpha=0.25)
     return out[0]
+
+
+def _name_points(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write names beside points, each where it covers the fewest points and names (a letter is about 5.5 points wide)."""
+    axes.autoscale_view(scalex=False)
+    where = axes.transData.transform([(x, y) for _, x, y in points]) * 72 / axes.figure.dpi
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in where]
+    for (name, x, y), (left, bottom) in zip(points, where, strict=True):
+        spots = []
+        for place, (dx, dy, side) in enumerate(((9, 3, "left"), (9, -12, "left"), (-9, 3, "right"), (-9, -12, "right"))):
+            low = left + dx - (5.5 * len(name) if side == "right" else 0)
+            box = (low, bottom + dy, low + 5.5 * len(name), bottom + dy + 10)
+            crossed = sum(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
+            spots.append((crossed, place, (dx, dy), side, box))
+        _, _, offset, side, box = min(spots)
+        taken.append(box)
+        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", ha=side, fontsize=9)
 
 
 def slice_bars(report: Report, metric: str, rows: Sequence[SliceValue]) -> str:

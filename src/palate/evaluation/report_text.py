@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from palate.evaluation.metrics import parse
@@ -125,24 +126,42 @@ def primary(report: Report) -> str | None:
 
 
 def _findings(report: Report) -> list[str]:
+    """Say who is best, who can't be told from the best, who is beaten by it, and who else beats whom: a line a system."""
     metric = primary(report)
     if metric is None or len(report.systems) < 2:
         return []
-    pairs = report.compare(metric)
-    sign = report.better(metric)
-    beaten: dict[str, list[str]] = {title: [] for title in report.systems}
-    open_ = []
+    pairs, sign = report.compare(metric), report.better(metric)
+    estimates = report.estimates(metric)
+    known = [title for title in report.systems if estimates[title].value == estimates[title].value]
+    if not known:
+        return []
+    best = max(known, key=lambda title: sign * estimates[title].value)
+    beaten: dict[str, dict[str, float]] = {title: {} for title in (best, *report.systems)}
+    level: dict[str, float] = {}
     for pair in pairs:
         ahead = sign * pair.difference > 0
+        winner, loser = (pair.system, pair.baseline) if ahead else (pair.baseline, pair.system)
         if pair.significant:
-            beaten[pair.system if ahead else pair.baseline].append(pair.baseline if ahead else pair.system)
-        else:
-            open_.append(f"{pair.system} and {pair.baseline} (p = {pair.p_adjusted:.2f})")
+            beaten[winner][loser] = pair.p_adjusted
+        elif best in (winner, loser):
+            level[loser if winner == best else winner] = pair.p_adjusted
     head = f"{label(metric)}, paired {pairs[0].method}, Holm over {len(pairs)} pair{'s' if len(pairs) > 1 else ''}:"
-    lines = [f"  {title} beats {', '.join(losers)}." for title, losers in beaten.items() if losers]
-    if open_:
-        lines.append(f"  No significant difference: {'; '.join(open_)}.")
+    lines = [f"  Best: {best}."]
+    if level:
+        least = math.floor(100 * min(level.values())) / 100
+        lines[0] += f" Not separable from it: {_titles(level)} (p ≥ {least:.2f})."
+    lines += [f"  {title} beats {_titles(losers)} (p ≤ {_ceiling(losers)})." for title, losers in beaten.items() if losers]
     return [head, *lines]
+
+
+def _titles(titles: Iterable[str]) -> str:
+    """Join titles; a semicolon parts them where one holds a comma."""
+    names = list(titles)
+    return ("; " if any("," in name for name in names) else ", ").join(names)
+
+
+def _ceiling(losers: Mapping[str, float]) -> str:
+    return f"{max(0.001, math.ceil(1000 * max(losers.values())) / 1000):.3f}"
 
 
 def _weaker_than_baselines(report: Report) -> list[str]:
@@ -162,4 +181,4 @@ def _weaker_than_baselines(report: Report) -> list[str]:
         ahead = sign * (pair.difference if pair.system == title else -pair.difference) > 0
         if not (pair.significant and ahead):
             weak.append(title)
-    return [f"Not better than the best baseline, {best}: {', '.join(weak)}."] if weak else []
+    return [f"Not better than the best baseline, {best}: {_titles(weak)}."] if weak else []

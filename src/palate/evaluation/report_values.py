@@ -52,6 +52,8 @@ class Estimate:
         Standard deviation over seeds, or ``None`` for one seed.
     n
         People with a value.
+    error
+        Standard error over people (bootstrap), or ``None`` as for the interval.
     """
 
     value: float
@@ -60,6 +62,7 @@ class Estimate:
     best: bool
     spread: float | None
     n: int
+    error: float | None = None
 
 
 @dataclass(frozen=True)

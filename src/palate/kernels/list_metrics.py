@@ -30,6 +30,9 @@ class Likeness(NamedTuple):
         Sorted ragged rows, with values in mode 2.
     norms
         ``float64[N]`` divisor of each item (0 makes it unlike everything).
+    bits, slots
+        For mode 1, where sets are large: bitmaps ``uint64[h, words]`` of the largest sets, and ``int32[N]`` the bitmap of each
+        item or -1 (see :func:`with_bitmaps`).
     """
 
     mode: int
@@ -38,6 +41,24 @@ class Likeness(NamedTuple):
     members: np.ndarray
     values: np.ndarray
     norms: np.ndarray
+    bits: np.ndarray = np.zeros((0, 0), np.uint64)
+    slots: np.ndarray = np.zeros(0, np.int32)
+
+
+def with_bitmaps(like: Likeness, n_members: int) -> Likeness:
+    """Give the sets of mode 1 that are larger than ``n_members / 32`` bitmaps, which take no more memory than they do.
+
+    Any two sets are then compared in the time of ``n_members / 16`` steps or less, with the same result.
+    """
+    lengths = np.diff(like.offsets)
+    large = np.flatnonzero(lengths > n_members / 32)
+    slots = np.full(len(lengths), -1, np.int32)
+    slots[large] = np.arange(len(large))
+    bits = np.zeros((len(large), -(-n_members // 64)), np.uint64)
+    for row, item in enumerate(large):
+        own = like.members[like.offsets[item] : like.offsets[item + 1]]
+        np.bitwise_or.at(bits[row], own >> 6, np.uint64(1) << (own & 63).astype(np.uint64))
+    return like._replace(bits=bits, slots=slots)
 
 
 def count_slots_reference(items: np.ndarray, k: int, n_items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -197,7 +218,43 @@ def _shared(members, low, high, start, stop):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _similarity(a, b, mode, dense, offsets, members, values, norms):  # type: ignore[no-untyped-def]
+def _shared_bits(a, b):  # type: ignore[no-untyped-def]
+    """Count the bits set in both of two bitmaps."""
+    count = np.uint64(0)
+    for at in range(a.shape[0]):
+        x = a[at] & b[at]
+        x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
+        x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        count += (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
+    return np.int64(count)
+
+
+@compiled()
+def _held(own, bits):  # type: ignore[no-untyped-def]
+    """Count the members whose bit is set."""
+    count = np.int64(0)
+    for member in own:
+        count += np.int64((bits[member >> 6] >> np.uint64(member & 63)) & np.uint64(1))
+    return count
+
+
+@compiled()
+def _overlap(a, b, offsets, members, bits, slots):  # type: ignore[no-untyped-def]
+    low, high, start, stop = offsets[a], offsets[a + 1], offsets[b], offsets[b + 1]
+    one = slots[a] if slots.shape[0] else -1
+    two = slots[b] if slots.shape[0] else -1
+    if one >= 0 and two >= 0:
+        return _shared_bits(bits[one], bits[two])
+    if one >= 0:
+        return _held(members[start:stop], bits[one])
+    if two >= 0:
+        return _held(members[low:high], bits[two])
+    return _shared(members, low, high, start, stop)
+
+
+@compiled()
+def _similarity(a, b, mode, dense, offsets, members, values, norms, bits, slots):  # type: ignore[no-untyped-def]
     if mode == 0:
         total = 0.0
         for at in range(dense.shape[1]):
@@ -208,13 +265,13 @@ def _similarity(a, b, mode, dense, offsets, members, values, norms):  # type: ig
         return 0.0
     low, high = offsets[a], offsets[a + 1]
     if mode == 1:
-        return _shared(members, low, high, offsets[b], offsets[b + 1]) / norm
+        return _overlap(a, b, offsets, members, bits, slots) / norm
     at = low + np.searchsorted(members[low:high], b)
     return values[at] / norm if at < high and members[at] == b else 0.0
 
 
 @compiled(parallel=True)
-def _pair_means(items, width, mode, dense, offsets, members, values, norms, discounts, out):  # type: ignore[no-untyped-def]
+def _pair_means(items, width, mode, dense, offsets, members, values, norms, bits, slots, discounts, out):  # type: ignore[no-untyped-def]
     for row in nb.prange(items.shape[0]):
         total, weight = 0.0, 0.0
         for b in range(width):
@@ -222,18 +279,19 @@ def _pair_means(items, width, mode, dense, offsets, members, values, norms, disc
                 break
             for a in range(b):
                 both = discounts[a] * discounts[b]
-                total += both * _similarity(items[row, a], items[row, b], mode, dense, offsets, members, values, norms)
+                first, second = items[row, a], items[row, b]
+                total += both * _similarity(first, second, mode, dense, offsets, members, values, norms, bits, slots)
                 weight += both
         out[row] = total / weight if weight > 0 else np.nan
 
 
 @compiled(parallel=True)
-def _history_likeness(items, rows, starts, history, mode, dense, offsets, members, values, norms, out):  # type: ignore[no-untyped-def]
+def _history_likeness(items, rows, starts, history, mode, dense, offsets, members, values, norms, bits, slots, out):  # type: ignore[no-untyped-def]
     for q in nb.prange(items.shape[0]):
         low, high = starts[rows[q]], starts[rows[q] + 1]
         total = 0.0
         for at in range(low, high):
-            total += _similarity(items[q], history[at], mode, dense, offsets, members, values, norms)
+            total += _similarity(items[q], history[at], mode, dense, offsets, members, values, norms, bits, slots)
         out[q] = total / (high - low) if high > low else np.nan
 
 

@@ -1,6 +1,7 @@
-"""Accuracy of ranked lists: where each relevant item stands, and any number of measures from that in one pass.
+"""Accuracy of ranked lists: any number of measures in one pass, from where each relevant item stands.
 
-A measure is a row of a program: code, cut, parameter. Formulas are in :mod:`palate.evaluation.metrics.ranking`.
+Ranks come from :func:`palate.kernels.find_ranks.find_ranks`. A measure is a row of a program: code, cut, parameter. Formulas
+are in :mod:`palate.evaluation.metrics.ranking`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import numba as nb
 import numpy as np
 
 from palate.kernels.compile import compiled
-from palate.runtime import threads
 
 
 class Code(IntEnum):
     """Measures that :func:`measure` knows."""
 
     HITS = 0
-    PRECISION = 1  # parameter 1: divide by the length of the list where that is below the cut
+    PRECISION = 1  # parameter + 1: divide by the length of the list where that is below the cut; + 2: 0 without a relevant item
     RECALL = 2  # parameter 1: divide by min(k, relevant)
     F1 = 3
     HIT = 4
@@ -35,70 +35,7 @@ class Code(IntEnum):
     AUC = 15
     BPREF = 16
     PERCENTILE_RANK = 17  # parameter: 0 binary, 1 linear
-
-
-#: What may be wrong with a row, by the number that :func:`find_ranks` gives it.
-FAULTS = {
-    1: "an item stands twice in a list.",
-    2: "an item number lies outside the catalogue.",
-    3: "an item follows the padding (-1) of a list.",
-    4: "an item stands twice in the truth.",
-    5: "an item number of the truth lies outside the catalogue.",
-}
-
-
-def find_ranks_reference(
-    items: np.ndarray, offsets: np.ndarray, truth: np.ndarray, n_items: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rank of every relevant item in its row's list.
-
-    Parameters
-    ----------
-    items
-        ``int32[n, k]`` lists, best first; -1 ends a row.
-    offsets, truth
-        Ragged relevant items, ``n`` rows.
-    n_items
-        Size of the catalogue.
-
-    Returns
-    -------
-    ranks, lengths, faults
-        ``int32[len(truth)]`` rank from 1, or 0 where the item is not listed; ``int32[n]`` items in each list; ``int8[n]``
-        what is wrong with the row (a key of :data:`FAULTS`), or 0.
-    """
-    ranks = np.zeros(len(truth), np.int32)
-    lengths, faults = np.zeros(len(items), np.int32), np.zeros(len(items), np.int8)
-    for row, line in enumerate(items):
-        ends = np.flatnonzero(line < 0)
-        length = int(ends[0]) if len(ends) else len(line)
-        listed, own = line[:length], truth[offsets[row] : offsets[row + 1]]
-        lengths[row] = length
-        checks = {
-            2: (listed >= n_items).any(),
-            1: len(np.unique(listed)) < length,
-            3: (line[length:] >= 0).any(),
-            5: ((own < 0) | (own >= n_items)).any(),
-            4: len(np.unique(own)) < len(own),
-        }
-        faults[row] = next((fault for fault, found in checks.items() if found), 0)
-        if not faults[row]:
-            place = {int(item): rank for rank, item in enumerate(listed, start=1)}
-            ranks[offsets[row] : offsets[row + 1]] = [place.get(int(item), 0) for item in own]
-    return ranks, lengths, faults
-
-
-def find_ranks(
-    items: np.ndarray, offsets: np.ndarray, truth: np.ndarray, n_items: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`find_ranks_reference`, fast: one table of the catalogue for each thread, never cleared."""
-    n, width = items.shape
-    ranks = np.zeros(len(truth), np.int32)
-    lengths, faults = np.zeros(n, np.int32), np.zeros(n, np.int8)
-    chunks = max(min(n, threads()), -(-n * (width + 1) // 2**30), 1)
-    bounds = np.linspace(0, n, chunks + 1).astype(np.int64)
-    _find_ranks(np.ascontiguousarray(items, np.int32), offsets, truth, n_items, bounds, ranks, lengths, faults)
-    return ranks, lengths, faults
+    RBP_GAIN = 18  # as RBP, each hit times its gain
 
 
 def measure_reference(
@@ -114,7 +51,7 @@ def measure_reference(
     Parameters
     ----------
     ranks, lengths
-        As :func:`find_ranks` gives them.
+        As :func:`palate.kernels.find_ranks.find_ranks` gives them.
     offsets
         Rows of ``ranks``.
     program
@@ -130,7 +67,9 @@ def measure_reference(
         worth = np.ones(len(own)) if gains is None else gains[offsets[row] : offsets[row + 1]]
         pool = 0 if candidates is None else int(candidates[row])
         for at, (code, cut, parameter) in enumerate(program):
-            if len(own):
+            if not len(own) and code == Code.PRECISION and parameter >= 2:
+                out[at, row] = 0.0
+            elif len(own):
                 out[at, row] = _plain(Code(int(code)), int(cut), parameter, own, worth, int(lengths[row]), pool)
     return out
 
@@ -192,7 +131,7 @@ def _plain(code: Code, k: int, parameter: float, ranks: np.ndarray, gains: np.nd
         return (share * worth).sum() / worth.sum() if worth.sum() > 0 else np.nan
     simple = {
         Code.HITS: lambda: found,
-        Code.PRECISION: lambda: found / max(listed, 1) if parameter == 1 else precision,
+        Code.PRECISION: lambda: found / max(listed, 1) if parameter % 2 == 1 else precision,
         Code.RECALL: lambda: found / capped,
         Code.F1: lambda: 2 * precision * recall / (precision + recall) if found else 0.0,
         Code.HIT: lambda: float(found > 0),
@@ -203,53 +142,10 @@ def _plain(code: Code, k: int, parameter: float, ranks: np.ndarray, gains: np.nd
         Code.ARHR: lambda: (rel / place).sum(),
         Code.AP: lambda: (np.cumsum(rel) / place * rel).sum() / capped,
         Code.RBP: lambda: (1 - parameter) * (rel * parameter ** (place - 1.0)).sum(),
+        Code.RBP_GAIN: lambda: (1 - parameter) * (gains[hit] * parameter ** (ranks[hit] - 1.0)).sum(),
     }
     value: float = simple[code]()  # type: ignore[no-untyped-call]
     return float(value)
-
-
-@compiled(parallel=True)
-def _find_ranks(items, offsets, truth, n_items, bounds, ranks, lengths, faults):  # type: ignore[no-untyped-def]
-    width = items.shape[1]
-    for chunk in nb.prange(bounds.shape[0] - 1):
-        mark = np.zeros(n_items, np.int32)
-        for row in range(bounds[chunk], bounds[chunk + 1]):
-            base = (row - bounds[chunk]) * width
-            lengths[row], faults[row] = _mark_list(items[row], base, mark)
-            low, high = offsets[row], offsets[row + 1]
-            fault = _read_truth(truth[low:high], base, -1 - (row - bounds[chunk]), mark, ranks[low:high])
-            faults[row] = faults[row] if faults[row] else fault
-
-
-@compiled()
-def _mark_list(line, base, mark):  # type: ignore[no-untyped-def]
-    """Write ``base + rank`` at each item; anything above ``base`` was written in this row."""
-    for at in range(line.shape[0]):
-        item = line[at]
-        if item < 0:
-            for later in range(at + 1, line.shape[0]):
-                if line[later] >= 0:
-                    return at, 3
-            return at, 0
-        if item >= mark.shape[0]:
-            return at, 2
-        if mark[item] > base:
-            return at, 1
-        mark[item] = base + at + 1
-    return line.shape[0], 0
-
-
-@compiled()
-def _read_truth(own, base, stamp, mark, ranks):  # type: ignore[no-untyped-def]
-    for at in range(own.shape[0]):
-        item = own[at]
-        if item < 0 or item >= mark.shape[0]:
-            return 5
-        if mark[item] == stamp:
-            return 4
-        ranks[at] = mark[item] - base if mark[item] > base else 0
-        mark[item] = stamp
-    return 0
 
 
 @compiled(parallel=True)
@@ -259,7 +155,7 @@ def _measure(ranks, offsets, lengths, gains, graded, pool, discounts, codes, cut
         relevant = high - low
         if relevant == 0:
             for op in range(codes.shape[0]):
-                out[op, row] = np.nan
+                out[op, row] = 0.0 if codes[op] == 1 and params[op] >= 2 else np.nan
             continue
         keys = _sorted_hits(ranks[low:high])
         at, worth = np.empty(keys.shape[0], np.int64), np.empty(keys.shape[0])
@@ -274,7 +170,7 @@ def _measure(ranks, offsets, lengths, gains, graded, pool, discounts, codes, cut
             found = _within(at, k)
             if code <= 7:
                 out[op, row] = _counting(code, k, param, at, found, relevant, lengths[row])
-            elif code <= 12:
+            elif code <= 12 or code == 18:
                 out[op, row] = _by_place(code, k, param, at, worth, found, relevant)
             elif code <= 14:
                 out[op, row] = _discounted(code, k, param, at, worth, found, relevant, ideal, graded, discounts)
@@ -318,7 +214,7 @@ def _counting(code, k, param, at, found, relevant, length):  # type: ignore[no-u
     if code == 0:
         return float(found)
     if code == 1:
-        return found / (max(min(k, length), 1) if param == 1 else k)
+        return found / (max(min(k, length), 1) if param % 2 == 1 else k)
     if code == 2:
         return found / (min(k, relevant) if param == 1 else relevant)
     if code == 3:
@@ -345,15 +241,15 @@ def _by_place(code, k, param, at, worth, found, relevant):  # type: ignore[no-un
             total += 1.0 / at[hit]
         elif code == 10:
             total += (hit + 1) / at[hit]
-        elif code == 11:
-            total += param ** (at[hit] - 1.0)
+        elif code == 11 or code == 18:
+            total += (worth[hit] if code == 18 else 1.0) * param ** (at[hit] - 1.0)
         else:
             stop = (2.0 ** worth[hit] - 1.0 if param > 1 else 1.0) / 2.0**param
             total += going * stop / at[hit]
             going *= 1.0 - stop
     if code == 10:
         return total / (min(k, relevant) if param == 1 else relevant)
-    return total * (1.0 - param) if code == 11 else total
+    return total * (1.0 - param) if code == 11 or code == 18 else total
 
 
 @compiled()

@@ -17,6 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from palate.kernels.bpr import bpr_gradient
 from palate.kernels.spmm import even_spans, spmm
@@ -120,6 +121,7 @@ class _Propagate(Function):
         return torch.from_numpy(adjacency.horner(x.detach().numpy(), layers)) / (layers + 1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         back = ctx.adjacency.horner(grad.contiguous().numpy(), ctx.layers)
         return torch.from_numpy(back) / (ctx.layers + 1), None, None
@@ -160,6 +162,16 @@ def graph_bpr_reference(
     return (fit + reg / 2 * size) / len(users)
 
 
+def spent_gradient(ctx: Any, grad: Tensor) -> Tensor:
+    """Return the gradient that a forward pass left in ``ctx.gradient``, times ``grad``, and forget it: it is large."""
+    if ctx.gradient is None:
+        raise RuntimeError("the gradient of this loss was taken already; compute the loss again")
+    scale, gradient = float(grad), ctx.gradient
+    ctx.gradient = None
+    found: Tensor = gradient if scale == 1.0 else gradient * scale
+    return found
+
+
 class _GraphBPR(Function):
     @staticmethod
     def forward(
@@ -194,8 +206,6 @@ class _GraphBPR(Function):
         return torch.tensor((total + reg / 2 * size) / len(users))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        scale = float(grad)
-        gradient = ctx.gradient if scale == 1.0 else ctx.gradient * scale
-        ctx.gradient = None
-        return gradient, None, None, None, None, None, None
+        return spent_gradient(ctx, grad), None, None, None, None, None, None

@@ -1,6 +1,8 @@
 """Softmax over the whole catalogue on the cosines of propagated vectors, with its gradient, in one pass.
 
 L = -1/B Σ ln( exp(cos(e_u, e_i)/τ) / Σ_j exp(cos(e_u, e_j)/τ) ) + reg/(2B) Σ (|e_u⁰|² + |e_i⁰|²),   e = propagate(x)
+
+A batch holds all pairs of its people, so one row of scores serves all answers of a person (:mod:`palate.nn.multinomial`).
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from palate.nn.graph import Adjacency, propagate_reference
+from palate.nn.graph import Adjacency, propagate_reference, spent_gradient
 from palate.nn.multinomial import multinomial_pass, multinomial_reference
 
 #: Vectors shorter than this count as this long.
@@ -102,11 +105,9 @@ class _GraphSoftmax(Function):
         return torch.tensor(total + reg / (2 * batch) * size, dtype=x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        scale = float(grad)
-        gradient = ctx.gradient if scale == 1.0 else ctx.gradient * scale
-        ctx.gradient = None
-        return gradient, None, None, None, None, None, None, None
+        return spent_gradient(ctx, grad), None, None, None, None, None, None, None
 
 
 class _Unit:

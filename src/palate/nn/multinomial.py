@@ -10,12 +10,9 @@ on them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from palate.data.ragged import offsets_of
 from palate.kernels.spmm import each_span
@@ -27,8 +24,8 @@ BLOCK_BYTES = 2**20
 PARTS = 4
 
 
-def multinomial(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the loss, averaged over pairs.
+def multinomial_reference(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the loss by its plain definition, on any device.
 
     Parameters
     ----------
@@ -37,35 +34,13 @@ def multinomial(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor)
     rows, columns
         ``int64[P]`` the pairs, by ascending row; a pair appears once.
     """
-    if queries.device.type != "cpu":
-        return multinomial_reference(queries, vectors, rows, columns)
-    loss: Tensor = _Multinomial.apply(queries, vectors, rows.numpy(), columns.numpy())  # type: ignore[no-untyped-call]
-    return loss
-
-
-def multinomial_reference(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """As :func:`multinomial`, by the plain definition, on any device."""
     return -torch.log_softmax(queries @ vectors.T, 1)[rows, columns].mean()
-
-
-class _Multinomial(Function):
-    @staticmethod
-    def forward(ctx: Any, queries: Tensor, vectors: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-        q, v = queries.detach().numpy(), vectors.detach().numpy()
-        loss, d_queries, d_vectors = multinomial_pass(q, v, rows, columns)
-        ctx.gradients = torch.from_numpy(d_queries), torch.from_numpy(d_vectors)
-        return torch.tensor(loss, dtype=queries.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        d_queries, d_vectors = ctx.gradients
-        return d_queries * grad, d_vectors * grad, None, None
 
 
 def multinomial_pass(
     q: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the loss and its gradients by ``q`` and ``v`` (see :func:`multinomial`)."""
+    """As :func:`multinomial_reference`, fast: return the loss and its gradients by ``q`` and ``v``."""
     n, pairs = len(q), max(1, len(rows))
     counts = np.bincount(rows, minlength=n).astype(q.dtype)
     offsets = offsets_of(counts.astype(np.int64))

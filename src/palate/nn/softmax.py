@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 #: Bytes that a block of scores may take: a share of a core's own cache and of the next one.
 BLOCK_BYTES = 2 * 2**20
@@ -118,6 +119,7 @@ class _Softmax(Function):
         return (total / n).to(queries.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_queries, d_vectors, d_positives = ctx.saved_tensors
         return d_queries * grad, d_vectors * grad, None if d_positives is None else d_positives * grad, None, None, None

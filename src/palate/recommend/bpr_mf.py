@@ -15,7 +15,8 @@ the vector that training would have found.
 
 Source: S. Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, figure 4.
 Differences: triples go through the pairs in a random order without replacement (the paper draws with replacement); item biases
-by option; the fold-in is ours. People and items without training events have zero vectors.
+by option; with ``n_candidates`` above 1 the item had not is the highest scored of so many (dynamic negative sampling, W. Zhang
+et al., SIGIR 2013); the fold-in is ours. People and items without training events have zero vectors.
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ from torch import Tensor, nn
 
 from palate.contracts.config import Config
 from palate.contracts.model import Fitting
-from palate.contracts.ranking import Ranking
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.kernels.bpr import bpr_descend
-from palate.kernels.inner import topk_inner
+from palate.kernels.inner import inner_pairs
 from palate.kernels.rows import sum_rows
 from palate.recommend.folded import FoldedRecommender
 from palate.training.config import TrainConfig
@@ -44,8 +44,8 @@ from palate.training.validation import validator
 
 #: Weight of the ridge penalty of the fold-in, as a share of the mean square of its inputs.
 RIDGE = 1e-3
-#: Triples between two progress reports.
-CHUNK = 2**18
+#: Triples between two progress reports, and those whose hard negatives are chosen at once.
+CHUNK, HARD_CHUNK = 2**18, 2**12
 
 
 class BPRMFConfig(Config):
@@ -56,6 +56,7 @@ class BPRMFConfig(Config):
     lr: float = Field(0.05, gt=0, description="step size")
     reg: float = Field(0.01, ge=0, description="weight of the squared size of the vectors and biases of a triple")
     bias: bool = Field(True, description="whether items have biases")
+    n_candidates: int = Field(1, gt=0, description="unseen items drawn for each pair; the highest scored is the negative")
     init: float = Field(0.1, gt=0, description="standard deviation of the first vectors, times √dim")
     patience: int = Field(5, ge=0, description="validation looks without improvement before stopping (0 = never)")
     eval_every: int = Field(1, gt=0, description="epochs between validation looks")
@@ -66,6 +67,7 @@ class _Descent(TrainConfig):
     """What identifies a fit in its checkpoint, beside the shared settings."""
 
     reg: float
+    n_candidates: int
     init: float
 
 
@@ -80,7 +82,8 @@ class BPRMF(FoldedRecommender):
         c = self.config
         matrix = dataset.matrix()
         factors = _Factors(dataset.n_users, dataset.n_items, c, fitting.rng("bpr_mf", "weights"))
-        pairs = Pairs(matrix, CHUNK)
+        hard = c.n_candidates > 1
+        pairs = Pairs(matrix, HARD_CHUNK if hard else CHUNK)
         check = validator(self, fitting.validation)
 
         def look() -> float:
@@ -88,10 +91,13 @@ class BPRMF(FoldedRecommender):
             self._finish(factors, dataset.histories)
             return check()
 
-        shared = {key: getattr(c, key) for key in ("epochs", "lr", "patience", "eval_every", "checkpoint_every", "reg", "init")}
+        def batches(epoch: int, rng: np.random.Generator) -> Any:
+            return pairs.epoch_hard(rng, c.n_candidates, factors.scores) if hard else pairs.epoch(rng)
+
+        shared = c.model_dump(include=set(_Descent.model_fields))
         record = fit_module(
             factors,
-            batches=lambda epoch, rng: pairs.epoch(rng),
+            batches=batches,
             loss=factors.descend,
             config=_Descent(batch_size=1, **shared),
             fitting=fitting,
@@ -100,16 +106,12 @@ class BPRMF(FoldedRecommender):
             optimizer=torch.optim.SGD(factors.parameters(), lr=c.lr),
         )
         self._finish(factors, dataset.histories)
-        return {"epochs": record.epochs_run, "best_epoch": record.best_epoch, "best_value": record.best_value}
+        return record.notes
 
-    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
-        """Return the ``k`` items with the highest cosine to each item, biases left out."""
-        self._check_fitted()
-        items = np.asarray(items, np.int32)
-        vectors = self.item_vectors_[:, :-1]
-        unit = np.ascontiguousarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
-        found, scores = topk_inner(unit[items], unit, k, np.arange(len(items) + 1, dtype=np.int64), items)
-        return Ranking(found, scores, np.zeros(len(items), bool))
+    @property
+    def _directions(self) -> np.ndarray:
+        """Item vectors without the bias."""
+        return self.item_vectors_[:, :-1]
 
     def _finish(self, factors: _Factors, histories: Histories) -> None:
         """Set the arrays that answer; the last column of the item vectors is the bias."""
@@ -157,6 +159,12 @@ class _Factors(nn.Module):
         self.items = nn.Parameter(torch.from_numpy(rng.standard_normal((n_items, config.dim), np.float32) * scale))
         self.bias = nn.Parameter(torch.zeros(n_items if config.bias else 0))
         self.lr, self.reg = config.lr, config.reg
+
+    def scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return ``float32[m, c]`` scores of items ``int32[m, c]`` for people ``int32[m]`` (-1 scores ``-inf``)."""
+        people, vectors, bias = (t.detach().numpy() for t in (self.people, self.items, self.bias))
+        scores = inner_pairs(people[users], vectors, items)
+        return scores + bias[items] if len(bias) else scores
 
     def descend(self, batch: Triples, generator: torch.Generator) -> Tensor:
         """Take the steps of a batch; return the mean loss (there is no gradient left for the loop's optimiser)."""

@@ -21,11 +21,9 @@ from scipy.linalg import lapack
 from palate.contracts.config import Config
 from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
-from palate.contracts.ranking import Ranking
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.data.ragged import Ragged
 from palate.errors import TrainingError
 from palate.kernels.item_gram import ease_weights, upper_gram
 from palate.kernels.rows import sum_rows
@@ -65,16 +63,13 @@ class EASE(Recommender):
     def _scores(self, requests: Requests) -> np.ndarray:
         return sum_rows(requests.histories.offsets, requests.histories.items, self.weights_)
 
-    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
+    def _similar(self, items: np.ndarray, k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the ``k`` items to which each item lends the most weight (a row of ``B``)."""
-        items = np.asarray(items, np.int32)
-        own = Ragged(np.arange(len(items) + 1, dtype=np.int64), items)
-        found, scores = topk_dense(self.weights_[items].copy(), k, own.offsets, own.values)
-        return Ranking(found, scores, np.zeros(len(items), bool))
+        return topk_dense(self.weights_[items].copy(), k, own, items)
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history: the score is their sum."""
-        history = one_history(self, request)
+        history = one_history(self, request, item)
         return explain_by_shares(self, request, item, history, self.weights_[history, item], "item-item weights")
 
     def _informed(self, requests: Requests) -> np.ndarray:

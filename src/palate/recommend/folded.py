@@ -13,11 +13,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.explanation import Explanation
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
-from palate.errors import DataError
 from palate.kernels.rows import sum_rows
+from palate.recommend.shares import explain_by_shares, one_history
 
 
 class FoldedRecommender(VectorRecommender):
@@ -59,17 +59,11 @@ class FoldedRecommender(VectorRecommender):
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history; the rest is the person's own part and the item's."""
-        self._check_request(request, 1)
-        if len(request) != 1:
-            raise DataError("explain takes one request.", value=len(request))
-        vector = self.item_vectors_[item]
-        score = float(self.score(request, np.full((1, 1), item, np.int32))[0, 0])
-        history = np.unique(request.histories.items)
+        history = one_history(self, request, item)
         history = history[self.item_counts_[history] > 0]
-        shares = (self.shares_[history] @ vector).astype(np.float64) / np.sqrt(max(1, len(history)))
-        order = np.argsort(-np.abs(shares), kind="stable")
-        reasons = tuple(Evidence("history", int(history[at]), float(shares[at])) for at in order)
-        return Explanation(item, score, reasons, exact=True, method="shares of the history", rest=score - float(shares.sum()))
+        score = float(self.score(request, np.full((1, 1), item, np.int32))[0, 0])
+        shares = (self.shares_[history] @ self.item_vectors_[item]).astype(np.float64) / np.sqrt(max(1, len(history)))
+        return explain_by_shares(self, request, item, history, shares, "shares of the history", score=score)
 
     def _informed(self, requests: Requests) -> np.ndarray:
         return self._known_items(requests) > 0

@@ -13,7 +13,8 @@ Sources: B. Hidasi et al., "Session-based Recommendations with Recurrent Neural 
 Á. Czapp name (RecSys 2023) are kept out: a state never crosses into another sequence, negatives are drawn beside those of the
 batch, a row's own target is never its negative, and the weights ``w`` run over negatives alone.
 Differences: whole sequences of a batch side by side in time order, with neither padding nor a state kept from batch to batch
-(so gradients reach back over the whole window); Adam instead of Adagrad.
+(so gradients reach back over the whole window); states are dropped out as well as inputs; Adam instead of Adagrad; by default
+sampled softmax on cosines (``loss=bpr_max similarity=dot temperature=1`` is the later paper's).
 """
 
 from __future__ import annotations
@@ -34,10 +35,8 @@ from palate.nn.dropout import Dropout
 from palate.nn.recurrent import RecurrentEncoder
 from palate.nn.topgain import bpr_max, top1_max
 from palate.training.encoding import Piece
-from palate.training.loop import fit_module
-from palate.training.next_item import Draws, Negatives, NextItemConfig, NextItemRecommender, Sampled, SampledEpoch, adam
+from palate.training.next_item import Negatives, NextItemConfig, NextItemRecommender, Sampled
 from palate.training.sequences import TimeMajorBatch, TimeMajorSequences
-from palate.training.validation import validator
 
 
 class GRU4RecConfig(NextItemConfig):
@@ -48,7 +47,7 @@ class GRU4RecConfig(NextItemConfig):
     lr: float = Field(3e-3, gt=0, description="step size of Adam")
     hidden: int = Field(128, gt=0, description="width of the recurrent state")
     layers: int = Field(1, gt=0, description="recurrent layers")
-    negatives: Negatives = Field("mixed", description="from which distribution negatives are drawn")
+    negatives: Negatives = Field("mixed", description="where negatives come from; in_batch: the targets of the batch")
     loss: Literal["sampled_softmax", "full_softmax", "bpr_max", "top1_max"] = Field(
         "sampled_softmax", description="training loss"
     )
@@ -71,42 +70,18 @@ class GRU4Rec(NextItemRecommender):
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         c = self.config
-        with torch.random.fork_rng(devices=[]):
-            self.module_ = self._build(dataset.n_items)
-        self.module_.reset(torch.Generator().manual_seed(int(fitting.rng("gru4rec", "weights").integers(2**62))))
-        self.module_.to(fitting.device)
-        self._draws = Draws(dataset.item_counts, c.negatives, c.power)
         sequences = TimeMajorSequences(training_sequences(dataset, c.unit), c.max_len, c.batch_size)
-        draws = None if c.loss == "full_softmax" else self._draws
-
-        def batches(epoch: int, rng: np.random.Generator) -> SampledEpoch[TimeMajorBatch]:
-            return SampledEpoch(sequences.epoch(rng), draws, rng, c.n_negatives)
-
-        record = fit_module(
-            self.module_,
-            batches=batches,
-            loss=self._loss,
-            config=c,
-            fitting=fitting,
-            title="GRU4Rec",
-            evaluate=validator(self, fitting.validation),
-            optimizer=adam(self.module_, c),
-        )
-        return {"epochs": record.epochs_run, "best_epoch": record.best_epoch, "best_value": record.best_value}
+        return self._learn(dataset, fitting, sequences, "GRU4Rec", "none" if c.loss == "full_softmax" else "shared")
 
     def _loss(self, step: Sampled[TimeMajorBatch], generator: torch.Generator) -> Tensor:
-        batch = step.batch
-        inputs, *rows = self._lookup(*self._wanted(batch.items, batch.targets, step.negatives))
+        inputs, rows = self._rows(step.batch.items, step)
         drop = Dropout(self.config.dropout, generator)
-        states = self.module_(inputs, torch.from_numpy(batch.active), drop)
-        return self._objective(states, batch.targets, step.negatives, tuple(rows))
+        return self._objective(self.module_(inputs, torch.from_numpy(step.batch.active), drop), step, rows)
 
-    def _sampled_loss(
-        self, queries: Tensor, own: Tensor, negative: Tensor, targets: np.ndarray, negatives: np.ndarray
-    ) -> Tensor:
+    def _sampled_loss(self, queries: Tensor, own: Tensor, negative: Tensor, step: Sampled[Any]) -> Tensor:
         if self.config.loss == "sampled_softmax":
-            return super()._sampled_loss(queries, own, negative, targets, negatives)
-        others = self._shared_scores(queries, negative, targets, negatives)
+            return super()._sampled_loss(queries, own, negative, step)
+        others = self._shared_scores(queries, negative, step)
         return bpr_max(own, others, self.config.reg) if self.config.loss == "bpr_max" else top1_max(own, others)
 
     def _last_states(self, piece: Piece) -> Tensor:

@@ -17,7 +17,8 @@ arXiv 2110.14044 (``solver="block"``).
 Differences: both sides are turned into the eigenbasis of the fixed side's Gram matrix before each half sweep, which changes no
 score and makes the dense part diagonal (see :mod:`palate.kernels.als`); blocks are therefore blocks of principal directions.
 By default rows take a few steps of conjugate gradients from the last sweep's values instead of an exact solution.
-Repeated events of a pair count once. ``|H|`` counts the distinct items that were seen in training.
+Without a setting α₀ follows the density of the data. Repeated events of a pair count once. ``|H|`` counts the distinct items
+that were seen in training.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class IALS(VectorRecommender):
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history: the score is their sum."""
-        history = one_history(self, request)
+        history = one_history(self, request, item)
         z, wanted = self.vectors_[history].astype(np.float64), self.vectors_[item].astype(np.float64)
         ridge = self._ridge(np.array([(self.item_counts_[history] > 0).sum()]), self.n_items)[0]
         matrix = np.diag(self.alpha0_ * self.spectrum_ + ridge) + z.T @ z

@@ -13,10 +13,8 @@ import numpy as np
 from scipy import sparse
 
 from palate.contracts.explanation import Explanation
-from palate.contracts.ranking import Ranking
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
-from palate.data.ragged import Ragged
 from palate.kernels.rows import sum_sparse_rows
 from palate.kernels.topk import topk_dense
 from palate.recommend.shares import explain_by_shares, knows_items, one_history
@@ -33,19 +31,15 @@ class ItemWeightsRecommender(Recommender):
 
     weights_: sparse.csr_matrix
 
-    def similar(self, items: np.ndarray, k: int = 10) -> Ranking:
+    def _similar(self, items: np.ndarray, k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the ``k`` items with the highest weights in each item's own score (a column of ``W``)."""
-        self._check_fitted()
-        items = np.asarray(items, np.int32)
-        own = Ragged(np.arange(len(items) + 1, dtype=np.int64), items)
         dense = np.ascontiguousarray(self.weights_[:, items].toarray().T, np.float32)
         dense[dense == 0] = -np.inf
-        found, scores = topk_dense(dense, k, own.offsets, own.values)
-        return Ranking(found, scores, np.zeros(len(items), bool))
+        return topk_dense(dense, k, own, items)
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history: the score is their sum."""
-        history = one_history(self, request)
+        history = one_history(self, request, item)
         shares = self.weights_[history].toarray()[:, item]
         return explain_by_shares(self, request, item, history, shares, "item-item weights")
 

@@ -13,8 +13,9 @@ for an unseen person the free part ``e_u⁰`` is zero.
 
 Source: X. He et al., "LightGCN", SIGIR 2020, equations 3 to 8 and 15.
 Differences: beside BPR there are two losses on cosines: ``softmax`` over the whole catalogue (a batch holds all pairs of its
-people, whose row of scores is shared) and ``sampled_softmax`` (uniform negatives shared by a batch of pairs); repeated events
-of a pair count once; people and items without training events have zero vectors.
+people, whose row of scores is shared) and ``sampled_softmax`` (uniform negatives shared by a batch of pairs); the default step
+size is 5e-3 (the paper's is 1e-3); repeated events of a pair count once; people and items without training events have zero
+vectors.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from palate.nn.graph_softmax import graph_softmax
 from palate.nn.softmax import shared_softmax
 from palate.recommend.folded import FoldedRecommender
 from palate.training.config import TrainConfig
+from palate.training.device import usable_device
 from palate.training.loop import fit_module
 from palate.training.triples import Pairs, Triples
 from palate.training.validation import validator
@@ -69,7 +71,8 @@ class LightGCN(FoldedRecommender):
         c = self.config
         matrix = dataset.matrix()
         graph = Adjacency.of_matrix(matrix)
-        table = _Table(len(graph), c.dim, c.init, fitting.rng("lightgcn", "weights")).to(fitting.device)
+        table = _Table(len(graph), c.dim, c.init, fitting.rng("lightgcn", "weights"))
+        table.to(usable_device(fitting.device))
         pairs = Pairs(matrix, c.batch_size)
         steps = _Steps(self.config, table, graph, dataset.n_users)
         check = validator(self, fitting.validation)
@@ -96,7 +99,7 @@ class LightGCN(FoldedRecommender):
             optimizer=kind([table.free], lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(table, graph, dataset.n_users)
-        return {"epochs": record.epochs_run, "best_epoch": record.best_epoch, "best_value": record.best_value}
+        return record.notes
 
     def _finish(self, table: _Table, graph: Adjacency, n_users: int) -> None:
         """Set the arrays that answer, from the free vectors."""

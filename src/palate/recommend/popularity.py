@@ -9,10 +9,10 @@ Ages are counted back from the last training event. Items never chosen score 0 a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.contracts.config import Config
 from palate.contracts.explanation import Evidence, Explanation
@@ -20,7 +20,7 @@ from palate.contracts.model import Fitting
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.errors import ConfigError, DataError
+from palate.errors import DataError
 
 DAY = 86_400
 
@@ -30,6 +30,12 @@ class PopularityConfig(Config):
 
     window_days: float | None = Field(None, gt=0, description="count only the last days of training")
     half_life_days: float | None = Field(None, gt=0, description="an event this old counts half")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.window_days is not None and self.half_life_days is not None:
+            raise ValueError("set window_days or half_life_days, not both")
+        return self
 
 
 class Popularity(Recommender):
@@ -51,8 +57,6 @@ class Popularity(Recommender):
         window, half_life = self.config.window_days, self.config.half_life_days
         if window is None and half_life is None:
             return np.ones(n)
-        if window is not None and half_life is not None:
-            raise ConfigError("set window_days or half_life_days, not both.", where="settings of popularity")
         if time is None:
             raise DataError(
                 "recent popularity needs times.", where="interactions", remedy="give a time column, or drop the setting"
@@ -68,7 +72,7 @@ class Popularity(Recommender):
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the item's count: the whole reason."""
-        self._check_request(request, 1)
+        self._check_question(request, item)
         score = float(self.weight_[item])
         return Explanation(item, score, (Evidence("popularity", "chosen by others", score),), exact=True, method="count")
 

@@ -9,9 +9,10 @@ by β), ``bce`` (the paper's: own negatives for each position). Layers:
 
 Sources: W.-C. Kang, J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018; A. Petrov, C. Macdonald, "gSASRec",
 RecSys 2023, equations 9 to 12; the eSASRec study, RecSys 2025.
-Differences: several short histories share a row (no padding), long ones are cut into windows so that every position trains,
-attention weights themselves are not dropped out, negatives of gBCE are shared by the batch, and the default loss is sampled
-softmax on cosines (``loss=bce n_negatives=1 similarity=dot temperature=1`` is the paper's).
+Differences: several short histories share a row (no padding), long ones are cut into windows so that every position trains;
+attention weights themselves are not dropped out, and keys and values have no bias; the item table is the output table too, also
+in gSASRec's loss, whose negatives are shared by the batch; negatives may be items of the history, though never the target
+itself; the default loss is sampled softmax on cosines (``loss=bce n_negatives=1 similarity=dot temperature=1`` is the paper's).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -31,10 +31,8 @@ from palate.nn.attention import packed_mask
 from palate.nn.dropout import Dropout
 from palate.nn.transformer import CausalTransformer, Layer, Positions
 from palate.training.encoding import Piece
-from palate.training.loop import fit_module
-from palate.training.next_item import Draws, NextItemConfig, NextItemRecommender, Sampled, SampledEpoch, adam
+from palate.training.next_item import NextItemConfig, NextItemRecommender, Sampled, Sampling
 from palate.training.sequences import PackedBatch, PackedSequences
-from palate.training.validation import validator
 
 
 class SASRecConfig(NextItemConfig):
@@ -73,51 +71,30 @@ class SASRec(NextItemRecommender):
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         c = self.config
-        with torch.random.fork_rng(devices=[]):
-            self.module_ = self._build(dataset.n_items)
-        self.module_.reset(torch.Generator().manual_seed(int(fitting.rng("sasrec", "weights").integers(2**62))))
-        self.module_.to(fitting.device)
-        self._draws = Draws(dataset.item_counts, c.negatives, c.power)
         sequences = PackedSequences(dataset.histories, c.max_len, c.batch_size)
-        draws = None if c.loss == "full_softmax" else self._draws
-
-        def batches(epoch: int, rng: np.random.Generator) -> SampledEpoch[PackedBatch]:
-            return SampledEpoch(sequences.epoch(rng), draws, rng, c.n_negatives, each=c.loss == "bce")
-
-        record = fit_module(
-            self.module_,
-            batches=batches,
-            loss=self._loss,
-            config=c,
-            fitting=fitting,
-            title="SASRec",
-            evaluate=validator(self, fitting.validation),
-            optimizer=adam(self.module_, c),
-        )
-        return {"epochs": record.epochs_run, "best_epoch": record.best_epoch, "best_value": record.best_value}
+        sampling: dict[str, Sampling] = {"full_softmax": "none", "bce": "each"}
+        return self._learn(dataset, fitting, sequences, "SASRec", sampling.get(c.loss, "shared"))
 
     def _loss(self, step: Sampled[PackedBatch], generator: torch.Generator) -> Tensor:
         batch, device = step.batch, self.table.device
-        inputs, *rows = self._lookup(*self._wanted(batch.items, batch.targets, step.negatives))
+        inputs, rows = self._rows(batch.items, step)
         places = torch.from_numpy(batch.age if self.config.positions == "end" else batch.place).to(device)
         mask = packed_mask(torch.from_numpy(batch.segments).to(device))
         drop = Dropout(self.config.dropout, generator)
         states = self.module_(inputs.view(*batch.items.shape, -1), places, mask, drop)
         real = states.reshape(-1, self.config.dim).index_select(0, torch.from_numpy(batch.at).to(device))
-        return self._objective(real, batch.targets, step.negatives, tuple(rows))
+        return self._objective(real, step, rows)
 
-    def _sampled_loss(
-        self, queries: Tensor, own: Tensor, negative: Tensor, targets: np.ndarray, negatives: np.ndarray
-    ) -> Tensor:
+    def _sampled_loss(self, queries: Tensor, own: Tensor, negative: Tensor, step: Sampled[Any]) -> Tensor:
         kind = self.config.loss
         if kind == "sampled_softmax":
-            return super()._sampled_loss(queries, own, negative, targets, negatives)
+            return super()._sampled_loss(queries, own, negative, step)
         if kind == "bce":
             others = torch.einsum("pd,pnd->pn", queries, negative.view(len(queries), -1, queries.shape[1]))
-            hit = torch.from_numpy(negatives.reshape(len(targets), -1) == targets[:, None]).to(queries.device)
+            hit = torch.from_numpy(step.drawn.reshape(len(queries), -1) == step.targets[:, None]).to(queries.device)
             return losses.bce(own, others.masked_fill(hit, float("-inf")))
-        others = self._shared_scores(queries, negative, targets, negatives)
-        rate = min(1.0, len(negatives) / max(1, self.n_items - 1))
+        others = self._shared_scores(queries, negative, step)
+        rate = min(1.0, len(step.drawn) / max(1, self.n_items - 1))
         return losses.gbce(own, others, self.config.calibration, rate)
 
     def _last_states(self, piece: Piece) -> Tensor:

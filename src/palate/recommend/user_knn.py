@@ -79,7 +79,7 @@ class UserKNN(Recommender):
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Return the exact share of each item of the history, through the neighbours who had both it and ``item``."""
-        history = one_history(self, request)
+        history = one_history(self, request, item)
         (found,), (weights,) = self.neighbours(request)
         have = np.flatnonzero(self.people_[:, item].toarray()[:, 0])
         chosen = np.isin(found, have) & (found >= 0)

@@ -10,8 +10,6 @@ How events come about is in :mod:`palate.simulate.truth`.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -25,6 +23,7 @@ import pyarrow.parquet as pq
 from palate.data.dataset import Dataset, Entities, Graph
 from palate.data.interactions import Interactions
 from palate.data.vocabulary import Vocabulary
+from palate.data.whole import whole_folder
 from palate.errors import DataError
 from palate.kernels.events import Draw, draw_events
 from palate.progress import Progress, ProgressEvent, silent
@@ -34,6 +33,9 @@ from palate.simulate.exposure import slates
 from palate.simulate.items import Items, attributes, knowledge
 from palate.simulate.people import BLOCK, People, draw_people, ties
 from palate.simulate.truth import Truth
+
+#: The settings of a written world.
+SETTINGS = "world.json"
 
 
 class World:
@@ -156,32 +158,24 @@ class World:
         target = Path(folder)
         if target.exists():
             raise DataError("the folder exists already.", where=target, remedy="name a new one")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
+        with whole_folder(target, SETTINGS) as work:
             self._write_blocks(work, progress)
-            triples = knowledge(self.items, self.config)
-            names = triples.entities
-            assert names is not None
-            pq.write_table(
-                attributes(self.items, self.config).add_column(0, "item", pa.array(range(len(self.items)))),
-                work / "items.parquet",
-            )
-            pq.write_table(
-                pa.table(
-                    {
-                        "item": triples.head,
-                        "relation": triples.relations.decode(triples.relation),
-                        "entity": names.decode(triples.tail),
-                    }
-                ),
-                work / "knowledge.parquet",
-            )
-            (work / "world.json").write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            work.replace(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            self._write_items(work)
+            (work / SETTINGS).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return target
+
+    def _write_items(self, work: Path) -> None:
+        numbers = pa.array(np.arange(len(self.items), dtype=np.int32))
+        pq.write_table(attributes(self.items, self.config).add_column(0, "item", numbers), work / "items.parquet")
+        triples = knowledge(self.items, self.config)
+        names = triples.entities
+        assert names is not None
+        columns = {
+            "item": triples.head,
+            "relation": triples.relations.decode(triples.relation),
+            "entity": names.decode(triples.tail),
+        }
+        pq.write_table(pa.table(columns), work / "knowledge.parquet")
 
     def _write_blocks(self, work: Path, progress: Progress) -> None:
         writers: dict[str, pq.ParquetWriter] = {}

@@ -25,7 +25,7 @@ from palate.evaluation.metrics import parse
 from palate.evaluation.report import Report
 from palate.evaluation.slices import standard_slices
 from palate.progress import Progress, ProgressEvent, silent
-from palate.study.evaluate import DEFAULT_METRICS, measure, recommend_rate
+from palate.study.evaluate import DEFAULT_METRICS, check_asked, measure, recommend_rate
 from palate.study.tune import blind, tune
 
 #: Seconds for which each model answers requests, to take its rate.
@@ -67,6 +67,7 @@ def compare(
     device: str = "cpu",
     name: str | None = None,
     attributes: Sequence[str] = (),
+    categories: str | None = None,
     progress: Progress = silent,
     keep: list[Entrant] | None = None,
 ) -> Report:
@@ -89,6 +90,8 @@ def compare(
         Fit again on train and validation before the test (see the module's text).
     attributes
         Attributes of people by which the report is sliced, beside activity, popularity of the answers, and cold.
+    categories
+        Attribute of items that metrics of categories (calibration, α-nDCG and others) go by.
     keep
         A list that receives the entrants with their fitted models, for a caller that goes on with one of them.
 
@@ -102,9 +105,10 @@ def compare(
         raise ConfigError("seeds must be at least 1.", where="seeds", value=seeds)
     if split.test_part is None or len(split.test_part) == 0:
         raise DataError("this split has no test part.", where=str(dict(split.spec)), remedy="split again with one")
-    for metric in (*metrics, tune_metric):
-        parse(metric)
+    parse(tune_metric)
     plan = _Plan(metrics, trials, range(seed, seed + seeds), tune_metric, refit, exclude_seen, device, progress)
+    facts = Facts.of(split.train, categories=categories)
+    check_asked(metrics, facts, split.train.users, attributes)
     entrants = _entrants(models)
     seen = blind(split)
     for entrant in entrants:
@@ -118,7 +122,6 @@ def compare(
         looks=split.looks,
         setup=setup,
     )
-    facts = Facts.of(split.train)
     for entrant in entrants:
         for at, model in zip(plan.seeds, entrant.fitted, strict=True):
             _add(report, entrant, model, at, held_out, facts, plan)
@@ -210,7 +213,10 @@ def _entrants(models: Sequence[str | Recommender] | Mapping[str, str | Recommend
     twice = [title for title, count in seen.items() if count > 1]
     if twice:
         raise ConfigError(
-            "two models have the same title.", where="models", value=twice[0], remedy="give titles: {'title': model, …}"
+            "two models have the same title.",
+            where="models",
+            value=twice[0],
+            remedy="name each once, or give titles: {'title': model, …}",
         )
     return entrants
 

@@ -16,6 +16,7 @@ from palate.data.protocols import split as cut
 from palate.data.split import Split
 from palate.data.split_files import write_split
 from palate.evaluation.report import Report
+from palate.extras import require
 from palate.progress import Progress, ProgressEvent, silent
 from palate.runtime import generator
 from palate.study.compare import Entrant, compare
@@ -26,7 +27,7 @@ from palate.study.people import person, pick_people
 METRICS = ("ndcg@10", "recall@20", "coverage@10", "novelty@10")
 #: What picks the winner, on validation.
 PICK = "ndcg@10"
-#: Parts of the name of each entrant's title, and its settings where they are not the defaults.
+#: Title of each entrant, its name in the catalogue, and its settings where they are not the defaults.
 ENTRANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "Popularity": ("popularity", {}),
     "Popularity, 30 days": ("popularity", {"window_days": 30}),
@@ -82,15 +83,17 @@ def run_demo(
 ) -> Demo:
     """Run the main job and write its results below ``out``."""
     started, folder = time.perf_counter(), Path(out)
+    models: dict[str, str | Recommender] = {title: create(name, **settings) for title, (name, settings) in entrants.items()}
+    for module in ("jinja2", "matplotlib"):
+        require(module, "a report in HTML")
+    folder.mkdir(parents=True, exist_ok=True)
     public.get(source, progress=progress)
     split = cut(public.load(source), "global_time", seed=seed)
     found = audit(split)
     found.check()
-    folder.mkdir(parents=True, exist_ok=True)
     write_split(split, folder / "split")
 
     fitted: list[Entrant] = []
-    models: dict[str, str | Recommender] = {title: create(name, **settings) for title, (name, settings) in entrants.items()}
     report = compare(split, models, metrics=METRICS, seed=seed, progress=progress, keep=fitted)
     questions = split.held_out("valid")
     validation = {e.title: evaluate(e.fitted[0], questions, [PICK]).overall[PICK] for e in fitted}

@@ -16,7 +16,7 @@ import numpy as np
 from palate.contracts.ranking import Ranking
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
-from palate.data.dataset import Dataset
+from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.interactions import Interactions
 from palate.data.ragged import Ragged
@@ -24,10 +24,11 @@ from palate.data.split import HeldOut
 from palate.errors import ConfigError, DataError
 from palate.evaluation.judge import Facts, Judgement, judge
 from palate.evaluation.metrics import DEFAULT_METRICS, parse
+from palate.evaluation.slices import by_attribute
 from palate.kernels.topk import topk_dense_reference
 from palate.progress import Progress, ProgressEvent, silent
 
-__all__ = ["DEFAULT_METRICS", "Measured", "evaluate", "measure", "recommend_rate"]
+__all__ = ["DEFAULT_METRICS", "Measured", "check_asked", "evaluate", "measure", "recommend_rate"]
 
 #: Bytes that one question may take for each rank asked for: the ranking, its scores, and what the judge derives from them.
 BYTES_A_RANK = 128
@@ -158,6 +159,20 @@ def depth(metrics: Sequence[str], n_items: int) -> int:
     if any(m.k is None and m.definition.kind == "rows" for m in asked):
         return n_items
     return max([m.k for m in asked if m.k is not None], default=10)
+
+
+def check_asked(metrics: Sequence[str], facts: Facts, people: Entities, attributes: Sequence[str] = ()) -> None:
+    """Find out before any work, and before the test part is opened, whether what is asked for can be given.
+
+    Raises
+    ------
+    ConfigError
+        If a metric is unknown, or needs something that the facts don't hold, or people have no such attribute.
+    """
+    for name in attributes:
+        by_attribute(people, name, np.empty(0, np.int32))
+    nobody = HeldOut(np.empty(0, np.int32), Histories.empty(0), Ragged.empty(0))
+    judge(np.empty((0, depth(metrics, facts.n_items)), np.int32), nobody, metrics, facts)
 
 
 def blocks(

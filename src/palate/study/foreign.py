@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from palate.data.ragged import Ragged
+from palate.data.ragged import Ragged, offsets_of
 from palate.data.split import HeldOut, PartName, Split
 from palate.data.vocabulary import Vocabulary
 from palate.data.writers import read_run
 from palate.errors import DataError
 from palate.evaluation.judge import Facts, Judgement, judge
 from palate.evaluation.metrics import parse
-from palate.kernels.topk import topk_rows
-from palate.study.evaluate import DEFAULT_METRICS, depth
+from palate.kernels.topk import tie_key, topk_rows
+from palate.study.evaluate import DEFAULT_METRICS, blocks, check_asked, depth
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class ForeignRun:
         Lines that offer what the person has had already; they are judged as they stand, unless ``exclude_seen``.
     unanswered
         Questions without any usable line.
+    held_out
+        The questions, opened once.
     """
 
     judgement: Judgement
@@ -51,6 +53,7 @@ class ForeignRun:
     duplicates: int
     seen_items: int
     unanswered: int
+    held_out: HeldOut
 
     @property
     def counts(self) -> dict[str, int]:
@@ -66,6 +69,8 @@ def evaluate_run(
     *,
     part: PartName = "test",
     exclude_seen: bool = False,
+    facts: Facts | None = None,
+    block_bytes: int = 2**28,
 ) -> ForeignRun:
     """Judge a TREC run file against a part of a split (opening the test part is counted).
 
@@ -77,6 +82,10 @@ def evaluate_run(
         File with lines ``user Q0 item rank score tag``.
     exclude_seen
         Drop lines that offer items of the question's own history.
+    facts
+        What the judge knows of the catalogue; made from the training part when not given.
+    block_bytes
+        Bytes that a block of questions may take, beyond the run itself.
 
     Raises
     ------
@@ -86,6 +95,8 @@ def evaluate_run(
     users, items, scores = _columns(path)
     user = _numbers(split.train.users.ids, users)
     item = _numbers(split.train.items.ids, items)
+    known = facts if facts is not None else Facts.of(split.train)
+    check_asked(metrics, known, split.train.users)
     held_out = split.held_out(part)
     row_of = np.full(split.train.n_users, -1, np.int64)
     row_of[held_out.users] = np.arange(len(held_out))
@@ -98,28 +109,29 @@ def evaluate_run(
             value=users[0].as_py() if len(users) else "empty file",
             remedy="use the raw user and item ids of the split",
         )
-    at, first = _best_first(row[usable], item[usable], scores[usable])
-    table = Ragged.group(at[0], at[1], len(held_out))
-    weights = Ragged.group(at[0], at[2], len(held_out))
-    seen = _seen(held_out, table)
-    k = min(depth(metrics, split.train.n_items), max([parse(m).k or 0 for m in metrics] + [int(table.lengths.max())]))
-    ranked, ranked_scores = _rank(table, weights, held_out, k, exclude_seen)
-    judgement = judge(ranked, held_out, metrics, Facts.of(split.train), scores=ranked_scores)
+    (asked, offered), kept = _best_first(row[usable], item[usable], scores[usable])
+    table = Ragged(offsets_of(np.bincount(asked, minlength=len(held_out))), offered)
+    width = min(depth(metrics, known.n_items), max([parse(m).k or 0 for m in metrics] + [int(table.lengths.max())]))
+    parts = [
+        _judge(table.take(rows), held_out.take(rows), width, metrics, known, exclude_seen)
+        for rows in blocks(held_out, width, block_bytes, table)
+    ]
     return ForeignRun(
-        judgement,
+        Judgement.merge([judgement for judgement, _ in parts]),
         rows=len(user),
         unknown_users=int((user < 0).sum()),
         unknown_items=int((item < 0).sum()),
         not_asked=int(((user >= 0) & (row < 0)).sum()),
-        duplicates=int(usable.sum()) - first,
-        seen_items=int(seen),
-        unanswered=int((ranked[:, 0] < 0).sum()),
+        duplicates=int(usable.sum()) - kept,
+        seen_items=_seen(held_out, table),
+        unanswered=sum(empty for _, empty in parts),
+        held_out=held_out,
     )
 
 
 def _columns(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
     users, items, scores = read_run(path)
-    return pa.array(users), pa.array(items), np.asarray(scores, np.float32)
+    return pa.array(users), pa.array(items), np.asarray(scores, np.float64)
 
 
 def _numbers(ids: Vocabulary, column: pa.Array) -> np.ndarray:
@@ -131,13 +143,15 @@ def _numbers(ids: Vocabulary, column: pa.Array) -> np.ndarray:
     return ids.encode(column)
 
 
-def _best_first(row: np.ndarray, item: np.ndarray, scores: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
-    """Keep the best score of each (question, item); return the columns and how many are left."""
+def _best_first(row: np.ndarray, item: np.ndarray, scores: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Keep the best score of each (question, item); return questions and items, best first, and how many are left."""
     order = np.lexsort((-scores, item, row))
     row, item, scores = row[order], item[order], scores[order]
     keep = np.ones(len(row), bool)
     keep[1:] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
-    return (row[keep], item[keep], scores[keep]), int(keep.sum())
+    row, item, scores = row[keep], item[keep], scores[keep]
+    order = np.lexsort((tie_key(item), -scores, row))
+    return (row[order], item[order].astype(np.int32)), int(keep.sum())
 
 
 def _seen(held_out: HeldOut, table: Ragged) -> int:
@@ -147,11 +161,15 @@ def _seen(held_out: HeldOut, table: Ragged) -> int:
     return int(np.isin(offered, had).sum())
 
 
-def _rank(table: Ragged, weights: Ragged, held_out: HeldOut, k: int, exclude_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+def _judge(
+    table: Ragged, held_out: HeldOut, k: int, metrics: Sequence[str], facts: Facts, exclude_seen: bool
+) -> tuple[Judgement, int]:
+    """Judge a block of questions; return also how many have no list."""
     width = max(1, int(table.lengths.max(initial=0)))
     filled = np.arange(width) < table.lengths[:, None]
     items = np.full(filled.shape, -1, np.int32)
-    scores = np.full(filled.shape, -np.inf, np.float32)
-    items[filled], scores[filled] = table.values, weights.values
+    items[filled] = table.values
+    places = np.broadcast_to(-np.arange(width, dtype=np.float32), items.shape)
     exclude = held_out.histories.ragged if exclude_seen else Ragged.empty(len(held_out))
-    return topk_rows(items, scores, k, exclude.offsets, exclude.values)
+    ranked, scores = topk_rows(items, places, k, exclude.offsets, exclude.values)
+    return judge(ranked, held_out, metrics, facts, scores=scores), int((ranked[:, 0] < 0).sum())

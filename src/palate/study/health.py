@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from palate.errors import PalateError
-from palate.extras import EXTRA_OF, available
+from palate.extras import EXTRA_OF, available, install_command
 from palate.runtime import machine, versions
 
 
@@ -48,8 +48,8 @@ def check_health() -> Health:
         _try("exact top-k against its plain form", _kernels, "reinstall numba and numpy from constraints.txt"),
         _try("cache folder", _cache, "set PALATE_CACHE to a folder that can be written"),
     ]
-    for module, extra in EXTRA_OF.items():
-        result, advice = ("ok", "") if available(module) else ("absent", f'pip install "palate[{extra}]"')
+    for module in EXTRA_OF:
+        result, advice = ("ok", "") if available(module) else ("absent", install_command(module))
         checks.append({"check": f"optional: {module}", "result": result, "next": advice})
     return Health(machine(), versions(), checks)
 

@@ -39,8 +39,10 @@ def person(model: Recommender, user: Any, *, k: int = 5, last: int = 5, reasons:
     numbers = ranking.items[0][ranking.items[0] >= 0]
     history = requests.histories.items[::-1][:last]
     offers = [
-        {"title": title, "score": float(score), "why": why(model, requests, int(item), reasons)}
-        for item, title, score in zip(numbers, model.items_.labels(numbers), ranking.scores[0], strict=False)
+        {"item": raw, "title": title, "score": float(score), "why": why(model, requests, int(item), reasons)}
+        for item, raw, title, score in zip(
+            numbers, model.items_.ids.decode(numbers).to_pylist(), model.items_.labels(numbers), ranking.scores[0], strict=False
+        )
     ]
     return {
         "user": str(user),

@@ -19,6 +19,7 @@ from palate.catalog.spaces import Range, space_of
 from palate.data.split import HeldOut, Split
 from palate.errors import ConfigError, PalateError
 from palate.evaluation.judge import Facts
+from palate.evaluation.metrics import parse
 from palate.extras import require
 from palate.progress import Progress, ProgressEvent, silent
 from palate.study.evaluate import evaluate
@@ -100,7 +101,7 @@ def tune(
     seed
         Fixes the proposals and every fit.
     metric
-        Metric to raise.
+        Metric to raise (or to lower, where less is better, as of ``percentile_rank``).
     space
         Ranges to search, instead of the catalogue's.
     base
@@ -108,28 +109,37 @@ def tune(
 
     Raises
     ------
+    ConfigError
+        If the metric has no better end, or no value on the validation part.
     MissingExtraError
         If there is something to search and Optuna is not installed.
     """
     if trials < 1:
         raise ConfigError("trials must be at least 1.", where="trials", value=trials)
+    sign = parse(metric).definition.better
+    if not sign:
+        raise ConfigError("of this metric neither more nor less is better.", where="metric", value=metric, remedy="try ndcg@10")
     seen = blind(split)
     held_out = seen.held_out("valid")
     work = _Work(seen, held_out, Facts.of(seen.train), get(system).load(), dict(base or {}), seed, metric, device)
     ranges = {name: r for name, r in (space_of(system) if space is None else space).items() if name not in work.base}
     done = [work.trial({}, strict=True)]
+    if np.isnan(done[0].value):
+        raise ConfigError(
+            "this metric has no value on the validation part.", where="metric", value=metric, remedy="try ndcg@10"
+        )
     progress(ProgressEvent(f"{system}: tune", 1, trials, {metric: done[0].value}))
     if trials > 1 and ranges:
-        study = _study(seed)
+        study = _study(seed, sign)
         _tell_defaults(study, ranges, work.defaults(), done[0].value)
         for at in range(1, trials):
             asked = study.ask()
             done.append(work.trial({name: _suggest(asked, name, r) for name, r in ranges.items()}))
-            failed = bool(done[-1].error)
+            failed = np.isnan(done[-1].value)
             study.tell(asked, None if failed else done[-1].value, **({"state": _fail_state()} if failed else {}))
-            best = float(np.nanmax([t.value for t in done]))
+            best = sign * float(np.nanmax([sign * t.value for t in done]))
             progress(ProgressEvent(f"{system}: tune", at + 1, trials, {metric: done[-1].value, "best": best}))
-    best_at = int(np.nanargmax([t.value for t in done]))
+    best_at = int(np.nanargmax([sign * t.value for t in done]))
     chosen = {**work.base, **done[best_at].settings}
     return Tuned(system, chosen, done[best_at].value, tuple(done), metric, seed)
 
@@ -161,10 +171,11 @@ class _Work:
         return dict(self.system(**self.base).config.model_dump())
 
 
-def _study(seed: int) -> Any:
+def _study(seed: int, sign: int) -> Any:
     optuna = require("optuna", "tuning")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=5))
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+    return optuna.create_study(direction="maximize" if sign > 0 else "minimize", sampler=sampler)
 
 
 def _fail_state() -> Any:

@@ -35,7 +35,7 @@ class EpochEvent:
 class Callback(Protocol):
     """Anything that takes an :class:`EpochEvent`; an exception from it ends the fit."""
 
-    def __call__(self, event: EpochEvent) -> None:
+    def __call__(self, event: EpochEvent, /) -> None:
         """Note a finished epoch."""
 
 

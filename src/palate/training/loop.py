@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from palate.contracts.model import Fitting
-from palate.errors import ConfigError, TrainingError
+from palate.data.fingerprint import fingerprint
+from palate.errors import TrainingError
 from palate.training.callbacks import Callback, EpochEvent
 from palate.training.checkpoint import Checkpoint, pack_optimizer, read_checkpoint, unpack_optimizer, write_checkpoint
 from palate.training.config import TrainConfig
+from palate.training.device import precision_context
 from palate.training.stopping import Stopping
 
 Batch_co = TypeVar("Batch_co", covariant=True)
@@ -54,6 +56,11 @@ class TrainingRecord:
     best_epoch: int
     best_value: float | None
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a model's record keeps of it."""
+        return {"epochs": self.epochs_run, "best_epoch": self.best_epoch, "best_value": self.best_value}
 
 
 def fit_module(
@@ -90,7 +97,7 @@ def fit_module(
     optimizer
         Default: AdamW with ``config.lr`` and ``config.weight_decay``.
     callbacks
-        Called after each epoch.
+        Called after each epoch, beside those of ``fitting``.
     metric
         What progress calls the validation value.
 
@@ -103,7 +110,7 @@ def fit_module(
         optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer)
     with _own_global_stream(run.device):
-        return run.go(callbacks, metric)
+        return run.go((*fitting.callbacks, *callbacks), metric)
 
 
 class _Run:
@@ -128,7 +135,9 @@ class _Run:
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0
-        self._check_precision()
+        precision_context(self.device, config.precision)
+        held_out = fitting.validation
+        self.questions = "" if held_out is None else fingerprint({"users": held_out.users, "truth": held_out.truth.values})
 
     def go(self, callbacks: Sequence[Callback], metric: str) -> TrainingRecord:
         self._resume()
@@ -173,7 +182,7 @@ class _Run:
 
     def _step(self, batch: Any, generator: torch.Generator, number: int) -> float:
         self.optimizer.zero_grad(set_to_none=True)
-        with self._precision():
+        with precision_context(self.device, self.config.precision):
             objective = self.loss(batch, generator)
         value = float(objective.detach())
         if not math.isfinite(value):
@@ -211,26 +220,14 @@ class _Run:
             remedy=f"lower lr (try lr={rates[0] / 10:g}){clip}",
         )
 
-    # -- precision ------------------------------------------------------------------------------
-
-    def _check_precision(self) -> None:
-        low = self.config.precision == "bfloat16"
-        if low and self.device.type == "cuda" and not torch.cuda.is_bf16_supported():
-            raise ConfigError("this device has no bfloat16.", where="precision", remedy="set precision=float32")
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self.config.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
     # -- checkpoints ----------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
         settings = {k: v for k, v in self.config.model_dump(mode="json").items() if k not in FREE}
         shapes = {name: list(t.shape) for name, t in self.module.state_dict().items()}
         kind = type(self.optimizer).__name__
-        seed, data = self.fitting.seed, self.fitting.data
-        return {"title": self.title, "seed": seed, "data": data, "settings": settings, "shapes": shapes, "optimizer": kind}
+        given = {"seed": self.fitting.seed, "data": self.fitting.data, "validation": self.questions}
+        return {"title": self.title, **given, "settings": settings, "shapes": shapes, "optimizer": kind}
 
     def _save(self) -> None:
         folder = self.fitting.checkpoint

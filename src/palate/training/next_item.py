@@ -1,4 +1,4 @@
-"""What next-item models share: settings, the item table, answers in fixed pieces, and the choice of loss.
+"""What next-item models share: settings, the item table, the fit, answers in fixed pieces, and the choice of loss.
 
 A model turns a history into a state ``h``; the score of item ``j`` is ``<h, e_j>`` (or their cosine), and the item table ``E``
 is both input and output. One step of training looks up every row of ``E`` that it needs at once, so the gradient of the
@@ -17,14 +17,22 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
 from palate.nn.softmax import shared_softmax, whole_softmax
 from palate.training.config import TrainConfig
+from palate.training.device import usable_device
 from palate.training.encoding import Piece, encode_last
+from palate.training.loop import fit_module
+from palate.training.samplers import InBatch, Mixed, Popularity, Uniform, Weighted
+from palate.training.sequences import PackedSequences, TimeMajorSequences
+from palate.training.validation import validator
 
-Loss = Literal["sampled_softmax", "full_softmax", "gbce", "bce"]
-Negatives = Literal["uniform", "popularity", "mixed"]
+Negatives = Literal["uniform", "popularity", "mixed", "in_batch"]
+#: Which negatives an objective needs: none, the same for a whole batch, or own ones for each position.
+Sampling = Literal["none", "shared", "each"]
 Batch = TypeVar("Batch")
 
 
@@ -35,48 +43,75 @@ class NextItemConfig(TrainConfig):
     max_len: int = Field(50, gt=0, description="most recent events of a history that are read")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden values set to zero in training")
     n_negatives: int = Field(1024, gt=0, description="items drawn as negatives: a batch (shared), or a position (bce)")
-    negatives: Negatives = Field("uniform", description="from which distribution negatives are drawn")
+    negatives: Negatives = Field("uniform", description="where negatives come from; in_batch: the targets of the batch")
     power: float = Field(0.75, ge=0, description="popularity negatives are drawn in proportion to count ** power")
-    logq: bool = Field(True, description="correct sampled scores for the chance of being drawn (popularity, mixed)")
+    logq: bool = Field(True, description="correct sampled scores for the chance of being drawn (all but uniform)")
     similarity: Literal["cosine", "dot"] = Field("cosine", description="score of a state and an item vector")
     temperature: float = Field(0.07, gt=0, description="scores are divided by this in the softmax losses")
 
 
 @dataclass(frozen=True)
 class Sampled(Generic[Batch]):
-    """A batch and the negatives drawn for it (``int64``; shared ones are distinct and ascending), or ``None``."""
+    """A batch and the negatives drawn for it.
+
+    Attributes
+    ----------
+    batch
+        With ``targets``, ``int64[p]``.
+    negatives
+        ``int64[k]`` distinct and ascending (shared), ``int32[p * n]`` (each), or ``None``.
+    log_pi
+        ``float32[k]``: log of the chance that each shared negative is among those drawn, or ``None``.
+    """
 
     batch: Batch
     negatives: np.ndarray | None
+    log_pi: np.ndarray | None = None
+
+    @property
+    def targets(self) -> np.ndarray:
+        """``int64[p]``, the next item of each position."""
+        found: np.ndarray = self.batch.targets  # type: ignore[attr-defined]
+        return found
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """The negatives of a batch that has some."""
+        assert self.negatives is not None
+        return self.negatives
 
 
-class Draws:
-    """Draws negatives, and knows the chance that an item is among those of a batch.
+@dataclass(frozen=True)
+class SampledEpoch(Generic[Batch]):
+    """The batches of an epoch with negatives: shared by ``n`` draws, or ``n`` for each target."""
 
-    Shared negatives are the distinct items of ``n`` draws from ``q``. Item ``j`` is among them with probability
-    ``π_j = 1 - (1 - q_j)^n``; taking ``log π_j`` from its score makes the sum of exponentials an unbiased estimate of the sum
-    over all items (Horvitz-Thompson; ``π_j ≈ n q_j`` gives the usual logQ correction).
-    """
+    batches: Any
+    sampler: Weighted
+    rng: np.random.Generator
+    n: int
+    sampling: Sampling
 
-    def __init__(self, counts: np.ndarray, kind: Negatives, power: float) -> None:
-        uniform = np.full(len(counts), 1 / max(1, len(counts)))
-        popular = (counts + 1.0) ** power
-        popular /= max(popular.sum(), 1e-12)
-        self.q = {"uniform": uniform, "popularity": popular, "mixed": (uniform + popular) / 2}[kind]
-        self.edges = np.cumsum(self.q)
+    def __len__(self) -> int:
+        return len(self.batches)
 
-    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """Return ``int64[n]`` independent draws."""
-        return np.minimum(np.searchsorted(self.edges, rng.random(n) * self.edges[-1], side="right"), len(self.q) - 1)
+    def __iter__(self) -> Iterator[Sampled[Batch]]:
+        for batch in self.batches:
+            if self.sampling == "none":
+                yield Sampled(batch, None)
+            elif self.sampling == "each":
+                yield Sampled(batch, self.sampler.sample(self.rng, self.n * len(batch), batch.targets))
+            else:
+                yield Sampled(batch, *self.sampler.shared(self.rng, self.n, batch.targets))
 
-    def distinct(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """Return the distinct items of ``n`` draws, ascending."""
-        return np.unique(self.draw(rng, n))
 
-    def log_inclusion(self, items: np.ndarray, n: int) -> np.ndarray:
-        """Return ``float32``: ``log π_j`` of some items."""
-        with np.errstate(divide="ignore"):
-            return np.log(-np.expm1(n * np.log1p(-self.q[items]))).astype(np.float32)
+def sampler_of(config: NextItemConfig, counts: np.ndarray) -> Weighted:
+    """Return the sampler that the settings name; every item, also one without events, may be drawn but in a batch."""
+    if config.negatives == "uniform":
+        return Uniform(len(counts))
+    if config.negatives == "in_batch":
+        return InBatch(counts)
+    kind = Popularity if config.negatives == "popularity" else Mixed
+    return kind(counts, config.power, smooth=1.0)
 
 
 class NextItemRecommender(VectorRecommender):
@@ -84,7 +119,6 @@ class NextItemRecommender(VectorRecommender):
 
     config: NextItemConfig
     module_: nn.Module
-    _draws: Draws
 
     def _build(self, n_items: int) -> nn.Module:
         """Return the module, untrained; its ``items`` is an ``nn.Embedding(n_items, dim)``."""
@@ -94,6 +128,36 @@ class NextItemRecommender(VectorRecommender):
         """Build the module; what PyTorch's own constructors draw is overwritten, and leaves no trace in its global stream."""
         with torch.random.fork_rng(devices=[]):
             return self._build(n_items)
+
+    def _learn(
+        self,
+        dataset: Dataset,
+        fitting: Fitting,
+        sequences: PackedSequences | TimeMajorSequences,
+        title: str,
+        sampling: Sampling,
+    ) -> Mapping[str, Any]:
+        """Train a fresh module on the sequences; ``_loss`` gives the objective of a batch."""
+        c = self.config
+        module: Any = self._fresh(dataset.n_items)
+        module.reset(torch.Generator().manual_seed(int(fitting.rng(self.name, "weights").integers(2**62))))
+        self.module_ = module.to(usable_device(fitting.device))
+        sampler = sampler_of(c, dataset.item_counts)
+        record = fit_module(
+            self.module_,
+            batches=lambda epoch, rng: SampledEpoch(sequences.epoch(rng), sampler, rng, c.n_negatives, sampling),
+            loss=self._loss,
+            config=c,
+            fitting=fitting,
+            title=title,
+            evaluate=validator(self, fitting.validation),
+            optimizer=adam(self.module_, c),
+        )
+        return record.notes
+
+    def _loss(self, step: Sampled[Any], generator: torch.Generator) -> Tensor:
+        """Return the scalar objective of a batch; dropout draws from ``generator``."""
+        raise NotImplementedError
 
     def _last_states(self, piece: Piece) -> Tensor:
         """Return ``float32[height, dim]``: the state after each row of a piece."""
@@ -132,38 +196,38 @@ class NextItemRecommender(VectorRecommender):
         together = torch.from_numpy(np.concatenate([i.ravel() for i in ids])).to(self.table.device)
         return torch.split(self.table.index_select(0, together), [i.size for i in ids])
 
-    def _wanted(self, inputs: np.ndarray, targets: np.ndarray, negatives: np.ndarray | None) -> list[np.ndarray]:
-        """Return the lists of items that a step looks up: inputs, then targets and negatives where the loss samples."""
-        return [inputs] if negatives is None else [inputs, targets, negatives]
+    def _rows(self, inputs: np.ndarray, step: Sampled[Any]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the vectors of the inputs, and those of targets and negatives where the loss samples."""
+        wanted = [inputs] if step.negatives is None else [inputs, step.targets, step.negatives]
+        first, *rest = self._lookup(*wanted)
+        return first, tuple(rest)
 
-    def _objective(self, states: Tensor, targets: np.ndarray, negatives: np.ndarray | None, rows: tuple[Tensor, ...]) -> Tensor:
-        """Return the loss of states ``[p, d]`` for targets ``[p]``; ``rows`` are the vectors of targets and negatives."""
+    def _objective(self, states: Tensor, step: Sampled[Any], rows: tuple[Tensor, ...]) -> Tensor:
+        """Return the loss of states ``[p, d]``; ``rows`` are the vectors of targets and negatives."""
         config = self.config
         low = config.precision == "bfloat16"
         with torch.autocast(states.device.type, enabled=False):
             queries = (functional.normalize(states.float(), dim=1) if self._cosine else states.float()) / config.temperature
-            if negatives is None:
+            if step.negatives is None:
                 vectors = functional.normalize(self.table, dim=1) if self._cosine else self.table
-                return whole_softmax(queries, vectors, torch.from_numpy(targets).to(states.device), bfloat16=low)
+                return whole_softmax(queries, vectors, torch.from_numpy(step.targets).to(states.device), bfloat16=low)
             positive, negative = (functional.normalize(r, dim=1) for r in rows) if self._cosine else rows
             own = (queries * positive).sum(1)
-            return self._sampled_loss(queries, own, negative, targets, negatives)
+            return self._sampled_loss(queries, own, negative, step)
 
-    def _sampled_loss(
-        self, queries: Tensor, own: Tensor, negative: Tensor, targets: np.ndarray, negatives: np.ndarray
-    ) -> Tensor:
+    def _sampled_loss(self, queries: Tensor, own: Tensor, negative: Tensor, step: Sampled[Any]) -> Tensor:
         """Return a loss of scores against drawn negatives: ``own`` ``[p]`` are the scores of the targets."""
         device = queries.device
-        hits = torch.from_numpy(own_columns(targets, negatives)).to(device)
+        hits = torch.from_numpy(own_columns(step.targets, step.drawn)).to(device)
         correction = None
-        if self.config.logq and self.config.negatives != "uniform":
-            correction = torch.from_numpy(self._draws.log_inclusion(negatives, self.config.n_negatives)).to(device)
+        if self.config.logq and self.config.negatives != "uniform" and step.log_pi is not None:
+            correction = torch.from_numpy(step.log_pi).to(device)
         low = self.config.precision == "bfloat16"
         return shared_softmax(queries, own, negative, hits=hits, correction=correction, bfloat16=low)
 
-    def _shared_scores(self, queries: Tensor, negative: Tensor, targets: np.ndarray, negatives: np.ndarray) -> Tensor:
+    def _shared_scores(self, queries: Tensor, negative: Tensor, step: Sampled[Any]) -> Tensor:
         """Return ``float32[p, k]`` scores of shared negatives; a row's own target scores ``-inf``."""
-        column = own_columns(targets, negatives)
+        column = own_columns(step.targets, step.drawn)
         rows = np.flatnonzero(column >= 0)
         scores = queries @ negative.T
         hits = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
@@ -193,26 +257,3 @@ def adam(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     others = [p for p in module.parameters() if id(p) not in taken]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
-
-
-@dataclass(frozen=True)
-class SampledEpoch(Generic[Batch]):
-    """The batches of an epoch with negatives: shared, ``n`` for each target (``each``), or none (``draws`` is ``None``)."""
-
-    batches: Any
-    draws: Draws | None
-    rng: np.random.Generator
-    n: int
-    each: bool = False
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Sampled[Batch]]:
-        for batch in self.batches:
-            if self.draws is None:
-                yield Sampled(batch, None)
-            elif self.each:
-                yield Sampled(batch, self.draws.draw(self.rng, self.n * len(batch)))
-            else:
-                yield Sampled(batch, self.draws.distinct(self.rng, self.n))

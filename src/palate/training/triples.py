@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from palate.data.ragged import take_rows
-from palate.training.samplers import Unseen
+from palate.training.samplers import Hard, Unseen
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,19 @@ class Pairs:
         others = self.unseen.sample_for(rng, users) if negatives else np.full(len(users), -1, np.int32)
         return Epoch(Triples(users, items, others), self.batch_size)
 
+    def epoch_hard(
+        self, rng: np.random.Generator, n_candidates: int, score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> HardEpoch:
+        """Return the batches of one epoch whose negatives are the highest scored of several, chosen when a batch is due.
+
+        Parameters
+        ----------
+        score
+            ``score(users, items)``: scores ``float[m, c]`` of candidates ``int32[m, c]`` for people ``int32[m]``; a candidate
+            may be -1, which must not score highest.
+        """
+        return HardEpoch(self, self.epoch(rng, negatives=False), rng, n_candidates, score)
+
     def epoch_of_people(self, rng: np.random.Generator) -> People:
         """Return the batches of one epoch, each with all pairs of some people, by ascending person: about ``batch_size``."""
         people = rng.permutation(np.flatnonzero(np.diff(self.unseen.offsets))).astype(np.int32)
@@ -72,6 +85,28 @@ class Epoch:
         for start in range(0, len(whole), self.batch_size):
             part = slice(start, start + self.batch_size)
             yield Triples(whole.users[part], whole.positives[part], whole.negatives[part])
+
+
+@dataclass(frozen=True)
+class HardEpoch:
+    """The batches of an epoch with hard negatives, made one at a time."""
+
+    pairs: Pairs
+    batches: Epoch
+    rng: np.random.Generator
+    n_candidates: int
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Triples]:
+        for batch in self.batches:
+            yield Triples(batch.users, batch.positives, self._hardest(batch.users))
+
+    def _hardest(self, users: np.ndarray) -> np.ndarray:
+        unseen = self.pairs.unseen.of(users)
+        return Hard(unseen, self.n_candidates, lambda rows, items: self.score(users[rows], items)).sample(self.rng, len(users))
 
 
 @dataclass(frozen=True)

@@ -27,21 +27,23 @@ True
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from palate.data.dataset import Dataset
+from palate.data.filters import replay
 from palate.data.protocols.by_session import as_sessions, sessions
 from palate.data.protocols.by_time import global_time, rolling
 from palate.data.protocols.by_user import held_out_users, leave_one_out, user_ratio
-from palate.data.protocols.published import given
+from palate.data.protocols.published import from_parts, given
 from palate.data.split import Split
 from palate.errors import ConfigError, DataError, nearest
 
 __all__ = [
     "PROTOCOLS",
     "as_sessions",
+    "from_parts",
     "given",
     "global_time",
     "held_out_users",
@@ -95,7 +97,7 @@ def split(dataset: Dataset, protocol: str, *, seed: int = 0, **options: Any) -> 
     return function(dataset, seed=seed, **options)
 
 
-def rebuild(dataset: Dataset, spec: Mapping[str, Any], **parts: Dataset) -> Split:
+def rebuild(dataset: Dataset, spec: Mapping[str, Any], *, steps: Iterable[Mapping[str, Any]] = (), **parts: Dataset) -> Split:
     """Cut the same data again by the spec of a split; the result has the same fingerprint.
 
     Parameters
@@ -104,6 +106,9 @@ def rebuild(dataset: Dataset, spec: Mapping[str, Any], **parts: Dataset) -> Spli
         The data that the split was made of (of ``given``: the training part).
     spec
         ``Split.spec``.
+    steps
+        Filters to apply first, as recorded in ``Split.train.spec`` (``steps`` of ``split.json``), where ``dataset`` is the
+        source as it was read.
     **parts
         Published parts (``test``, and ``valid`` where it was one), for the protocol ``given``.
 
@@ -112,6 +117,7 @@ def rebuild(dataset: Dataset, spec: Mapping[str, Any], **parts: Dataset) -> Spli
     DataError
         If the data are not those of the spec.
     """
+    dataset = replay(dataset, steps)
     options = {name: value for name, value in spec.items() if name not in ("protocol", "seed", "data")}
     made_of = spec["data"]
     ours = dataset.fingerprint if isinstance(made_of, str) else [dataset.fingerprint, *(p.fingerprint for p in parts.values())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -55,6 +55,34 @@ def given(
         return Split(train, others[0] if len(others) == 2 else None, others[-1], spec)
     carved = user_ratio(train, seed=seed, valid=valid, test=0.0, order=order)
     return Split(carved.train, carved.valid, others[-1], {**spec, "valid": valid, "order": order})
+
+
+def from_parts(
+    parts: Mapping[str, Dataset],
+    *,
+    seed: int = 0,
+    valid: float | None = None,
+    order: Literal["time", "random"] = "random",
+) -> Split:
+    """Take the parts of one source (:func:`palate.data.readers.read_parts`) by their names: ``train``, ``valid``, ``test``.
+
+    Parameters
+    ----------
+    valid, order
+        As in :func:`given`, where no validation part was published.
+
+    Raises
+    ------
+    DataError
+        If there is no training or no test part.
+    """
+    if "train" not in parts or "test" not in parts:
+        remedy = "give train and test, or read the source whole and cut it by another protocol"
+        raise DataError("a split needs a training and a test part.", where="given", value=sorted(parts), remedy=remedy)
+    train = parts["train"]
+    train = replace(train, name=train.name.removesuffix("/train"))
+    published = parts.get("valid")
+    return given(train, test=parts["test"], valid=valid if published is None else published, seed=seed, order=order)
 
 
 def _together(parts: Sequence[Dataset]) -> tuple[Dataset, *tuple[Interactions, ...]]:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from palate.data.dataset import Dataset
 from palate.data.public.entry import Download, Layout, PublicData, agrees
@@ -114,13 +113,23 @@ def load(name: str, part: str | None = None, *, progress: Progress = silent, **o
     return _parts(data, folder, options)[part]
 
 
-def load_split(name: str, *, valid: float | None = None, seed: int = 0, progress: Progress = silent, **options: Any) -> Split:
+def load_split(
+    name: str,
+    *,
+    valid: float | None = None,
+    order: Literal["time", "random"] = "random",
+    seed: int = 0,
+    progress: Progress = silent,
+    **options: Any,
+) -> Split:
     """Return the split that was published with a data set.
 
     Parameters
     ----------
     valid
-        Share of each user's training events to carve out for validation, at random; ``None`` carves none.
+        Share of each user's training events to carve out for validation; ``None`` carves none.
+    order
+        How it is carved: ``"random"``, or ``"time"`` for the latest.
     seed
         Fixes what is carved.
 
@@ -131,14 +140,12 @@ def load_split(name: str, *, valid: float | None = None, seed: int = 0, progress
     DataError
         If the parts have not the published numbers of events.
     """
-    from palate.data.protocols import given
+    from palate.data.protocols import from_parts
 
     data = info(name)
     if not data.has_split:
         raise ConfigError("no split was published with this data set.", value=name, remedy="cut it with palate.split")
-    parts = _parts(data, get(name, progress=progress), options)
-    published = parts.get("valid")
-    return given(replace(parts["train"], name=name), test=parts["test"], valid=published or valid, seed=seed)
+    return from_parts(_parts(data, get(name, progress=progress), options), valid=valid, order=order, seed=seed)
 
 
 def _read(data: PublicData, folder: Path, options: Mapping[str, Any]) -> Dataset:
@@ -177,7 +184,7 @@ def _with_items(dataset: Dataset, layout: Layout, folder: Path) -> Dataset:
     from palate.data.readers.entities import attach, numbers_where_possible, with_id
 
     name, key = layout.items
-    table = numbers_where_possible(with_id(DelimitedSource(_file(folder, name)).table(), key))
+    table = numbers_where_possible(with_id(DelimitedSource(_file(folder, name)).table(), key, _file(folder, name)))
     items, _, _ = attach(dataset.items.ids, table, keep_unseen=False)
     return dataset.derive({"step": "items", "file": name}, items=items)
 

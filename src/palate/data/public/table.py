@@ -82,7 +82,8 @@ PUBLIC: tuple[PublicData, ...] = (
     PublicData(
         "coat", "Coat Shopping", "https://www.cs.cornell.edu/~schnabts/mnar/", "research use; cite Schnabel et al. 2016",
         (Layout("train.ascii", "coat"),), counts(290, 300, 11_600), (Download("https://www.cs.cornell.edu/~schnabts/mnar/coat.zip"),),
-        {"train": 6_960, "test": 4_640}, note="train: articles that people chose to rate; test: articles chosen at random",
+        {"train": 6_960, "test": 4_640},
+        note="train: articles that people chose to rate; test: articles chosen at random, 366 of which they had rated already",
     ),
     PublicData(
         "goodbooks-10k", "goodbooks-10k", "https://github.com/zygmuntz/goodbooks-10k", "CC BY-SA 4.0",

@@ -127,5 +127,6 @@ def _registered(source: str | Path, path: Path, options: Options) -> Dataset:
     if str(source) in known and public is not None:
         found = public.load(str(source))
         return found if options.name is None else replace(found, name=options.name)
-    advice = nearest(str(source), known) if known and "/" not in str(source) else "check the path"
+    a_name = bool(known) and "/" not in str(source) and not path.suffix
+    advice = f"{nearest(str(source), known)} (see: palate data list)" if a_name else "check the path"
     raise DataError("there is no such file, folder or public data set.", where=path, value=str(source), remedy=advice)

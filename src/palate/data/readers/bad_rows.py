@@ -65,9 +65,11 @@ class BadRows:
         return good, counts
 
 
-def first_value(values: Sequence[Any], at: np.ndarray) -> Any:
+def first_value(values: Sequence[Any] | np.ndarray, at: np.ndarray) -> Any:
     """Return the value at the first of some positions, as a plain Python value (``None`` when there is none)."""
     if len(at) == 0:
         return None
     value = values[int(at[0])]
+    if isinstance(value, np.generic):
+        return value.item()
     return value.as_py() if hasattr(value, "as_py") else value

@@ -32,15 +32,13 @@ class ValueColumn:
 
     def add(self, column: pa.Array, start: int, bad: BadRows) -> None:
         """Take the next batch, whose first row is row ``start`` of the source."""
-        import polars as pl
-
         if any(test(column.type) for test in (pa.types.is_nested, pa.types.is_temporal, pa.types.is_binary)):
-            remedy = "name another column with columns={'value': …}"
+            remedy = "name another column with columns={'value': …} (--column value=NAME)"
             raise DataError(f"column {self.name!r} can't hold values.", value=str(column.type), remedy=remedy)
-        with np.errstate(over="ignore"):
-            values = pl.Series(pl.from_arrow(column))
-            values = values.str.strip_chars() if values.dtype == pl.String else values
-            numbers = values.cast(pl.Float64, strict=False).to_numpy().astype(np.float32)
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            numbers = np.asarray(column.cast(pa.float32(), safe=False).fill_null(np.nan))
+        else:
+            numbers = _parsed(column)
         at = np.flatnonzero(~np.isfinite(numbers))
         bad.add(start + at, f"value in column {self.name!r} is not a finite number", first_value(column, at))
         self._values.extend(numbers)
@@ -48,6 +46,16 @@ class ValueColumn:
     def finish(self) -> np.ndarray:
         """Return ``float32[n]``."""
         return self._values.array()
+
+
+def _parsed(column: pa.Array) -> np.ndarray:
+    """Return text, decimals or truth values as ``float32`` (nan where that can't be)."""
+    import polars as pl
+
+    values = pl.Series(pl.from_arrow(column))
+    values = values.str.strip_chars() if values.dtype == pl.String else values
+    with np.errstate(over="ignore"):
+        return values.cast(pl.Float64, strict=False).to_numpy().astype(np.float32)
 
 
 @dataclass
@@ -77,6 +85,7 @@ def build(parts: Parts, options: Options, name: str) -> Dataset:
     good, dropped = bad.settle(n)
     if good is not None:
         encoded.columns = {role: column[good] for role, column in encoded.columns.items()}
+        sizes = [int(np.count_nonzero(part)) for part in np.split(good, np.cumsum(sizes)[:-1])]
     if len(encoded.columns["user"]) == 0:
         what = "no row is left after bad ones were dropped." if n else "there are no rows, only a header."
         raise DataError(what, where=where, value=dropped or None, remedy="give at least two users with interactions")
@@ -85,7 +94,9 @@ def build(parts: Parts, options: Options, name: str) -> Dataset:
             encoded.words[role], encoded.columns[role] = keep_used(encoded.words[role], encoded.columns[role])
     if len(encoded.words["user"]) < options.min_users:
         only = encoded.words["user"].raw[0].as_py()
-        remedy = f"check that {roles['user']!r} is the user column, or pass min_users=1 if one user is meant"
+        remedy = (
+            f"check that {roles['user']!r} is the user column, or pass min_users=1 (--read min_users=1) if one user is meant"
+        )
         raise DataError("there is only one user: nobody can be compared.", where=where, value=only, remedy=remedy)
     step = _step(parts, options, roles, encoded, sizes, n, dropped)
     return _assemble(parts, options, encoded, name, step)
@@ -183,7 +194,7 @@ def _step(
         step["dropped"] = dict(dropped)
     if encoded.unit:
         step["time"] = {"column": roles["time"], **encoded.unit}
-    if parts.names and not dropped:
+    if parts.names:
         step["parts"] = dict(zip(parts.names, sizes, strict=True))
     step["ties"] = "exact time, then file order" if encoded.ticks > 1 and not parts.names else "file order"
     return {**step, **parts.notes}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,6 +58,9 @@ class DelimitedSource(Source):
     ) -> None:
         self.where, self.path, self.encoding = str(path), path, encoding
         first = first_line(path, encoding)
+        if "\r" in first:
+            remedy = "end lines with a line feed, as by: tr '\\r' '\\n'"
+            raise DataError("the first line holds a carriage return.", where=path, value=first, remedy=remedy)
         self.separator = separator or sniff(first, path)
         self.quoted = (self.separator not in ("\t", "::")) if quoted is None else quoted
         self.header = names is None
@@ -85,7 +89,7 @@ class DelimitedSource(Source):
             block_size=BLOCK_BYTES,
             column_names=list(self.columns),
             skip_rows_after_names=0,
-            skip_rows=int(self.header),
+            skip_rows=_blank_lines(self.path) + 1 if self.header else 0,
             encoding="utf8" if self.encoding.replace("-", "").lower() == "utf8" else self.encoding,
         )
         try:
@@ -104,7 +108,8 @@ class DelimitedSource(Source):
         """Return file and line of a row, counting quoted line breaks and blank lines as they are."""
         with open_text(self.path, self.encoding) as stream:
             wanted = row + int(self.header)
-            full = (line for line, cells in _rows(stream, self.separator, self.quoted) if cells)
+            rows = dropwhile(lambda row: not "".join(row[1]).strip(), _rows(stream, self.separator, self.quoted))
+            full = (line for line, cells in rows if cells)
             for line in islice(full, wanted, wanted + 1):
                 return f"{self.where}, line {line}"
         return f"{self.where}, row {row + 1}"
@@ -124,7 +129,10 @@ class DelimitedSource(Source):
         if "Expected" in text and "columns" in text:
             return self._ragged_error(text)
         return DataError(
-            "this file can't be parsed.", where=self.where, value=text, remedy="name its form with format=, separator="
+            "this file can't be parsed.",
+            where=self.where,
+            value=text,
+            remedy="name its form with format= (--format) or separator= (--read separator=…)",
         )
 
     def _ragged_error(self, text: str) -> DataError:
@@ -177,7 +185,7 @@ def first_line(path: Path, encoding: str = "utf-8") -> str:
     Raises
     ------
     DataError
-        If the file is empty, truncated or of another encoding.
+        If the file is empty, truncated, of another encoding or no text.
     """
     try:
         with open_bytes(path) as stream:
@@ -185,11 +193,15 @@ def first_line(path: Path, encoding: str = "utf-8") -> str:
     except (*BROKEN_GZIP, OSError) as error:
         raise truncated(path, error) from error
     if not line:
-        raise DataError("the file is empty.", where=path, remedy="give a file with a header and at least two users")
+        raise DataError("the file is empty.", where=path, remedy="give a file with rows of at least two users")
     try:
-        return line.decode(encoding).lstrip("\ufeff").rstrip("\r\n")
+        text = line.decode(encoding).lstrip("\ufeff").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise wrong_encoding(path, encoding) from error
+    if "\0" in text:
+        remedy = "name its true format with format= (--format), or write it as UTF-8 text"
+        raise DataError("this is no text file.", where=path, value=text, remedy=remedy)
+    return text
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
@@ -229,9 +241,16 @@ def wrong_encoding(path: Path, encoding: str) -> DataError:
             except UnicodeDecodeError as error:
                 value = line[max(0, error.start - 20) : error.start + 20]
                 where = f"{path}, line {number}, byte {error.start + 1}"
-                remedy = 'name the true encoding, such as encoding="latin-1"'
-                return DataError(f"the text is not {encoding}.", where=where, value=value, remedy=remedy)
-    return DataError(f"the text is not {encoding}.", where=path, remedy='name the true encoding, such as encoding="latin-1"')
+                return DataError(f"the text is not {encoding}.", where=where, value=value, remedy=_true_encoding(path))
+    return DataError(f"the text is not {encoding}.", where=path, remedy=_true_encoding(path))
+
+
+def _true_encoding(path: Path) -> str:
+    with open_bytes(path) as stream:
+        mark = stream.read(2)
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return f"it is UTF-16: write it as UTF-8 first, for example with: iconv -f UTF-16 -t UTF-8 {path}"
+    return 'name the true encoding, such as encoding="latin-1" (--read encoding=latin-1)'
 
 
 def sniff(line: str, path: Path) -> str:
@@ -272,6 +291,12 @@ def _cells(line: str, separator: str, quoted: bool) -> list[str]:
     if len(separator) > 1 or not quoted:
         return line.split(separator)
     return next(csv.reader([line], delimiter=separator))
+
+
+def _blank_lines(path: Path) -> int:
+    """Return how many blank lines stand before the first full one."""
+    with open_bytes(path) as stream:
+        return next((at for at, line in enumerate(stream) if line.strip()), 0)
 
 
 def _anything_after_header(stream: IO[bytes], header: bool) -> bool:

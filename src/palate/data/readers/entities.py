@@ -125,8 +125,11 @@ def list_column(column: pa.ChunkedArray, separator: str) -> pa.ChunkedArray:
     return words
 
 
-def with_id(table: pa.Table, column: str, renamed: dict[str, str] | None = None) -> pa.Table:
+def with_id(table: pa.Table, column: str, where: object, renamed: dict[str, str] | None = None) -> pa.Table:
     """Return an attribute table whose first column is ``id``."""
+    if column not in table.column_names:
+        remedy = f"name its id column {column!r}"
+        raise DataError("the attributes have no id column.", where=where, value=table.column_names, remedy=remedy)
     names = {column: "id", **(renamed or {})}
     table = table.rename_columns([names.get(name, name) for name in table.column_names])
     rest = [name for name in table.column_names if name != "id"]

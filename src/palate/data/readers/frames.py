@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from palate.data.readers.bad_rows import DROP
+from palate.data.readers.ids import AS_TEXT
 from palate.data.readers.parts import Options, Parts
 from palate.data.readers.roles import check_double, resolve
 from palate.data.readers.source import ArrowSource
@@ -89,6 +89,4 @@ def _series(series: Any, name: str, options: Options) -> pa.Array:
     what = f"mixed id types in column {name!r}: mostly {main.__name__}, here {type(odd[1]).__name__}."
     if type(odd[1]) is main:
         what = f"the number in column {name!r} is beyond 64 bits."
-    raise DataError(
-        what, where=f"pandas frame, row {odd[0] + 1}", value=odd[1], remedy=f'take ids as text with ids="text", or {DROP}'
-    )
+    raise DataError(what, where=f"pandas frame, row {odd[0] + 1}", value=odd[1], remedy=AS_TEXT)

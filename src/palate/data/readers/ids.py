@@ -18,7 +18,7 @@ IdType = Literal["auto", "text", "integer"]
 
 MISSING = ("", "nan", "NaN", "null", "NULL")
 INTEGER = r"^(0|-?[1-9][0-9]*)$"
-AS_TEXT = f'take ids as text with ids="text", or {DROP}'
+AS_TEXT = f'take ids as text with ids="text" (--read ids=text), or {DROP}'
 
 
 class IdColumn:
@@ -145,9 +145,9 @@ class IdColumn:
         return bool(pc.max(pc.utf8_length(numbers)).as_py() >= 19)
 
     def _refuse(self, wrong: pa.Array, reason: str, known: pa.Array, codes: np.ndarray, bad: BadRows) -> None:
-        numbers = np.flatnonzero(np.asarray(wrong.fill_null(False)))
-        if len(numbers) == 0:
+        if not pc.any(wrong).as_py():
             return
+        numbers = np.flatnonzero(np.asarray(wrong.fill_null(False)))
         rows = np.flatnonzero(np.isin(codes, numbers))
         if len(rows):
             bad.add(rows, f"{reason} {self.what}", known[int(codes[rows[0]])].as_py(), AS_TEXT)

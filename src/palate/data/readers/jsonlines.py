@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.json as pa_json
@@ -22,6 +24,9 @@ LINES = 1 << 16
 
 #: Lines read to learn names and types.
 SAMPLE = 1000
+
+#: A line of null, or a second value in a line: Arrow's parser crashes on the one, and takes the other for a line more.
+ODD = (re.compile(rb"\n[ \t\r]*null"), re.compile(rb"\}[ \t\r]*(?:\{|null)"))
 
 
 class JsonLinesSource(Source):
@@ -97,7 +102,8 @@ class JsonLinesSource(Source):
 
     def _quick(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         parse = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-        with open_bytes(self.path) as raw:
+        with open_bytes(self.path) as stream:
+            raw: Any = _Objects(stream)
             read = pa_json.ReadOptions(use_threads=False, block_size=1 << 23)
             yield from pa_json.open_json(pa.PythonFile(raw, "r"), read_options=read, parse_options=parse)
 
@@ -140,9 +146,28 @@ class JsonLinesSource(Source):
         except ValueError:
             found = _literal(line)
         if not isinstance(found, (dict, list) if self.lists else dict):
-            remedy = "give one JSON object a line, or name the true format with format="
+            remedy = "give one JSON object a line, or name the true format with format= (--format)"
             raise DataError("not a JSON object.", where=f"{self.where}, line {number}", value=line, remedy=remedy)
         return found
+
+
+class _Objects(io.RawIOBase):
+    """A byte stream of JSON lines that raises before it gives out what Arrow's parser does not stand (:data:`ODD`)."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._tail = b"\n"
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._stream.read(size)
+        seen = self._tail + block
+        if any(pattern.search(seen) for pattern in ODD):
+            raise pa.ArrowInvalid("a line that may not be one object")
+        self._tail = seen[-64:]
+        return block
 
 
 def _literal(line: str) -> Any:

@@ -1,12 +1,14 @@
 """Searches, impressions and dialogues: tables attached to a data set, with raw ids turned into its numbers.
 
 Each function takes a data set and a table (path, frame or Arrow table) and returns the data set with that table. Ids that the
-data set does not know become null. A session or dialogue id stays as it is.
+data set does not know become null. A session or dialogue id stays as it is. As in :func:`palate.data.readers.read`, a row that
+can't be used is an error that names its place, unless ``on_bad_rows="drop"`` has such rows dropped and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from palate.data.dataset import Dataset
-from palate.data.readers.bad_rows import BadRows
+from palate.data.readers.bad_rows import BadRows, first_value
+from palate.data.readers.build import ValueColumn
 from palate.data.readers.entities import same_type
 from palate.data.readers.frames import read_object
 from palate.data.readers.jsonlines import JsonLinesSource
@@ -44,6 +47,20 @@ IMPRESSION_NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class _Log:
+    """An opened log: its table, the column of each role, its bad rows so far, and how it is read."""
+
+    table: pa.Table
+    roles: Mapping[str, str]
+    bad: BadRows
+    options: Options
+
+    def column(self, role: str) -> pa.ChunkedArray:
+        """Return the column of a role."""
+        return self.table.column(self.roles[role])
+
+
 def read_searches(dataset: Dataset, source: Any, *, columns: Mapping[str, str] | None = None, **options: Any) -> Dataset:
     """Attach a search log (KuaiSAR-like).
 
@@ -63,12 +80,12 @@ def read_searches(dataset: Dataset, source: Any, *, columns: Mapping[str, str] |
         With ``searches``: ``query`` (text or the source's own codes), ``user`` (int32), ``time`` (s), ``session``, ``items``
         (lists of int32), further columns as they are.
     """
-    table, roles = _open(source, SEARCH_NAMES, columns, ("query",), options)
-    made = _common(dataset, table, roles, options)
-    made["query"] = table.column(roles["query"])
-    if "items" in roles:
-        made["items"] = _item_lists(dataset, table.column(roles["items"]))
-    return _attach(dataset, "searches", table, roles, made)
+    log = _open(source, SEARCH_NAMES, columns, ("query",), options)
+    made = _common(dataset, log)
+    made["query"] = log.column("query")
+    if "items" in log.roles:
+        made["items"] = _item_lists(dataset, log.column("items"))
+    return _attach(dataset, "searches", log, made)
 
 
 def read_impressions(dataset: Dataset, source: Any, *, columns: Mapping[str, str] | None = None, **options: Any) -> Dataset:
@@ -84,16 +101,16 @@ def read_impressions(dataset: Dataset, source: Any, *, columns: Mapping[str, str
     columns
         Column of each of these; ``None`` detects them by common names.
     """
-    table, roles = _open(source, IMPRESSION_NAMES, columns, ("item",), options)
-    made = _common(dataset, table, roles, options)
-    made["item"] = _numbers(dataset.items.ids, table.column(roles["item"]))
-    for role, low, high in (("click", 0.0, 1.0), ("propensity", np.nextafter(0.0, 1.0), 1.0)):
-        if role in roles:
-            made[role] = _bounded(table.column(roles[role]), roles[role], low, high)
+    log = _open(source, IMPRESSION_NAMES, columns, ("item",), options)
+    made = _common(dataset, log)
+    made["item"] = _numbers(dataset.items.ids, log.column("item"))
+    for role in ("click", "propensity"):
+        if role in log.roles:
+            made[role] = _share(log, role, above_zero=role == "propensity")
     for role in ("position", "impression"):
-        if role in roles:
-            made[role] = table.column(roles[role])
-    return _attach(dataset, "impressions", table, roles, made)
+        if role in log.roles:
+            made[role] = log.column(role)
+    return _attach(dataset, "impressions", log, made)
 
 
 def read_dialogues(dataset: Dataset, source: str | Path | Sequence[Mapping[str, Any]]) -> Dataset:
@@ -147,7 +164,7 @@ def read_dialogues(dataset: Dataset, source: str | Path | Sequence[Mapping[str, 
 
 def _open(
     source: Any, names: Mapping[str, str], columns: Mapping[str, str] | None, required: Sequence[str], options: dict[str, Any]
-) -> tuple[pa.Table, dict[str, str]]:
+) -> _Log:
     given = Options.of(**options)
     found: Source
     if isinstance(source, (str, Path)):
@@ -162,7 +179,8 @@ def _open(
         if role not in roles:
             remedy = f"name it: columns={{{role!r}: …}}"
             raise DataError(f"no column looks like the {role}.", where=found.where, value=list(found.columns), remedy=remedy)
-    return found.table(), roles
+    bad = BadRows(given.on_bad_rows, found.locate)
+    return _Log(found.table(bad=bad), roles, bad, given)
 
 
 def _as_arrow(source: Any) -> Any:
@@ -190,21 +208,24 @@ def _roles(found: Source, names: Mapping[str, str], columns: Mapping[str, str] |
     return roles
 
 
-def _common(dataset: Dataset, table: pa.Table, roles: Mapping[str, str], options: dict[str, Any]) -> dict[str, Any]:
+def _common(dataset: Dataset, log: _Log) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    if "user" in roles:
-        made["user"] = _numbers(dataset.users.ids, table.column(roles["user"]))
-    if "time" in roles:
-        column = TimeColumn(roles["time"], options.get("time_unit"), table.num_rows)
-        bad = BadRows("error", lambda row: f"row {row + 1}")
-        row = 0
-        for chunk in table.column(roles["time"]).chunks:
-            column.add(chunk, row, bad)
-            row += len(chunk)
-        made["time"] = seconds(*column.finish(bad))
-    if "session" in roles:
-        made["session"] = table.column(roles["session"])
+    if "user" in log.roles:
+        made["user"] = _numbers(dataset.users.ids, log.column("user"))
+    if "time" in log.roles:
+        times = TimeColumn(log.roles["time"], log.options.time_unit, log.table.num_rows)
+        _fill(times, log, "time")
+        made["time"] = seconds(*times.finish(log.bad))
+    if "session" in log.roles:
+        made["session"] = log.column("session")
     return made
+
+
+def _fill(target: TimeColumn | ValueColumn, log: _Log, role: str) -> None:
+    row = 0
+    for chunk in log.column(role).chunks:
+        target.add(chunk, row, log.bad)
+        row += len(chunk)
 
 
 def _numbers(words: Vocabulary, column: pa.ChunkedArray) -> pa.Array:
@@ -212,18 +233,16 @@ def _numbers(words: Vocabulary, column: pa.ChunkedArray) -> pa.Array:
     return pa.array(numbers, pa.int32(), mask=numbers < 0)
 
 
-def _bounded(column: pa.ChunkedArray, name: str, low: float, high: float) -> pa.Array:
-    try:
-        numbers = np.asarray(column.cast(pa.float64()).fill_null(np.nan))
-    except pa.ArrowInvalid as error:
-        raise DataError(f"column {name!r} holds text.", value=str(error), remedy="give numbers") from error
-    wrong = np.flatnonzero(~((numbers >= low) & (numbers <= high)))
-    if len(wrong):
-        what = f"a number in column {name!r} lies outside {'0 to 1' if low == 0 else 'above 0 to 1'}."
-        raise DataError(
-            what, where=f"row {wrong[0] + 1}", value=float(numbers[wrong[0]]), remedy="correct it, or leave the column out"
-        )
-    return pa.array(numbers.astype(np.float32))
+def _share(log: _Log, role: str, *, above_zero: bool) -> np.ndarray:
+    """Return a column of numbers from 0 (or above 0) to 1 as ``float32``."""
+    name = log.roles[role]
+    column = ValueColumn(name, log.table.num_rows)
+    _fill(column, log, role)
+    numbers = column.finish()
+    wrong = np.flatnonzero(~((numbers > 0 if above_zero else numbers >= 0) & (numbers <= 1)))
+    span = "above 0 to 1" if above_zero else "0 to 1"
+    log.bad.add(wrong, f"the number in column {name!r} lies outside {span}", first_value(numbers, wrong))
+    return numbers
 
 
 def _item_lists(dataset: Dataset, column: pa.ChunkedArray) -> pa.Array:
@@ -235,11 +254,15 @@ def _item_lists(dataset: Dataset, column: pa.ChunkedArray) -> pa.Array:
     return pa.array(lists, pa.list_(pa.int32()))
 
 
-def _attach(dataset: Dataset, kind: str, table: pa.Table, roles: Mapping[str, str], made: dict[str, Any]) -> Dataset:
-    rest = {c: table.column(c) for c in table.column_names if c not in roles.values() and c not in made}
+def _attach(dataset: Dataset, kind: str, log: _Log, made: dict[str, Any]) -> Dataset:
+    rest = {c: log.table.column(c) for c in log.table.column_names if c not in log.roles.values() and c not in made}
     whole = pa.table({**made, **rest})
+    good, dropped = log.bad.settle(whole.num_rows)
+    whole = whole if good is None else whole.filter(pa.array(good))
     unknown = {role: pc.sum(whole.column(role).is_null()).as_py() or 0 for role in ("user", "item") if role in made}
-    step = {"step": f"read {kind}", "columns": dict(roles), "rows": whole.num_rows, "unknown": unknown}
+    step: dict[str, Any] = {"step": f"read {kind}", "columns": dict(log.roles), "rows": whole.num_rows, "unknown": unknown}
+    if dropped:
+        step["dropped"] = dropped
     return dataset.derive(step, **{kind: whole})
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from palate.data.readers.delimited import DelimitedSource
 from palate.data.readers.entities import list_column, numbers_where_possible, with_id
 from palate.data.readers.parts import Options, Parts
+from palate.errors import DataError
 
 #: Genres of ``u.item``, in the order of its columns.
 GENRES = (
@@ -57,7 +58,7 @@ def users_1m(folder: Path) -> pa.Table | None:
     if path is None:
         return None
     names = ["id", "gender", "age", "occupation", "zip_code"]
-    return _typed(DelimitedSource(path, separator="::", names=names, encoding="latin-1").table(), "age", "occupation")
+    return _typed(DelimitedSource(path, separator="::", names=names, encoding="latin-1"), "age", "occupation")
 
 
 def _users_100k(folder: Path) -> pa.Table | None:
@@ -65,7 +66,7 @@ def _users_100k(folder: Path) -> pa.Table | None:
     if path is None:
         return None
     names = ["id", "age", "gender", "occupation", "zip_code"]
-    return _typed(DelimitedSource(path, separator="|", names=names, encoding="latin-1").table(), "age")
+    return _typed(DelimitedSource(path, separator="|", names=names, encoding="latin-1"), "age")
 
 
 def _items_100k(folder: Path) -> pa.Table | None:
@@ -84,14 +85,15 @@ def _items_csv(folder: Path) -> pa.Table | None:
     path = find(folder, "movies.csv")
     if path is None:
         return None
-    table = with_id(DelimitedSource(path).table(), "movieId", {"genres": "categories"})
-    at = table.column_names.index("categories")
-    text = table.column("categories")
-    plain = pc.if_else(pc.equal(text, "(no genres listed)"), pa.scalar(None, pa.string()), text)
-    table = table.set_column(at, "categories", list_column(plain, "|"))
+    table = with_id(DelimitedSource(path).table(), "movieId", path, {"genres": "categories"})
+    if "categories" in table.column_names:
+        at = table.column_names.index("categories")
+        text = table.column("categories")
+        plain = pc.if_else(pc.equal(text, "(no genres listed)"), pa.scalar(None, pa.string()), text)
+        table = table.set_column(at, "categories", list_column(plain, "|"))
     links = find(folder, "links.csv")
     if links is not None:
-        other = numbers_where_possible(with_id(DelimitedSource(links).table(), "movieId"))
+        other = numbers_where_possible(with_id(DelimitedSource(links).table(), "movieId", links))
         table = join(table, other)
     return table
 
@@ -105,10 +107,18 @@ def join(left: pa.Table, right: pa.Table) -> pa.Table:
     return left
 
 
-def _typed(table: pa.Table, *integers: str) -> pa.Table:
+def _typed(source: DelimitedSource, *integers: str) -> pa.Table:
+    table = source.table()
     for name in integers:
-        at = table.column_names.index(name)
-        table = table.set_column(at, name, table.column(name).cast(pa.int32()))
+        column = table.column(name)
+        whole = pc.match_substring_regex(column, r"^[0-9]{1,9}$").fill_null(True)
+        if not pc.all(whole).as_py():
+            row = pc.index(whole, False).as_py()
+            what = f"the {name} is not a whole number."
+            raise DataError(
+                what, where=source.locate(row), value=column[row].as_py(), remedy="correct it or fetch the file again"
+            )
+        table = table.set_column(table.column_names.index(name), name, column.cast(pa.int32()))
     return table
 
 

@@ -9,7 +9,7 @@ from palate.data.ragged import offsets_of
 from palate.data.readers.times import seconds
 
 #: Rows handled at once.
-BLOCK = 1 << 18
+BLOCK = 1 << 16
 
 
 def assemble(columns: dict[str, np.ndarray], n_users: int, ticks: int = 1, *, rank: bool = True) -> Interactions:
@@ -45,9 +45,11 @@ def assemble(columns: dict[str, np.ndarray], n_users: int, ticks: int = 1, *, ra
         order = _world_order(columns["time"], order)
     if "time" in columns:
         columns["time"] = seconds(columns["time"], ticks)
+    if order is not None:
+        columns["row"] = order
     for column in columns.values():
         column.flags.writeable = False
-    return Interactions(**columns, row=order)
+    return Interactions(**columns)
 
 
 def _sorted(user: np.ndarray, time: np.ndarray | None) -> bool:

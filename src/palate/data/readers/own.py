@@ -38,6 +38,14 @@ def read_own(folder: Path) -> Dataset:
         If a file is missing or damaged, or numbers do not fit the vocabularies.
     """
     manifest = _manifest(folder)
+    try:
+        return _read(folder, manifest)
+    except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
+        what = "the folder does not fit its description."
+        raise DataError(what, where=folder / MANIFEST, value=f"{type(error).__name__}: {error}", remedy=REMEDY) from error
+
+
+def _read(folder: Path, manifest: dict[str, Any]) -> Dataset:
     users, items = _entities(folder, "users"), _entities(folder, "items")
     words = {kind: _words(folder, kind) if manifest["words"].get(kind) else None for kind in ("actions", "sessions")}
     tables = {
@@ -70,8 +78,8 @@ def read_split_folder(folder: Path, options: Options) -> Parts:
 def _attributes(path: Path) -> pa.Table | None:
     if not path.is_file():
         return None
-    table = pq.read_table(path)
-    return with_id(table, table.column_names[0])
+    table = _table(path.parent, path.name)
+    return with_id(table, table.column_names[0], path)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,18 @@ from palate.data.readers.bad_rows import OnBadRows
 from palate.data.readers.ids import IdType
 from palate.data.readers.source import Source
 from palate.errors import ConfigError, nearest
+
+#: Types of the plain options, and how messages call them.
+KINDS = {
+    "time_unit": str,
+    "separator": str,
+    "encoding": str,
+    "quoted": bool,
+    "header": bool,
+    "min_users": int,
+    "keep_unseen": bool,
+}
+WORDS = {str: "text", bool: "true or false", int: "a whole number"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +73,32 @@ class Options:
         for name in given:
             if name not in cls.__dataclass_fields__:
                 raise ConfigError("unknown option of read.", value=name, remedy=nearest(name, cls.__dataclass_fields__))
+        for name, kind in KINDS.items():
+            value = given.get(name)
+            if value is not None and type(value) is not kind:
+                remedy = f"options of reading: {', '.join(KINDS)}"
+                raise ConfigError(f"{name} must be {WORDS[kind]}.", where="read", value=value, remedy=remedy)
+        _check_encoding(given.get("encoding"))
+        if given.get("separator") == "\\t":
+            given["separator"] = "\t"
         choices = {"on_bad_rows": ("error", "drop"), "ids": ("auto", "text", "integer")}
         for name, allowed in choices.items():
             if given.get(name, allowed[0]) not in allowed:
                 raise ConfigError(f"unknown choice of {name}.", value=given[name], remedy=nearest(str(given[name]), allowed))
         return cls(**given)
+
+
+def _check_encoding(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        found = codecs.lookup(name).name
+    except LookupError:
+        remedy = "such as utf-8, latin-1 or cp1252"
+        raise ConfigError("unknown encoding.", where="encoding", value=name, remedy=remedy) from None
+    if found.startswith(("utf-16", "utf-32")):
+        remedy = f"write the file as UTF-8 first, for example with: iconv -f {name} -t UTF-8 FILE"
+        raise ConfigError("files of this encoding are not read.", where="encoding", value=name, remedy=remedy)
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,12 @@ def _side(home: Path) -> dict[str, Any]:
     path = home / SIDE_FILE
     if not path.is_file():
         return {}
-    side = json.loads(path.read_text(encoding="utf-8"))
-    return side if side.get("format") == "recbole" else {}
+    try:
+        side = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        remedy = "write the folder again, or remove this file to read the others without it"
+        raise DataError("the side file is damaged.", where=path, value=str(error), remedy=remedy) from error
+    return side if isinstance(side, dict) and side.get("format") == "recbole" else {}
 
 
 def _attributes(home: Path, kind: str, key: str, encoding: str) -> pa.Table | None:
@@ -125,7 +129,7 @@ def _attributes(home: Path, kind: str, key: str, encoding: str) -> pa.Table | No
     for old, new in better.items():
         if old in columns and new not in chosen.values():
             chosen[old] = new
-    return with_id(pa.table(columns), key, chosen)
+    return with_id(pa.table(columns), key, paths[0], chosen)
 
 
 def _convert(column: pa.ChunkedArray, kind: str, path: Path, name: str) -> pa.ChunkedArray:
@@ -137,7 +141,10 @@ def _convert(column: pa.ChunkedArray, kind: str, path: Path, name: str) -> pa.Ch
         lists = kind == "float_seq"
         return list_column(column, " ").cast(pa.list_(pa.float32())) if lists else column.cast(pa.float64())
     except pa.ArrowInvalid as error:
-        raise DataError("a float column holds text.", where=f"{path}, column {name!r}", value=str(error)) from error
+        remedy = f"mend the value, or head the column {name}:token"
+        raise DataError(
+            "a float column holds text.", where=f"{path}, column {name!r}", value=str(error), remedy=remedy
+        ) from error
 
 
 def _graphs(home: Path, encoding: str) -> dict[str, RawGraph]:
@@ -153,6 +160,7 @@ def _graphs(home: Path, encoding: str) -> dict[str, RawGraph]:
     if paths := _of_kind(home, "net"):
         source = AtomicSource(paths[0], encoding)
         table = source.table()
-        weight = next((table.column(n).cast(pa.float32()) for n in source.columns[2:] if source.kinds[n] == "float"), None)
+        named = next((n for n in source.columns[2:] if source.kinds[n] == "float"), None)
+        weight = None if named is None else _convert(table.column(named), "float", paths[0], named).cast(pa.float32())
         graphs["social"] = RawGraph(table.column(0), table.column(1), "user", "user", weight=weight)
     return graphs

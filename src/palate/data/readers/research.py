@@ -88,7 +88,7 @@ def read_hetrec_lastfm(folder: Path, options: Options) -> Parts:
     events = _tabbed(_file(folder, "user_artists.dat"))
     items = None
     if path := find(folder, "artists.dat"):
-        items = with_id(_tabbed(path).table(), "id", {"pictureURL": "picture_url"})
+        items = with_id(_tabbed(path).table(), "id", path, {"pictureURL": "picture_url"})
         items = _with_tags(items, folder)
     graphs = knowledge_files(folder)
     if path := find(folder, "user_friends.dat"):

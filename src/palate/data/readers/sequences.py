@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from palate.data.readers.bad_rows import BadRows
-from palate.data.readers.delimited import open_bytes, read_lines
+from palate.data.readers.delimited import first_line, read_lines
 from palate.data.readers.parts import Options, Parts, base_name
 from palate.data.readers.source import Source
-from palate.errors import DataError
 
 #: Lines read at once.
 LINES = 1 << 12
@@ -35,9 +34,7 @@ class ListSource(Source):
 
     def __init__(self, path: Path, *, allow_empty: bool = False, encoding: str = "utf-8") -> None:
         self.where, self.path, self.allow_empty, self.encoding = str(path), path, allow_empty, encoding
-        with open_bytes(path) as stream:
-            if not stream.read(1):
-                raise DataError("the file is empty.", where=path, remedy="give lines of: user item item …")
+        first_line(path, encoding)
 
     def batches(self, names: object, bad: BadRows) -> Iterator[pa.RecordBatch]:
         """Yield users and items as text, one row an item."""

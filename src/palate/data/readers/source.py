@@ -13,7 +13,7 @@ from palate.data.readers.bad_rows import BadRows
 from palate.errors import DataError
 
 #: Rows of a batch: what a reader holds at once beside its result.
-BATCH_ROWS = 1 << 19
+BATCH_ROWS = 1 << 17
 
 
 class Source(ABC):
@@ -47,10 +47,10 @@ class Source(ABC):
         """Return file and place of a row (from 0)."""
         return f"{self.where}, row {row + 1}"
 
-    def table(self, names: Sequence[str] | None = None) -> pa.Table:
-        """Return columns as one table (for small tables: attributes, links)."""
+    def table(self, names: Sequence[str] | None = None, bad: BadRows | None = None) -> pa.Table:
+        """Return columns as one table (for small tables: attributes, links, logs)."""
         names = list(self.columns if names is None else names)
-        batches = list(self.batches(names, BadRows("error", self.locate)))
+        batches = list(self.batches(names, bad or BadRows("error", self.locate)))
         if not batches:
             return pa.table({name: pa.array([], pa.string()) for name in names})
         return pa.Table.from_batches(batches)
@@ -97,10 +97,12 @@ def open_arrow(path: Path) -> ArrowSource:
     try:
         with pa.memory_map(str(path)) as stream:
             try:
-                return ArrowSource(pa.ipc.open_file(stream).read_all(), str(path))
+                table = pa.ipc.open_file(stream).read_all()
             except pa.ArrowInvalid:
                 stream.seek(0)
-                return ArrowSource(pa.ipc.open_stream(stream).read_all(), str(path))
+                table = pa.ipc.open_stream(stream).read_all()
+        table.validate(full=True)  # offsets of a damaged file may point anywhere
+        return ArrowSource(table, str(path))
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(path, "Arrow", error) from error
 
@@ -110,5 +112,5 @@ def _unreadable(path: Path, kind: str, error: Exception) -> DataError:
         f"this is not a whole {kind} file.",
         where=path,
         value=str(error).splitlines()[0],
-        remedy="write or fetch the file again, or name its true format with format=",
+        remedy="write or fetch the file again, or name its true format with format= (--format)",
     )

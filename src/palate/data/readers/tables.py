@@ -157,7 +157,7 @@ def _attributes(folder: Path, names: tuple[str, ...], role: str, options: Option
     for old, new in better.items():
         if new not in chosen.values():
             chosen[old] = new
-    return _lists(numbers_where_possible(with_id(table, key.split(":")[0], chosen)))
+    return _lists(numbers_where_possible(with_id(table, key.split(":")[0], path, chosen)))
 
 
 def _lists(table: pa.Table) -> pa.Table:

@@ -11,7 +11,7 @@ import numpy as np
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.errors import DataError
-from palate.kernels.ranking_metrics import FAULTS, find_ranks
+from palate.kernels.find_ranks import FAULTS, find_ranks
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,10 +83,12 @@ def explained_variance(truth: ArrayLike, predicted: ArrayLike) -> float:
     return float(1 - (y - guess).var() / y.var()) if y.var() > 0 else float("nan")
 
 
-def log_loss(truth: ArrayLike, probability: ArrayLike) -> float:
-    """Log loss: ``-(1/n) Σ [y ln p + (1 - y) ln(1 - p)]`` in nats, with ``p`` clipped to ``[1e-7, 1 - 1e-7]``."""
+def log_loss(truth: ArrayLike, probability: ArrayLike, *, clip: float = CLIP) -> float:
+    """Log loss: ``-(1/n) Σ [y ln p + (1 - y) ln(1 - p)]`` in nats, with ``p`` clipped to ``[clip, 1 - clip]`` (1e-7)."""
     y, p = _chances(truth, probability)
-    p = np.clip(p, CLIP, 1 - CLIP)
+    if not 0 < clip < 0.5:
+        raise DataError("clip lies between 0 and one half.", where="clip", value=clip)
+    p = np.clip(p, clip, 1 - clip)
     return float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean())
 
 

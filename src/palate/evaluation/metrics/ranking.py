@@ -5,8 +5,8 @@ Notation: ``R`` the relevant items of a person, ``L`` the list, ``k`` the cut (t
 ``g_i`` its gain.
 
 Every function takes :class:`~palate.evaluation.metrics.lists.Lists`, a cut and options, and returns ``float64[n]``. A person
-without relevant items has no value (NaN) in any of them. Lists shorter than ``k`` count as filled with misses. Means are
-taken over all people who have a value, those without a hit included.
+without relevant items has no value (NaN) in any of them (save by an option of precision). Lists shorter than ``k`` count as
+filled with misses. Means are taken over all people who have a value, those without a hit included.
 """
 
 from __future__ import annotations
@@ -71,12 +71,13 @@ def hits() -> Plan:
 
 
 @_ranking()
-def precision(*, denominator: Literal["k", "list"] = "k") -> Plan:
+def precision(*, denominator: Literal["k", "list"] = "k", unanswered: Literal["drop", "zero"] = "drop") -> Plan:
     """Precision: ``h / k``.
 
-    ``denominator="k"`` keeps ``k`` for shorter lists too; ``"list"`` divides by ``min(k, |L|)`` (0 for an empty list).
+    ``denominator="k"`` keeps ``k`` for shorter lists too; ``"list"`` divides by ``min(k, |L|)`` (0 for an empty list). People
+    without a relevant item have no value, as everywhere; with ``unanswered="zero"`` they have 0: every offer missed.
     """
-    return Code.PRECISION, float(denominator == "list")
+    return Code.PRECISION, float(denominator == "list") + 2 * float(unanswered == "zero")
 
 
 @_ranking()
@@ -149,12 +150,13 @@ def r_precision() -> Plan:
 
 
 @_ranking()
-def rbp(*, p: Annotated[float, (0.0, 1.0)] = 0.8) -> Plan:
-    """Rank-biased precision: ``(1 - p) Σ_{j<=k} rel_j p^{j-1}``, ``p`` the chance to read on.
+def rbp(*, p: Annotated[float, (0.0, 1.0)] = 0.8, gain: Literal["binary", "linear"] = "binary") -> Plan:
+    """Rank-biased precision: ``(1 - p) Σ_{j<=k} G(g_j) p^{j-1}``, ``p`` the chance to read on.
 
+    ``G(g) = 1`` with ``gain="binary"``; ``g`` with ``"linear"``, where gains must lie between 0 and 1.
     Source: Moffat and Zobel, TOIS 2008.
     """
-    return Code.RBP, p
+    return (Code.RBP if gain == "binary" else Code.RBP_GAIN), p
 
 
 @_ranking()

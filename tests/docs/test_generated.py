@@ -1,0 +1,57 @@
+"""Pages made from the program itself say what the program knows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from palate.catalog.registry import systems
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generated", ROOT / "docs" / "generated.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_catalogue_has_a_row_for_every_system(pages: ModuleType) -> None:
+    rows = [line for line in pages.catalogue().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(systems())
+    assert sum("| planned |" in row for row in rows) == sum(s.status == "planned" for s in systems().values())
+
+
+def test_every_system_that_works_shows_its_equation_and_settings(pages: ModuleType) -> None:
+    pytest.importorskip("torch")
+    parts = pages.systems().split("\n## ")[1:]
+    working = [s for s in systems().values() if s.status == "works"]
+    assert [part.splitlines()[0] for part in parts] == [s.title for s in working]
+    for system, part in zip(working, parts, strict=True):
+        assert "\n    " in part and "=" in part, f"{system.name}: no equation"
+        assert "``" not in part and ":mod:" not in part
+        assert all(f"| `{key}` |" in part for key in system.load().Settings.model_fields)
+
+
+def test_evidence_shows_results_with_their_date(pages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    assert "No claim has been run yet" in pages.evidence()
+    (tmp_path / "claims" / "results").mkdir(parents=True)
+    result = {"name": "one", "statement": "1 > 0", "verdict": "holds", "summary": "gap 1", "finished": "2026-01-02"}
+    (tmp_path / "claims" / "results" / "one.json").write_text(json.dumps(result))
+    assert "| `one` | 1 > 0 | holds | gap 1 | 2026-01-02 |" in pages.evidence()
+
+
+def test_decisions_are_numbered_and_formed_alike() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(path.name[:4]) for path in files] == list(range(1, len(files) + 1))
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"# {int(path.name[:4])}. ") and "**Decision.**" in text and "**Why.**" in text, path.name

@@ -1,0 +1,60 @@
+"""Early stopping: the earliest best look counts, patience counts looks, and its state goes through JSON."""
+
+import json
+
+import pytest
+
+from palate.training.stopping import Stopping
+
+
+def test_stopping():
+    stopping = Stopping(2)
+    assert [stopping.look(e, v) for e, v in enumerate([0.1, 0.3, 0.3], 1)] == [True, True, False]
+    again = Stopping(2)
+    again.restore(stopping.state())
+    assert not again.stop
+    assert not again.look(4, 0.2)
+    assert again.stop
+    assert (again.best_epoch, again.best_value) == (2, 0.3)
+    with pytest.raises(ValueError, match="not a number"):
+        again.look(5, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("patience", "values", "stops_after"),
+    [
+        (1, [0.2, 0.1], 2),
+        (2, [0.2, 0.1, 0.3, 0.1, 0.1], 5),
+        (3, [0.2, 0.2, 0.2, 0.2], 4),
+        (0, [0.5] * 9, None),
+        (5, [0.1, 0.0], None),
+    ],
+)
+def test_patience(patience, values, stops_after):
+    stopping = Stopping(patience)
+    stopped = None
+    for epoch, value in enumerate(values, 1):
+        stopping.look(epoch, value)
+        if stopping.stop:
+            stopped = epoch
+            break
+    assert stopped == stops_after
+
+
+def test_before_the_first_look():
+    stopping = Stopping(1)
+    assert not stopping.stop and stopping.best_epoch is None and stopping.best_value is None
+
+
+def test_values_below_zero_can_be_best():
+    stopping = Stopping(1)
+    assert stopping.look(1, -3.0) and stopping.look(2, -2.0)
+
+
+def test_its_state_is_plain_json():
+    stopping = Stopping(3)
+    for epoch, value in enumerate([0.1, 0.4, 0.2], 1):
+        stopping.look(epoch, value)
+    again = Stopping(3)
+    again.restore(json.loads(json.dumps(stopping.state())))
+    assert vars(again) == vars(stopping)
