@@ -18,9 +18,20 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """Return a Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
-        cells = ("" if row.get(c) is None else str(row[c]).replace("|", "\\|").replace("\n", " ") for c in columns)
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(_cell(row.get(c)) for c in columns) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {part}" for key, part in value.items())
+    elif isinstance(value, bool):
+        value = "yes" if value else "no"
+    elif isinstance(value, float):
+        value = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def catalogue() -> str:
@@ -128,6 +139,11 @@ def benchmarks() -> str:
         if rows:
             columns = list(dict.fromkeys(key for row in rows for key in row))
             text += table(rows, columns)
+        if goal := result.get("notes", {}).get("goal"):
+            text += f"\nGoal: {goal}.\n"
+        picture = DOCS / "benchmarks" / f"{path.stem}.svg"
+        if picture.exists():
+            text += f"\n![{path.stem}](benchmarks/{picture.name})\n"
         machine = result.get("machine", {})
         text += f"\n`{result.get('command', '')}` on {machine.get('cpu', '?')}, {machine.get('threads', '?')} threads.\n"
     return text

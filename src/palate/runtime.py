@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +35,6 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise ConfigError("threads must be at least 1.", where="threads", value=count)
     _threads = count
-    import sys
-
     import numba
     from threadpoolctl import threadpool_limits
 
@@ -49,10 +50,16 @@ def set_threads(count: int) -> None:
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
     """Hold BLAS to one thread inside a region that is parallel already (no nested-thread trap)."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _libraries(len(sys.modules)).limit(limits=1, user_api="blas"):
         yield
+
+
+@lru_cache(maxsize=1)
+def _libraries(imported: int) -> Any:
+    """Return the native libraries that are loaded: looked for again only when something was imported since."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:

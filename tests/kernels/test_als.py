@@ -115,7 +115,7 @@ def test_an_exact_half_sweep_ends_where_the_gradient_is_zero():
 
 @pytest.mark.parametrize("solver", ["cg", "exact", "block"])
 def test_threads_don_t_change_a_bit(solver, monkeypatch):
-    monkeypatch.setattr("palate.kernels.spmm.SMALL", 0)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 0)
     before, found = threads(), []
     try:
         for count in (1, 2, 3):

@@ -46,7 +46,7 @@ def test_the_lower_triangle_is_not_read():
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):
-    monkeypatch.setattr("palate.kernels.spmm.SMALL", 0)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 0)
     _, parts = both_sides(200, 90, 0.1, 0)
     before, found = threads(), []
     try:

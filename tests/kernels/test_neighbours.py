@@ -56,7 +56,7 @@ def test_jaccard_counts_ones_whatever_the_weights():
 def test_threads_and_many_spans_don_t_change_a_bit(monkeypatch):
     rows = matrix(200, 60, 4)
     first = nearest(rows, rows, 7, own=np.arange(200))
-    monkeypatch.setattr("palate.kernels.spmm.SMALL", 0)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 0)
     second = nearest(rows, rows, 7, own=np.arange(200))
     assert first[0].tobytes() == second[0].tobytes()
     assert first[1].tobytes() == second[1].tobytes()

@@ -56,7 +56,7 @@ def test_only_the_features_given_have_weights():
 def test_threads_don_t_change_a_bit(monkeypatch):
     _, by_item = data(items=200, users=80)
     first = elastic_nets(by_item, l1=0.5, l2=2.0)
-    monkeypatch.setattr("palate.kernels.spmm.SMALL", 10**18)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 10**18)
     second = elastic_nets(by_item, l1=0.5, l2=2.0)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
     assert len(first[1]) > 1024, "too few weights for the buffer to grow"

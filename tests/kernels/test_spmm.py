@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from palate.kernels import spmm as module
 from palate.kernels.adam import adam_step, adam_step_reference
 from palate.kernels.bpr import bpr_descend, bpr_descend_reference, bpr_gradient, bpr_gradient_reference
 from palate.kernels.negatives import draw_missing, draw_missing_reference
-from palate.kernels.spmm import even_spans, spmm, spmm_reference
+from palate.kernels.spmm import spmm, spmm_reference
 from palate.runtime import set_threads, threads
 
 
@@ -48,7 +47,7 @@ def test_threads_do_not_change_bits(monkeypatch):
     _, parts = random_csr(500, 400, 0.05, 0)
     x = np.random.default_rng(0).normal(size=(400, 17)).astype(np.float32)
     alone = spmm(*parts, x)
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 0)
     before = threads()
     try:
         for count in (2, 3):
@@ -56,23 +55,6 @@ def test_threads_do_not_change_bits(monkeypatch):
             np.testing.assert_array_equal(spmm(*parts, x), alone)
     finally:
         set_threads(before)
-
-
-def test_an_error_in_a_span_is_raised(monkeypatch):
-    monkeypatch.setattr(module, "SMALL", 0)
-
-    def run(low, high):
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        module.each_span(run, np.arange(9), 100)
-
-
-def test_spans_cover_all_rows_evenly():
-    offsets = np.concatenate([[0], np.cumsum([0, 100, 0, 0, 3, 50, 1, 1, 45])])
-    spans = even_spans(offsets, 4)
-    assert spans[0] == 0 and spans[-1] == 9
-    assert (np.diff(spans) >= 0).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -103,7 +103,7 @@ def test_blocks_and_threads(graph, monkeypatch):
         return torch.autograd.grad(graph_softmax(x, graph[0], 2, *pairs_of(graph, EVERYBODY), USERS, 0.5, 0.2), x)[0]
 
     whole = gradient()
-    monkeypatch.setattr("palate.kernels.spmm.SMALL", 0)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 0)
     before = threads()
     try:
         for count in (1, 2):

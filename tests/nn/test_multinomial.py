@@ -51,7 +51,7 @@ def test_people_without_answers_have_no_gradient():
 
 
 def test_threads_do_not_change_a_bit(monkeypatch):
-    monkeypatch.setattr("palate.kernels.spmm.SMALL", 0)
+    monkeypatch.setattr("palate.kernels.spans.SMALL", 0)
     before, found = threads(), []
     try:
         for count in (1, 2, 3):

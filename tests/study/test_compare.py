@@ -5,7 +5,7 @@ import pytest
 
 from palate.contracts.recommender import Recommender
 from palate.data.split import Split
-from palate.errors import ConfigError, DataError
+from palate.errors import ConfigError, DataError, LeakError
 from palate.recommend.ease import EASE
 from palate.recommend.popularity import Popularity
 from palate.simulate.world import World
@@ -110,3 +110,13 @@ def test_bad_questions(split):
     assert split.looks == 0
     with pytest.raises(DataError, match="no test part"):
         compare(Split(split.train, split.valid, None, {}), ["ease"])
+
+
+def test_a_hard_leak_is_refused_unless_accepted(split):
+    leaky = Split(split.train, split.valid, split.train.interactions.take(np.arange(0, len(split.train), 50)), split.spec)
+    with pytest.raises(LeakError, match="answers-in-train"):
+        compare(leaky, ["popularity"], metrics=["ndcg@10"])
+    assert leaky.looks == 0
+    report = compare(leaky, ["popularity"], metrics=["ndcg@10"], accept=["answers-in-train"])
+    assert "answers-in-train" in report.setup["accepted leaks"]
+    assert any("answers-in-train" in line for line in report.summary_lines())

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.options import (
+    Accept,
     BadRows,
     Columns,
     Format,
@@ -132,7 +133,7 @@ def get(name: Annotated[str, typer.Argument(help="Name from palate data list.")]
 @errors_to_exit_codes
 def audit(
     source: Source,
-    accept: Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")] = None,
+    accept: Accept = None,
     format: Format = None,
     column: Columns = None,
     reading: Reading = None,
@@ -208,7 +209,7 @@ def split(
     dedup: Annotated[str | None, typer.Option("--dedup", help="Merge repeats: first, last, sum or max.")] = None,
     k_core: Annotated[int | None, typer.Option("--k-core", min=1, help="Keep users and items with this many events.")] = None,
     once: Annotated[bool, typer.Option("--k-core-once", help="Apply the k-core's bounds once, not until they hold.")] = False,
-    accept: Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")] = None,
+    accept: Accept = None,
     format: Format = None,
     column: Columns = None,
     reading: Reading = None,

@@ -42,6 +42,7 @@ def demo(
             {
                 "report": result.report.to_dict(),
                 "winner": result.winner,
+                "shown": result.shown,
                 "validation": result.validation,
                 "people": result.people,
                 "split": result.split_folder,
@@ -64,6 +65,8 @@ def _show(result: Demo) -> None:
     picked = ", ".join(f"{title} {value:.4f}" for title, value in result.validation.items())
     say(f"\nValidation NDCG@10 picked the winner: {result.winner}", "bold")
     say(f"  {picked}")
+    if result.shown != result.winner:
+        say(f"It gives everybody much the same list. The best that looks at the person is {result.shown}; its answers:")
     for page in result.people:
         _show_person(page)
     say(f"\nSplit   {result.split_folder}\nModel   {result.bundle}\nReport  {result.html}   ({result.seconds:.0f} s in all)")

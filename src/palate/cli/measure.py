@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import Metrics, Seed, load_split, names, one_of
+from palate.cli.options import Accept, Metrics, Seed, load_split, names, one_of
 from palate.cli.output import PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
 from palate.errors import ConfigError
 
@@ -69,6 +69,7 @@ def compare(
     seed: Seed = 0,
     slices: Slices = None,
     categories: Categories = None,
+    accept: Accept = None,
     out: ReportFile = None,
     as_json: Json = False,
 ) -> None:
@@ -79,7 +80,7 @@ def compare(
     wanted, chosen = names(models, "--models") or [], names(metrics, "--metrics")
     with progress_bars(quiet=as_json) as progress:
         more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
-        more |= {} if chosen is None else {"metrics": chosen}
+        more |= {"accept": tuple(accept or ())} | ({} if chosen is None else {"metrics": chosen})
         report = study(load_split(split), wanted, trials=trials, seeds=seeds, seed=seed, progress=progress, **more)
     _show(report, chosen, out, as_json=as_json)
 

@@ -31,6 +31,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random cho
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat it (keys: palate models NAME).")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings in a JSON or TOML file.")]
 Metrics = Annotated[str | None, typer.Option("--metrics", help="Names separated by commas, such as ndcg@10,recall@20.")]
+Accept = Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 

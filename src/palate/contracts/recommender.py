@@ -256,4 +256,4 @@ class VectorRecommender(Recommender):
 
 
 def _pair(rows: Ragged | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    return (None, None) if rows is None else (rows.offsets, rows.values)
+    return (None, None) if rows is None else (rows.distinct.offsets, rows.distinct.values)

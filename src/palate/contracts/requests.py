@@ -70,10 +70,11 @@ class Requests:
 
     def take(self, rows: np.ndarray) -> Requests:
         """Return the requests of some row numbers."""
+        histories = self.histories.take(rows)
         return Requests(
             self.users[rows],
-            self.histories.take(rows),
-            None if self.exclude is None else self.exclude.take(rows),
+            histories,
+            histories.ragged if self._excludes_seen else None if self.exclude is None else self.exclude.take(rows),
             None if self.candidates is None else self.candidates.take(rows),
             None if self.times is None else self.times[rows],
             None if self.texts is None else [self.texts[r] for r in rows],
@@ -84,12 +85,21 @@ class Requests:
         """Cut into consecutive blocks of at most ``rows`` requests."""
         for start in range(0, len(self), rows):
             stop = min(start + rows, len(self))
+            if start == 0 and stop == len(self):
+                yield self
+                return
+            histories = self.histories.slice(start, stop)
             yield Requests(
                 self.users[start:stop],
-                self.histories.slice(start, stop),
-                None if self.exclude is None else self.exclude.slice(start, stop),
+                histories,
+                histories.ragged if self._excludes_seen else None if self.exclude is None else self.exclude.slice(start, stop),
                 None if self.candidates is None else self.candidates.slice(start, stop),
                 None if self.times is None else self.times[start:stop],
                 None if self.texts is None else self.texts[start:stop],
                 None if self.context is None else self.context.slice(start, stop - start),
             )
+
+    @property
+    def _excludes_seen(self) -> bool:
+        """Whether just the history is excluded: then its set is worked out once for both."""
+        return self.exclude is not None and self.exclude is self.histories.ragged

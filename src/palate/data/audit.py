@@ -119,7 +119,7 @@ class Audit:
         if not self.findings:
             return "Audit: nothing to report."
         lines = [f"  {f.severity:<4}  {f.code:<18}  {f.message}{_shown(f.examples)}" for f in self.findings]
-        return "\n".join([f"Audit: {len(self.leaks)} leaks, {len(self.findings)} findings.", *lines])
+        return "\n".join([f"Audit: {_counted(len(self.leaks), 'leak')}, {_counted(len(self.findings), 'finding')}.", *lines])
 
 
 def audit(split: Split, *, accept: Sequence[str] = ()) -> Audit:
@@ -348,3 +348,7 @@ def _date(seconds: int) -> str:
 
 def _shown(examples: tuple[Any, ...]) -> str:
     return f" (such as {', '.join(map(str, examples))})" if examples else ""
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

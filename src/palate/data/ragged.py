@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from palate.kernels.rows import distinct_rows
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Ragged:
     def row_numbers(self) -> np.ndarray:
         """``int64[len(values)]``, the row that each value belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
+
+    @cached_property
+    def distinct(self) -> Ragged:
+        """The rows as sets: the distinct values of each, ascending."""
+        return Ragged(*distinct_rows(self.offsets, self.values))
 
     def take(self, rows: np.ndarray) -> Ragged:
         """Return the rows named, in that order; a negative row number gives an empty row."""

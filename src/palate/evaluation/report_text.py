@@ -114,6 +114,8 @@ def measured_lines(report: Report) -> list[str]:
     if any(trials):
         budget = sorted({int(t or 0) for t in trials})
         lines.append(f"Tuning on validation: {' to '.join(str(b) for b in sorted({budget[0], budget[-1]}))} trials a system.")
+    if leaks := report.setup.get("accepted leaks"):
+        lines.append(f"Leaks of this split that were accepted: {leaks}.")
     if report.looks is not None:
         times = "once" if report.looks == 1 else f"{report.looks} times"
         lines.append(f"The test part of this split (fingerprint {report.split_fingerprint}) has been opened {times}.")

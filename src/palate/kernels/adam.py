@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from palate.kernels.compile import compiled
-from palate.kernels.spmm import each_span
+from palate.kernels.spans import each_span
 
 #: Numbers that make a second thread worth while.
 WORK = 32

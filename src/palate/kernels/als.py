@@ -25,7 +25,7 @@ import numpy as np
 
 from palate.kernels.compile import compiled
 from palate.kernels.normal_equations import solve_by_blocks, solve_short
-from palate.kernels.spmm import each_span, even_spans
+from palate.kernels.spans import each_span, even_spans
 
 #: How a row is solved: some steps of conjugate gradients from where it stands, exactly, or one pass over blocks of dimensions.
 Solver = Literal["cg", "exact", "block"]
@@ -82,7 +82,7 @@ def half_sweep(
     gain: float = 1.0,
     target: float = 1.0,
     solver: Solver = "cg",
-    steps: int = 3,
+    steps: int = 2,
     block: int = 64,
 ) -> None:
     """Solve every row of one side; both sides are turned in place. Call inside ``single_threaded_blas``.
@@ -141,7 +141,7 @@ def solve_rows(
     gain: float = 1.0,
     target: float = 1.0,
     solver: Solver = "exact",
-    steps: int = 3,
+    steps: int = 2,
     block: int = 64,
     mean: np.ndarray | None = None,
 ) -> None:

@@ -15,12 +15,11 @@ Three steps, each row on its own:
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numba as nb
 import numpy as np
 
 from palate.kernels.compile import compiled
+from palate.kernels.spans import each_span
 from palate.kernels.topk import _insert, topk_dense_reference
 from palate.runtime import single_threaded_blas, threads
 
@@ -105,12 +104,15 @@ class _Search:
         n = len(self.queries)
         self.rows = min(ROWS, -(-n // threads()))
         starts = range(0, n, self.rows)
-        workers = min(threads(), len(starts))
+        doubtful: list[np.ndarray] = [np.empty(0, np.int64)] * len(starts)
+
+        def run(low: int, high: int) -> None:
+            for at in range(low, high):
+                doubtful[at] = self.block(starts[at])
+
         with single_threaded_blas():
-            if workers == 1:
-                return np.concatenate([self.block(start) for start in starts])
-            with ThreadPoolExecutor(workers) as pool:
-                return np.concatenate(list(pool.map(self.block, starts)))
+            each_span(run, np.arange(len(starts) + 1), self.queries.size * len(self.vectors))
+        return np.concatenate(doubtful)
 
     def block(self, start: int) -> np.ndarray:
         """Answer one block of queries."""

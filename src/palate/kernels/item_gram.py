@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from palate.kernels.compile import compiled
-from palate.kernels.spmm import each_span, even_spans
+from palate.kernels.spans import each_span, even_spans
 
 #: Rows and columns of a tile of the symmetric fill: two tiles stay in the first cache.
 TILE = 32

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from palate.kernels.compile import compiled
-from palate.kernels.spmm import each_span, even_spans
+from palate.kernels.spans import each_span, even_spans
 from palate.kernels.topk import _insert, topk_dense_reference
 
 #: Ways to compare two rows.

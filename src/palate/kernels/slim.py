@@ -17,7 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from palate.kernels.compile import compiled
-from palate.kernels.spmm import SPANS, each_span
+from palate.kernels.spans import SPANS, each_span
 
 _ALL = np.empty((0, 0), np.int32)
 

@@ -8,19 +8,11 @@ entries, so the bits don't depend on the number of threads. Small products run i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import numpy as np
 
 from palate.kernels.compile import compiled
-from palate.runtime import threads
+from palate.kernels.spans import each_span, even_spans
 
-#: Spans that a product is cut into.
-SPANS = 32
-#: Multiplications under which a second thread costs more than it saves.
-SMALL = 32_000_000
 _ALL = np.empty(0, np.uint8)
 
 
@@ -74,7 +66,7 @@ def spmm(
     out
         ``float32[n, d]`` to write into, or ``None``; neither ``x`` nor ``base``.
     spans
-        Bounds of spans of equal work (:func:`even_spans`), where they are known already.
+        Bounds of spans of equal work (:func:`palate.kernels.spans.even_spans`), where they are known already.
     """
     if out is None:
         out = np.empty((len(offsets) - 1, x.shape[1]), np.float32)
@@ -91,38 +83,6 @@ def spmm(
 
     each_span(run, bounds, len(columns) * x.shape[1])
     return out
-
-
-def even_spans(offsets: np.ndarray, parts: int = SPANS) -> np.ndarray:
-    """Return ``int64[parts + 1]`` row bounds that share the entries (and the rows) about evenly."""
-    work = offsets + np.arange(len(offsets))
-    return np.searchsorted(work, np.linspace(0, work[-1], parts + 1)).astype(np.int64)
-
-
-def each_span(run: Callable[[int, int], None], spans: np.ndarray, work: int) -> None:
-    """Call ``run(low, high)`` for spans of rows: in threads where there is enough ``work``, else all rows at once.
-
-    Threads take the next span as they become free, so a busy core does not hold the others up.
-    """
-    count = threads()
-    if count == 1 or work < SMALL:
-        run(int(spans[0]), int(spans[-1]))
-        return
-    left = iter(zip(spans[:-1].tolist(), spans[1:].tolist(), strict=True))
-
-    def take() -> None:
-        for low, high in left:
-            run(low, high)
-
-    others = [_pool(count - 1).submit(take) for _ in range(count - 1)]
-    take()
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="palate-spmm")
 
 
 @compiled(fast_math=True)

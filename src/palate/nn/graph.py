@@ -20,7 +20,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from palate.kernels.bpr import bpr_gradient
-from palate.kernels.spmm import even_spans, spmm
+from palate.kernels.spans import even_spans
+from palate.kernels.spmm import spmm
 
 #: Above this share of marked rows, reading all is faster than asking.
 DENSE = 0.5

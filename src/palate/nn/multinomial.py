@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from palate.data.ragged import offsets_of
-from palate.kernels.spmm import each_span
+from palate.kernels.spans import each_span
 from palate.runtime import single_threaded_blas
 
 #: Bytes that a block of scores may take.

@@ -47,9 +47,8 @@ class FoldedRecommender(VectorRecommender):
 
     def request_vectors(self, requests: Requests) -> np.ndarray:
         """Return ``float32[n, d]``, one vector a request (zero where the history says nothing)."""
-        histories = requests.histories
-        counts = self._known_items(requests)
-        out = sum_rows(histories.offsets, histories.items, self.shares_)
+        seen, counts = requests.histories.ragged.distinct, self._known_items(requests)
+        out = sum_rows(seen.offsets, seen.values, self.shares_)
         out /= np.sqrt(np.maximum(counts, 1))[:, None]
         known = np.flatnonzero(requests.users >= 0)
         out[known] += self.own_[requests.users[known]]
@@ -69,9 +68,10 @@ class FoldedRecommender(VectorRecommender):
         return self._known_items(requests) > 0
 
     def _known_items(self, requests: Requests) -> np.ndarray:
-        """Return ``float32[n]``: distinct items of each history that were seen in training."""
-        known = (self.item_counts_ > 0).astype(np.float32)[:, None]
-        return sum_rows(requests.histories.offsets, requests.histories.items, known)[:, 0]
+        """Return ``int64[n]``: distinct items of each history that were seen in training."""
+        seen = requests.histories.ragged.distinct
+        known = np.concatenate([[0], np.cumsum(self.item_counts_[seen.values] > 0)])
+        return known[seen.offsets[1:]] - known[seen.offsets[:-1]]
 
     def _state(self) -> dict[str, np.ndarray]:
         return {"items": self.item_vectors_, "shares": self.shares_, "own": self.own_, "common": self.common_}

@@ -54,7 +54,7 @@ class IALSConfig(Config):
     reg: float = Field(0.003, gt=0, description="λ, the weight of the ridge penalty")
     nu: float = Field(1.0, ge=0, le=1, description="ν: 0 is a plain ridge, 1 scales it with the number of events")
     solver: Solver = Field("cg", description="cg (a few steps), exact, or block (one pass over blocks, as in iALS++)")
-    steps: int = Field(3, gt=0, description="steps of conjugate gradients a row and half sweep (cg)")
+    steps: int = Field(2, gt=0, description="steps of conjugate gradients a row and half sweep (cg)")
     block: int = Field(64, gt=0, description="dimensions of a block (block)")
     init: float = Field(0.1, gt=0, description="standard deviation of the first vectors, divided by √dim")
 

@@ -68,6 +68,7 @@ def compare(
     name: str | None = None,
     attributes: Sequence[str] = (),
     categories: str | None = None,
+    accept: Sequence[str] = (),
     progress: Progress = silent,
     keep: list[Entrant] | None = None,
 ) -> Report:
@@ -92,6 +93,8 @@ def compare(
         Attributes of people by which the report is sliced, beside activity, popularity of the answers, and cold.
     categories
         Attribute of items that metrics of categories (calibration, α-nDCG and others) go by.
+    accept
+        Codes of hard leaks of the split that the caller knows of and accepts; the report names them.
     keep
         A list that receives the entrants with their fitted models, for a caller that goes on with one of them.
 
@@ -100,12 +103,18 @@ def compare(
     Report
         Per-user values of every system and seed, fit seconds, requests a second, settings, trials, share of cold questions,
         and how often the test part was looked at.
+
+    Raises
+    ------
+    LeakError
+        If the split has a hard leak that is not accepted (:mod:`palate.data.audit`).
     """
     if seeds < 1:
         raise ConfigError("seeds must be at least 1.", where="seeds", value=seeds)
     if split.test_part is None or len(split.test_part) == 0:
         raise DataError("this split has no test part.", where=str(dict(split.spec)), remedy="split again with one")
     parse(tune_metric)
+    leaks = [finding.code for finding in split.audit(accept=accept).findings if finding.severity == "hard"]
     plan = _Plan(metrics, trials, range(seed, seed + seeds), tune_metric, refit, exclude_seen, device, progress)
     facts = Facts.of(split.train, categories=categories)
     check_asked(metrics, facts, split.train.users, attributes)
@@ -114,7 +123,14 @@ def compare(
     for entrant in entrants:
         _prepare(entrant, seen, plan)
     held_out = split.held_out("test")
-    setup = {"trials": trials, "seeds": seeds, "tuned on": tune_metric, "refit": refit, "seen items excluded": exclude_seen}
+    setup: dict[str, Any] = {
+        "trials": trials,
+        "seeds": seeds,
+        "tuned on": tune_metric,
+        "refit": refit,
+        "seen items excluded": exclude_seen,
+    }
+    setup |= {"accepted leaks": ", ".join(leaks)} if leaks else {}
     report = Report(
         name or f"Comparison on {split.train.name}",
         split.fingerprint,

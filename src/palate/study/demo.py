@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.catalog.registry import create
+from palate.catalog.registry import create, get
 from palate.contracts.recommender import Recommender
 from palate.data import public
 from palate.data.audit import Audit, audit
@@ -53,6 +53,9 @@ class Demo:
         NDCG@10 of each entrant on validation: what picked the winner.
     winner
         Its title.
+    shown
+        Whose answers the pages show: the winner, or, where the winner gives everybody much the same list, the best on
+        validation of those that look at the person.
     people
         Pages of three people (:func:`palate.study.people.person`).
     split_folder, bundle, html
@@ -66,6 +69,7 @@ class Demo:
     report: Report
     validation: Mapping[str, float]
     winner: str
+    shown: str
     people: list[dict[str, Any]]
     split_folder: Path
     bundle: Path
@@ -98,15 +102,17 @@ def run_demo(
     questions = split.held_out("valid")
     validation = {e.title: evaluate(e.fitted[0], questions, [PICK]).overall[PICK] for e in fitted}
     winner = max(validation, key=lambda title: validation[title])
-    model = next(e.fitted[0] for e in fitted if e.title == winner)
+    personal = [title for title in validation if get(entrants[title][0]).family != "popularity"]
+    shown = max(personal or [winner], key=lambda title: validation[title]) if winner not in personal else winner
+    found_models = {e.title: e.fitted[0] for e in fitted}
 
-    model.save(folder / "model")
+    found_models[winner].save(folder / "model")
     progress(ProgressEvent("Report", 0, 1))
-    pages = _pages(split, model, seed)
+    pages = _pages(split, found_models[shown], seed)
     html = report.to_html(folder / "report.html", people=pages)
     progress(ProgressEvent("Report", 1, 1))
     return Demo(
-        split, found, report, validation, winner, pages, folder / "split", folder / "model", Path(html),
+        split, found, report, validation, winner, shown, pages, folder / "split", folder / "model", Path(html),
         time.perf_counter() - started,
     )  # fmt: skip
 

@@ -135,7 +135,7 @@ def measure(
     parts: list[Judgement] = []
     seconds, cold = 0.0, 0
     for rows in blocks(held_out, k, block_bytes, candidates, known.n_items if k > DEEP else 0):
-        block = held_out.take(rows)
+        block = held_out if len(rows) == len(held_out) else held_out.take(rows)
         requests = Requests.of_held_out(block, exclude_seen=exclude_seen)
         if candidates is not None:
             requests = replace(requests, candidates=candidates.take(rows))
@@ -223,20 +223,14 @@ def _rank(model: Recommender, requests: Requests, k: int) -> Ranking:
 
 def _offered(requests: Requests, n_items: int) -> np.ndarray:
     """Return ``int64[n]``: how many items could have been listed for each question."""
-    n, seen = len(requests), requests.exclude
+    seen = requests.exclude
     if requests.candidates is None:
-        return n_items - (np.zeros(n, np.int64) if seen is None else _distinct(seen, n_items)[0])
-    rows, pairs = _distinct(requests.candidates, n_items)
+        return n_items - (np.zeros(len(requests), np.int64) if seen is None else seen.distinct.lengths)
+    offered = requests.candidates.distinct
     if seen is None:
-        return rows
-    kept = pairs[~np.isin(pairs, _distinct(seen, n_items)[1])]
-    return np.bincount(kept // n_items, minlength=n)
-
-
-def _distinct(rows: Ragged, n_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of distinct items of each row, and the distinct (row, item) pairs as numbers."""
-    pairs = np.unique(rows.row_numbers * n_items + rows.values)
-    return np.bincount(pairs // n_items, minlength=len(rows)), pairs
+        return offered.lengths
+    numbers = [rows.row_numbers * n_items + rows.values for rows in (offered, seen.distinct)]
+    return np.bincount(offered.row_numbers[~np.isin(*numbers)], minlength=len(requests))
 
 
 def _dataset_of(model: Recommender) -> Dataset:
