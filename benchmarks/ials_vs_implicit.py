@@ -1,8 +1,8 @@
-"""An iteration of iALS (people, then items): Palate's defaults beside implicit's native CPU solver (conjugate gradients, 3 steps).
+"""An iteration of iALS (people, then items): Palate's defaults beside implicit's native CPU solver (3 steps of CG).
 
 Both sides minimise implicit's own objective (confidence ALPHA, ridge REG, no frequency scaling) from small random vectors; the
-loss after the same number of iterations is computed by one function for both. Palate takes two preconditioned steps a row, which
-must bring the loss at least as low as implicit's three. Sides alternate; the best iteration of three rounds counts. Data:
+loss after the same number of iterations is computed by one function for both. Palate takes two preconditioned steps a row,
+which must bring the loss at least as low as implicit's three. Sides alternate; the best iteration of three rounds counts. Data:
 gowalla, and 10 M made-up events of 100,000 people on 30,000 items with a long tail.
 """
 
