@@ -1,4 +1,7 @@
-"""Full-ranking evaluation of BPR-MF on ml-100k (scores, masks, ranks, metrics) beside RecBole 1.2.1, same split."""
+"""Full-ranking evaluation of BPR-MF on ml-100k (scores, masks, ranks, metrics) beside RecBole 1.2.1, same split.
+
+Sides alternate; in each round a side evaluates several times in a row, as between the epochs of a fit; its best counts.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from palate.evaluation.judge import Facts
 from palate.study.evaluate import evaluate
 
 METRICS = ["ndcg@10", "recall@10"]
-ROUNDS = 7
+ROUNDS, TIMES = 5, 5
 
 
 def main() -> None:
@@ -31,11 +34,13 @@ def main() -> None:
         evaluate(model, held_out, METRICS, facts=facts)
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            started = time.perf_counter()
-            judged = evaluate(model, held_out, METRICS, facts=facts)
-            ours.append(time.perf_counter() - started)
-            answer = peer("evaluate")
-            theirs.append(answer["seconds"])
+            for _ in range(TIMES):
+                started = time.perf_counter()
+                judged = evaluate(model, held_out, METRICS, facts=facts)
+                ours.append(time.perf_counter() - started)
+            for _ in range(TIMES):
+                answer = peer("evaluate")
+                theirs.append(answer["seconds"])
         peer.close()
     rows = [
         {
@@ -48,7 +53,14 @@ def main() -> None:
         }
     ]
     print(rows)
-    record("evaluation_vs_recbole", rows, what=__doc__, peers={"recbole": "1.2.1"}, seeds=[0])
+    record(
+        "evaluation_vs_recbole",
+        rows,
+        what=__doc__,
+        peers={"recbole": "1.2.1"},
+        seeds=[0],
+        notes={"goal": "at least 20 times faster"},
+    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import numpy as np
 
 from palate.kernels.compile import compiled
 from palate.kernels.normal_equations import solve_by_blocks, solve_short
+from palate.kernels.prefetch import prefetch_row
 from palate.kernels.spans import each_span, even_spans
 
 #: How a row is solved: some steps of conjugate gradients from where it stands, exactly, or one pass over blocks of dimensions.
@@ -218,9 +219,13 @@ def _observed(offsets, columns, rows, others, gain, target, parts, low, high):  
 
 @compiled(fast_math=True)
 def _add_residual(fixed, columns, low, high, x, gain, target, out):  # type: ignore[no-untyped-def]
-    """Add ``Σ (target - gain <z, x>) z`` over the columns, four at a time."""
+    """Add ``Σ (target - gain <z, x>) z`` over the columns, four at a time; the next four are asked for meanwhile."""
     width, at = x.shape[0], low
+    start, size = np.int64(fixed.ctypes.data), np.int64(4 * width)
     while at + 4 <= high:
+        if at + 8 <= high:
+            for ahead in range(at + 4, at + 8):
+                prefetch_row(start, columns[ahead], size)
         z0, z1, z2, z3 = fixed[columns[at]], fixed[columns[at + 1]], fixed[columns[at + 2]], fixed[columns[at + 3]]
         s0 = s1 = s2 = s3 = np.float32(0.0)
         for c in range(width):
