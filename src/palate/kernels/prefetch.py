@@ -16,13 +16,13 @@ LINE, LINES = 64, 4
 
 
 @intrinsic
-def _prefetch(typing_context: Any, address: Any) -> Any:  # type: ignore[no-untyped-def]
+def _prefetch(typing_context: Any, address: Any) -> Any:
     """Emit the processor's prefetch of one line (for reading, to be kept near)."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        function: Any = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
         builder.call(function, [builder.inttoptr(arguments[0], pointer), number(0), number(3), number(1)])
         return context.get_dummy_value()
 
@@ -34,4 +34,4 @@ def prefetch_row(start, row, size):  # type: ignore[no-untyped-def]
     """Ask for the first lines of a row: ``start`` is the address of the matrix, ``size`` the bytes of a row."""
     address = start + np.int64(row) * size
     for line in range(0, min(size, LINES * LINE), LINE):
-        _prefetch(address + line)
+        _prefetch(address + line)  # type: ignore[call-arg]
