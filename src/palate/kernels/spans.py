@@ -17,7 +17,7 @@ from palate.runtime import threads
 #: Spans that work is cut into.
 SPANS = 32
 #: Multiplications under which a second thread costs more than it saves.
-SMALL = 32_000_000
+SMALL = 2_000_000
 
 
 def even_spans(offsets: np.ndarray, parts: int = SPANS) -> np.ndarray:
