@@ -74,7 +74,7 @@ def accuracy_and_cost(report: Report, metric: str, cost: str, title: str) -> str
                 axes.plot([value, value], [estimate.low, estimate.high], color=colour, linewidth=2, alpha=0.5)
             axes.plot([value], [estimate.value], "o", color=colour, markersize=8)
         _name_points(axes, [(name, value, estimate.value) for name, value, estimate in known])
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known[-1][1] < 100 * known[0][1] else (1,)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known[-1][1] < 20 * known[0][1] else (1,)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axes.set_xlabel(title)
