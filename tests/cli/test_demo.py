@@ -23,7 +23,9 @@ def test_the_demo_ends_with_commands_that_work(
     text = palate("demo").stdout
     for told in ("MovieLens 100K", "Licence", "Audit", "NDCG@10", "Holm", "Person", "demo-output/report.html"):
         assert told in text
-    assert (tmp_path / "demo-output" / "report.html").stat().st_size > 10_000
+    page = (tmp_path / "demo-output" / "report.html").read_text(encoding="utf-8")
+    assert len(page) > 10_000
+    assert page.count("as EASE answers") == 3, "the report must say whose answers it shows"
     commands = [line.strip() for line in text.splitlines() if line.startswith("  palate ")]
     assert [shlex.split(command)[1] for command in commands] == ["recommend", "explain", "compare", "split"]
     for command in commands:

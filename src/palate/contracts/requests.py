@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +75,7 @@ class Requests:
         return Requests(
             self.users[rows],
             histories,
-            histories.ragged if self._excludes_seen else None if self.exclude is None else self.exclude.take(rows),
+            self._excluded(histories, lambda own: own.take(rows)),
             None if self.candidates is None else self.candidates.take(rows),
             None if self.times is None else self.times[rows],
             None if self.texts is None else [self.texts[r] for r in rows],
@@ -92,14 +93,15 @@ class Requests:
             yield Requests(
                 self.users[start:stop],
                 histories,
-                histories.ragged if self._excludes_seen else None if self.exclude is None else self.exclude.slice(start, stop),
+                self._excluded(histories, partial(Ragged.slice, start=start, stop=stop)),
                 None if self.candidates is None else self.candidates.slice(start, stop),
                 None if self.times is None else self.times[start:stop],
                 None if self.texts is None else self.texts[start:stop],
                 None if self.context is None else self.context.slice(start, stop - start),
             )
 
-    @property
-    def _excludes_seen(self) -> bool:
-        """Whether just the history is excluded: then its set is worked out once for both."""
-        return self.exclude is not None and self.exclude is self.histories.ragged
+    def _excluded(self, histories: Histories, cut: Callable[[Ragged], Ragged]) -> Ragged | None:
+        """Return the exclusions of some of these requests; where just the history is excluded, one set serves for both."""
+        if self.exclude is None:
+            return None
+        return histories.ragged if self.exclude is self.histories.ragged else cut(self.exclude)

@@ -145,7 +145,8 @@ def _person(page: Mapping[str, Any]) -> dict[str, Any]:
         for offer in page.get("offers", ())
     ]
     history = [str(title) for title in page.get("history", ())]
-    return {"user": str(page["user"]), "events": page.get("events", len(history)), "history": history, "offers": offers}
+    whose = {"user": str(page["user"]), "system": page.get("system", "")}
+    return {**whose, "events": page.get("events", len(history)), "history": history, "offers": offers}
 
 
 def _how(report: Report) -> list[tuple[str, str]]:

@@ -103,12 +103,12 @@ def run_demo(
     validation = {e.title: evaluate(e.fitted[0], questions, [PICK]).overall[PICK] for e in fitted}
     winner = max(validation, key=lambda title: validation[title])
     personal = [title for title in validation if get(entrants[title][0]).family != "popularity"]
-    shown = max(personal or [winner], key=lambda title: validation[title]) if winner not in personal else winner
+    shown = winner if winner in personal or not personal else max(personal, key=lambda title: validation[title])
     found_models = {e.title: e.fitted[0] for e in fitted}
 
     found_models[winner].save(folder / "model")
     progress(ProgressEvent("Report", 0, 1))
-    pages = _pages(split, found_models[shown], seed)
+    pages = [{**page, "system": shown} for page in _pages(split, found_models[shown], seed)]
     html = report.to_html(folder / "report.html", people=pages)
     progress(ProgressEvent("Report", 1, 1))
     return Demo(
