@@ -23,18 +23,18 @@ from _record import record
 ROUNDS = 3
 
 
-def data() -> Any:
-    """Return a made-up world, the same in every process."""
+def data(users: int) -> Any:
+    """Return a made-up world, the same in every process: 50 events a person, an item for two people."""
     from palate.simulate.world import World
 
-    return World(users=8_000, items=4_000, events=400_000, topics=32).dataset(text=False, graphs=False, impressions=False)
+    return World(users=users, items=users // 2, events=50 * users, topics=32).dataset(text=False, graphs=False, impressions=False)
 
 
-def fits(system: str, **settings: Any) -> Callable[[], Any]:
+def fits(system: str, users: int = 8_000, **settings: Any) -> Callable[[], Any]:
     """Return a fit of a system."""
     import palate
 
-    world = data()
+    world = data(users)
     return lambda: palate.create(system, **settings).fit(world, seed=0)
 
 
@@ -51,7 +51,7 @@ WORK: dict[str, Callable[[], Callable[[], Any]]] = {
     "top 10 of 8,000 x 40,000, 128 dims": top,
     "iALS, 2 sweeps, 128 dims": lambda: fits("ials", dim=128, epochs=2),
     "LightGCN, an epoch of softmax": lambda: fits("lightgcn", loss="softmax", batch_size=65_536, epochs=1),
-    "SASRec, an epoch": lambda: fits("sasrec", epochs=1),
+    "SASRec, an epoch": lambda: fits("sasrec", users=1_000, epochs=1),
 }
 
 

@@ -102,6 +102,15 @@ def test_a_seed_fixes_a_fit(work: Path, tmp_path: Path, palate: Callable) -> Non
     assert vectors("3", "a") == vectors("3", "b") != vectors("4", "c")
 
 
+def test_a_log_holds_a_line_an_epoch(work: Path, tmp_path: Path, palate: Callable) -> None:
+    log, split = tmp_path / "log.jsonl", str(work / "split")
+    small = ("--set", "epochs=2", "--set", "dim=4", "--set", "layers=1")
+    palate("fit", "lightgcn", "--data", split, *small, "--out", str(tmp_path / "a"), "--log", str(log))
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
+    done = palate("fit", "ease", "--data", split, "--out", str(tmp_path / "b"), "--log", str(tmp_path / "none.jsonl"))
+    assert "No log was written" in done.stdout and not (tmp_path / "none.jsonl").exists()
+
+
 @pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("120", 120), (None, 160)])
 def test_tables_fit_the_width(work: Path, columns: str | None, widest: int) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}

@@ -48,6 +48,7 @@ def fit(
     seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="Where torch models train: cpu, cuda …")] = "cpu",
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Folder to resume from, and to save into.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Write a JSON line an epoch into this file.")] = None,
     with_valid: Annotated[bool, typer.Option("--with-valid", help="Learn from train and validation together.")] = False,
     format: Format = None,
     column: Columns = None,
@@ -58,6 +59,7 @@ def fit(
     """Fit a system and save it as a bundle."""
     from palate.catalog.registry import create
     from palate.contracts.bundle import check_place
+    from palate.training.callbacks import JsonLog
 
     unfitted = create(model, **settings_of(set_, config))
     check_place(out)
@@ -67,7 +69,10 @@ def fit(
         else:
             dataset = load_dataset(data, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
             validation = None
-        fitted = unfitted.fit(dataset, validation, seed=seed, device=device, progress=progress, checkpoint=checkpoint)
+        callbacks = () if log is None else (JsonLog(log),)
+        fitted = unfitted.fit(
+            dataset, validation, seed=seed, device=device, progress=progress, checkpoint=checkpoint, callbacks=callbacks
+        )
     fitted.save(out)
     facts = {
         "model": model,
@@ -75,10 +80,13 @@ def fit(
         "seconds": fitted.record_.seconds,
         "settings": fitted.config.model_dump(),
         "data": str(dataset),
+        "log": log if log is not None and log.exists() else None,
     }
     if as_json:
         print_json({**facts, "notes": fitted.record_.notes})
         return
+    if log is not None:
+        say(f"Log of epochs: {log}" if log.exists() else f"No log was written: {model} doesn't tell its epochs.")
     say(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}")
     user = dataset.users.ids.raw[0].as_py()
     say(f"Saved to {out}. Next: {shlex.join(['palate', 'recommend', str(out), '--user', str(user)])}")

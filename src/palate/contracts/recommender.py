@@ -92,6 +92,11 @@ class Recommender(Model):
         reasons.sort(key=lambda e: -abs(e.weight))
         return Explanation(item, float(scores[0]), tuple(reasons), exact=False, method="leave one out of the history")
 
+    def informed(self, requests: Requests) -> np.ndarray:
+        """Return ``bool[n]``: does the model know anything about this person? Others are answered by popularity (``cold``)."""
+        self._check_request(requests, 1)
+        return self._informed(requests)
+
     def requests(
         self,
         users: Sequence[Any] | None = None,

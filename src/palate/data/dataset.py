@@ -179,7 +179,10 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the content (interactions, ids, graphs), not of names or files."""
+        """Hash of the content that decides which questions are asked: interactions, ids, graphs.
+
+        Not of names, files, or attributes: a split stays the same split when titles are added to it.
+        """
         columns = self.interactions.without("row").columns
         graphs = {n: [fingerprint(g.head, g.relation, g.tail), g.heads, g.tails] for n, g in self.graphs.items()}
         return fingerprint(columns, self.users.ids.raw, self.items.ids.raw, graphs)
