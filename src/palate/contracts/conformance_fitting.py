@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate.contracts.conformance_bench import Bench, K, answers_of, check, expect, raises, same_bits, state_of
+from palate.contracts.conformance_bench import Bench, K, answers_of, check, expect, raises, same_bits, state_of, well_formed
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.errors import ConfigError, NonConformingError, NotFittedError
@@ -87,6 +87,25 @@ def saved_and_loaded_bit_equal(bench: Bench) -> None:
         same_bits(state_of(model), state_of(again), "the state")
         first, second = model.recommend(bench.requests, K), again.recommend(bench.requests, K)
         same_bits({"items": first.items, "scores": first.scores}, {"items": second.items, "scores": second.scores}, "answers")
+
+
+@check
+def forgotten_people_leave_nothing(bench: Bench) -> None:
+    """After ``forget``, a person is unknown, others are answered as before, and no file of the bundle names the person."""
+    model = bench.make().fit(bench.dataset, seed=0)
+    gone = int(bench.requests.users[0])
+    raw = model.users_.ids.raw[gone].as_py()
+    expect(model.forget([raw, "nobody of this name"]) == 1, "forget doesn't count the people it knew")
+    expect(len(model.requests([raw]).histories.items) == 0, "a forgotten person still has a history")
+    expect(int(model.requests([raw]).users[0]) == -1, "a forgotten person still has a number")
+    for name, array in model._state().items():
+        own = np.asarray(array)
+        if own.ndim and own.shape[0] == bench.dataset.n_users != bench.n_items:
+            expect(not np.any(own[gone]), f"{name!r} keeps the row of a forgotten person")
+    with tempfile.TemporaryDirectory() as folder:
+        again = type(model).load(model.save(Path(folder) / "bundle"))
+        expect(again.users_.ids.number(raw) == -1, "a bundle still names a forgotten person")
+    well_formed(model.recommend(bench.requests.take(np.arange(1, 10)), K), 9, K, bench.n_items)
 
 
 @check

@@ -184,6 +184,28 @@ class Model:
         model._restore(state)
         return model
 
+    def forget(self, users: Sequence[Any]) -> int:
+        """Remove people from a fitted model; return how many it knew.
+
+        Their raw ids, attributes, stored histories, and whatever is kept for them alone go. What the model learnt from them
+        about items stays until it is fitted again without them. Numbers of other people don't change.
+
+        Parameters
+        ----------
+        users
+            Raw ids; unknown ones are passed over.
+        """
+        self._check_fitted()
+        found = np.unique(np.array([self.users_.ids.number(user) for user in users], np.int64))
+        numbers = found[found >= 0]
+        if len(numbers):
+            kept = np.arange(len(self.users_))
+            kept[numbers] = -1
+            self.histories_ = self.histories_.take(kept)
+            self.users_ = self.users_.without(numbers)
+            self._forget(numbers)
+        return len(numbers)
+
     @property
     def fitted(self) -> bool:
         """Whether the model has been fitted or loaded."""
@@ -204,6 +226,9 @@ class Model:
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Take back what ``_state`` gave."""
         raise NotImplementedError
+
+    def _forget(self, numbers: np.ndarray) -> None:
+        """Drop what is kept for some people alone (by user number); a model that keeps nothing of the kind needs nothing here."""
 
     def _refuse(self, ability: str, remedy: str | None = None) -> UnsupportedError:
         return UnsupportedError(f"{self.name} can't {ability}.", remedy=remedy)

@@ -44,6 +44,16 @@ class Entities:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def without(self, numbers: np.ndarray) -> Entities:
+        """Return them with some forgotten: their rows stay, under unguessable ids and with empty attributes."""
+        gone = np.zeros(len(self), bool)
+        gone[numbers] = True
+        table = self.attributes
+        if table is not None:
+            kept = pa.array(np.arange(len(self)), mask=gone)
+            table = table.take(kept)
+        return Entities(self.ids.without(numbers), table)
+
     def column(self, name: str) -> pa.ChunkedArray | None:
         """Return an attribute column, or ``None`` where there is none of that name."""
         if self.attributes is None or name not in self.attributes.column_names:

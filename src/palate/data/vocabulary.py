@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -88,6 +89,13 @@ class Vocabulary:
             found = pc.index_in(column, value_set=self.raw).fill_null(-1)
             return np.asarray(found.to_numpy()).astype(np.int32)
         return np.fromiter((self.number(r) for r in raw), dtype=np.int32, count=len(raw))
+
+    def without(self, numbers: np.ndarray) -> Vocabulary:
+        """Return the vocabulary with some raw ids replaced by unguessable ones of the same type (numbers don't change)."""
+        raw = self.raw.to_pylist()
+        for number in np.asarray(numbers).tolist():
+            raw[number] = f"forgotten-{secrets.token_hex(16)}" if self.is_text else -1 - secrets.randbits(62)
+        return Vocabulary(pa.array(raw, self.raw.type))
 
     def decode(self, numbers: np.ndarray) -> pa.Array:
         """Return the raw ids of numbers (any shape is flattened); -1 gives null."""

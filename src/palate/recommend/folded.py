@@ -76,6 +76,10 @@ class FoldedRecommender(VectorRecommender):
     def _state(self) -> dict[str, np.ndarray]:
         return {"items": self.item_vectors_, "shares": self.shares_, "own": self.own_, "common": self.common_}
 
+    def _forget(self, numbers: np.ndarray) -> None:
+        self.own_ = self.own_.copy()
+        self.own_[numbers] = 0
+
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.item_vectors_, self.shares_ = state["items"], state["shares"]
         self.own_, self.common_ = state["own"], state["common"]

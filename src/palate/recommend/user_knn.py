@@ -94,6 +94,13 @@ class UserKNN(Recommender):
     def _informed(self, requests: Requests) -> np.ndarray:
         return knows_items(self.item_counts_, requests.histories)
 
+    def _forget(self, numbers: np.ndarray) -> None:
+        kept = np.ones(len(self.users_), np.float32)
+        kept[numbers] = 0
+        people = sparse.diags(kept, format="csr") @ self.people_
+        people.eliminate_zeros()
+        self._prepare(people.tocsr())
+
     def _state(self) -> dict[str, np.ndarray]:
         return {"offsets": self.people_.indptr, "items": self.people_.indices}
 
