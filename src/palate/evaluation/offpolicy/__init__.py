@@ -1,7 +1,13 @@
-"""Off-policy estimators: what another policy would have earned, from the log of the one that ran.
+"""Off-policy estimation: what another policy would have earned, from the log of the one that ran.
 
-Nothing stands here yet. This package will hold estimators on plain arrays of logged rewards and propensities: inverse
-propensity scoring (plain, clipped, self-normalised), the direct method, doubly robust estimators and their switching and
-shrinking forms, and slate estimators (independent, reward interaction, cascade), each with its effective sample size and its
-largest weight. Like every metric they will see arrays, never a model.
+Everything here sees arrays, never a model or a policy::
+
+    log          Log and SlateLog: rewards and chances, checked row by row
+    estimators   the table of estimators of single actions (IPS, SNIPS, the direct method, DR and its kin)
+    slates       the table of estimators of slates (SIPS, RIPS, IIPS, cascade-DR)
+    estimate     estimates with intervals and diagnostics, or refusals with reasons
+    support      what a candidate would do that the log can't show
+    crossfit     a reward model without leakage
+    tuning       λ and τ by an error bound or SLOPE
+    spread       standard errors and intervals over units
 """
