@@ -5,8 +5,8 @@ With ``X`` the users x items matrix of ones::
     P = (XᵀX + λ I)⁻¹        B_ij = -P_ij / P_jj,  B_ii = 0        score(u, j) = Σ_{i in history of u} B_ij
 
 Source: H. Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, equations 4 to 8.
-Differences: none. The inverse is taken from a Cholesky factorisation in place, in float32 or float64 by option; the catalogue
-takes one n x n array in all.
+Differences: none. The inverse is taken in place (:mod:`palate.kernels.symmetric_inverse`), in float32 or float64 by option; the
+catalogue takes one n x n array in all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.linalg import lapack
 
 from palate.contracts.config import Config
 from palate.contracts.explanation import Explanation
@@ -27,6 +26,7 @@ from palate.data.dataset import Dataset
 from palate.errors import TrainingError
 from palate.kernels.item_gram import ease_weights, upper_gram
 from palate.kernels.rows import sum_rows
+from palate.kernels.symmetric_inverse import invert_upper
 from palate.kernels.topk import topk_dense
 from palate.recommend.shares import explain_by_shares, knows_items, one_history
 
@@ -55,7 +55,11 @@ class EASE(Recommender):
         upper_gram(matrix.indptr, matrix.indices, columns.indptr, columns.indices, weights)
         weights.flat[:: len(weights) + 1] += self.config.reg
         fitting.report("EASE", 1, 2)
-        _invert(weights)
+        if invert_upper(weights):
+            raise TrainingError(
+                "the matrix XᵀX + λI is not positive definite in this precision.",
+                remedy="raise reg, or set precision=float64",
+            )
         ease_weights(weights)
         self.weights_ = weights.astype(np.float32, copy=False)
         fitting.report("EASE", 2, 2)
@@ -81,19 +85,3 @@ class EASE(Recommender):
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.weights_ = state["weights"]
 
-
-def _invert(gram: np.ndarray) -> None:
-    """Replace the upper triangle of a positive definite matrix by that of its inverse, in place."""
-    names = ("spotrf", "spotri") if gram.dtype == np.float32 else ("dpotrf", "dpotri")
-    factor, inverse = (getattr(lapack, n) for n in names)
-    lower, failed = factor(gram.T, lower=1, clean=0, overwrite_a=1)
-    if not failed:
-        lower, failed = inverse(lower, lower=1, overwrite_c=1)
-    if failed:
-        raise TrainingError(
-            "the matrix XᵀX + λI is not positive definite in this precision.",
-            value=int(failed),
-            remedy="raise reg, or set precision=float64",
-        )
-    if not np.shares_memory(lower, gram):
-        gram[:] = lower.T
