@@ -45,7 +45,10 @@ FORMULAS: dict[tuple[str, str], tuple[str, Formula]] = {
         lambda r: r["events"] * 64 * 4 + (r["users"] + r["items"]) * 64**2,
     ),
     ("ease", "fit"): ("sum of squared history lengths + items^3", lambda r: 30 * r["pairs"] + r["items"] ** 3),
-    ("lightgcn", "fit"): ("batches of 2,048 x events x dim: each batch smooths over the whole graph", lambda r: r["events"] ** 2),
+    ("lightgcn", "fit"): (
+        "batches of 2,048 x events x dim: each batch smooths over the whole graph",
+        lambda r: r["events"] ** 2,
+    ),
     ("sasrec", "fit"): ("events x (dim^2 + negatives x dim)", lambda r: r["events"]),
 }
 RANKING: tuple[str, Formula] = ("questions x items", lambda r: r["questions"] * r["items"])

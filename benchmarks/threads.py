@@ -27,7 +27,9 @@ def data(users: int) -> Any:
     """Return a made-up world, the same in every process: 50 events a person, an item for two people."""
     from palate.simulate.world import World
 
-    return World(users=users, items=users // 2, events=50 * users, topics=32).dataset(text=False, graphs=False, impressions=False)
+    return World(users=users, items=users // 2, events=50 * users, topics=32).dataset(
+        text=False, graphs=False, impressions=False
+    )
 
 
 def fits(system: str, users: int = 8_000, **settings: Any) -> Callable[[], Any]:

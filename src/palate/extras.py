@@ -16,6 +16,15 @@ EXTRA_OF = {
     "jinja2": "report",
     "pandas": "pandas",
     "ranx": "bench",
+    "faiss": "ann",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "sqlalchemy": "serve",
+    "alembic": "serve",
+    "psycopg": "serve",
+    "httpx": "serve",
+    "prometheus_client": "serve",
+    "cel": "serve",
 }
 
 

@@ -1,1 +1,1 @@
-"""Finding candidates: exact top-k and indexes over vectors."""
+"""Finding candidates: exact and approximate search of vectors, search of words; fusing lists, and making them diverse."""
