@@ -31,6 +31,7 @@ OK, FAILED, USAGE = 0, 1, 2
 
 #: Panels of the help, in the order of a newcomer's day.
 START, DATA, MODELS, PROOF = "Start here", "Data", "Models and their answers", "Measure and prove"
+SERVICE = "Put to work"
 
 #: Width of what goes to a file or another program, which has no width of its own.
 FILE_WIDTH = 160

@@ -228,7 +228,7 @@ class Model:
         raise NotImplementedError
 
     def _forget(self, numbers: np.ndarray) -> None:
-        """Drop what is kept for some people alone (by user number); a model that keeps nothing of the kind needs nothing here."""
+        """Drop what is kept for some people alone, by user number (a model that keeps no such thing needs nothing here)."""
 
     def _refuse(self, ability: str, remedy: str | None = None) -> UnsupportedError:
         return UnsupportedError(f"{self.name} can't {ability}.", remedy=remedy)

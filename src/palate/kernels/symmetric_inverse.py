@@ -5,8 +5,8 @@ with ``D`` the diagonal block and ``B`` the columns of step ``k``::
 
     A_ij -= B_i D⁻¹ B_jᵀ        A_ik = B_i D⁻¹        A_kk = -D⁻¹        (i, j ≠ k)
 
-After every block was swept once, ``A`` is minus the inverse. Both ways take ``n³`` operations. The reason is that OpenBLAS 0.3.31
-ends the process with a segmentation fault in ``spotrf`` of 33,000 rows (20,000 are well).
+After every block was swept once, ``A`` is minus the inverse. Both ways take ``n³`` operations. The reason is that OpenBLAS
+0.3.31 ends the process with a segmentation fault in ``spotrf`` of 33,000 rows (20,000 are well).
 
 Source: J. H. Goodnight, "A Tutorial on the SWEEP Operator", 1979.
 """

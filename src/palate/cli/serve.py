@@ -1,0 +1,215 @@
+"""``palate serve`` and what belongs to it: keys, publishing, retraining, rolling back."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.options import Seed, Settings, settings_of
+from palate.cli.output import (
+    SERVICE,
+    Json,
+    errors_to_exit_codes,
+    print_facts,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+)
+from palate.cli.store import StoreUrl, url_of
+
+if TYPE_CHECKING:
+    from palate.serve.run import Started
+    from palate.serve.settings import ServiceSettings
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of the service.")
+Config = Annotated[Path | None, typer.Option("--config", help="Settings of the service: palate.toml.")]
+Models = Annotated[Path | None, typer.Option("--models", help="Folder of published bundles (default: beside the store).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command(rich_help_panel=SERVICE)(serve)
+    app.command(rich_help_panel=SERVICE)(publish)
+    app.command(name="rollback", rich_help_panel=SERVICE)(roll_back)
+    app.command(name="retrain", rich_help_panel=SERVICE)(retrain_)
+    app.add_typer(keys, name="keys", rich_help_panel=SERVICE)
+
+
+@errors_to_exit_codes
+def serve(
+    store: StoreUrl = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="Bundle to serve as the active model.")] = None,
+    config: Config = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on (0: any free one).")] = None,
+    insecure_loopback: Annotated[
+        bool, typer.Option("--insecure-loopback", help="Answer without API keys, on a loopback address only.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer over HTTP. With nothing else: MovieLens 100K and a model of it, on this machine only."""
+    from palate.serve.run import home, listen, prepared
+
+    settings = _settings(config, store, host, port, insecure_loopback)
+    demo = home() if store is None and bundle is None and config is None else None
+    with contextlib.ExitStack() as stack:
+        with progress_bars(quiet=as_json) as progress:
+            started = stack.enter_context(prepared(settings, bundle=bundle, demo=demo, progress=progress))
+
+        def ready(url: str) -> None:
+            _announce(started, url, as_json=as_json)
+
+        listen(started.service, on_ready=ready)
+    if not as_json:
+        say("Ended; nothing under way was dropped.")
+
+
+def _announce(started: Started, url: str, *, as_json: bool) -> None:
+    """Say that the service answers, and what to type next."""
+    settings, active = started.service.settings, started.service.shelf.active
+    version = None if active is None else active.version
+    if as_json:
+        print_json({"url": url, "store": started.service.store.url, "model": version, "key": started.key})
+        return
+    say(f"Palate answers at {url}", "bold")
+    say(f"  store   {started.service.store.url}")
+    say(f"  model   {version or 'none yet: palate retrain SYSTEM, or palate publish BUNDLE --activate'}")
+    if started.key is not None:
+        say(f"  key     {started.key}   (also in {started.key_file})")
+    elif not settings.server.insecure_loopback:
+        say("  key     one made before; a new one: palate keys add NAME")
+    header = "" if settings.server.insecure_loopback else " -H 'Authorization: Bearer KEY'"
+    say(f"Try: curl{header} -H 'Content-Type: application/json' -d '{{\"k\": 5}}' {url}/v1/recommendations")
+    say("Ctrl-C ends it.")
+
+
+@errors_to_exit_codes
+def publish(
+    bundle: Annotated[Path, typer.Argument(help="Folder made by palate fit or palate retrain.")],
+    store: StoreUrl = None,
+    version: Annotated[str | None, typer.Option("--version", help="Its name (default: of its system and content).")] = None,
+    activate: Annotated[bool, typer.Option("--activate", help="Make it the model that answers.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Enter a bundle into the store; running services take an activation up by themselves."""
+    from palate.contracts.bundle import read_manifest
+    from palate.serve.production import publish as enter
+    from palate.serve.store import Store
+
+    facts = read_manifest(bundle)
+    name = version or f"{facts['system']}-{str(facts['checksum'])[:8]}"
+    with Store.open(url_of(store)) as opened:
+        row = enter(opened, name, bundle, activate=activate)
+    shown = {"version": row.version, "system": row.system, "state": row.state, "bundle": row.path}
+    if as_json:
+        print_json(shown)
+        return
+    print_facts(shown, "Published")
+
+
+@errors_to_exit_codes
+def roll_back(store: StoreUrl = None, as_json: Json = False) -> None:
+    """Return to the model that was active before."""
+    from palate.serve.store import Store
+
+    with Store.open(url_of(store)) as opened:
+        row = opened.roll_back()
+    if as_json:
+        print_json({"version": row.version, "system": row.system, "state": row.state})
+        return
+    say(f"{row.version} answers again.")
+
+
+@errors_to_exit_codes
+def retrain_(
+    system: Annotated[str | None, typer.Argument(help="System to fit (default: as the active model).")] = None,
+    store: StoreUrl = None,
+    models: Models = None,
+    set_: Settings = None,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Hold it against the active model first.")] = True,
+    activate: Annotated[bool, typer.Option("--activate/--publish-only", help="Make it the model that answers.")] = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit a model on everything in the store, hold it against the active one, publish it."""
+    from palate.serve.retrain import retrain
+    from palate.serve.run import home
+    from palate.serve.store import Store
+
+    place = models or (home() / "models" if store is None else Path("models"))
+    with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
+        done = retrain(
+            opened, place, system, settings_of(set_, None) or None, gate=gate, activate=activate, seed=seed, progress=progress
+        )
+    facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate}
+    if as_json:
+        print_json(facts)
+        return
+    say(f"{done.version} {'answers now' if activate else 'is published'} ({done.seconds:.1f} s): {done.folder}")
+    say("Gate: " + ("left out, or not enough events to decide" if done.gate is None else done.gate.reason))
+
+
+@keys.command("add")
+@errors_to_exit_codes
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is: letters, digits, dashes.")],
+    scope: Annotated[str, typer.Option("--scope", help="read, write (also sends), or admin (everything).")] = "write",
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key; it is shown once."""
+    from palate.serve.http.security import new_key
+    from palate.serve.store import Store
+
+    with Store.open(url_of(store)) as opened:
+        key = new_key(opened, name, scope)
+    if as_json:
+        print_json({"name": name, "scope": scope, "key": key})
+        return
+    say(key)
+    say("Keep it: only its hash is in the store.")
+
+
+@keys.command("list")
+@errors_to_exit_codes
+def list_keys(store: StoreUrl = None, as_json: Json = False) -> None:
+    """List keys by name."""
+    from palate.serve.store import Store
+
+    with Store.open(url_of(store)) as opened:
+        keys_of = opened.keys()
+    rows = [{"name": k.name, "scopes": " ".join(sorted(k.scopes)), "created": k.created} for k in keys_of]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, title="Keys")
+
+
+@keys.command("revoke")
+@errors_to_exit_codes
+def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")], store: StoreUrl = None, as_json: Json = False) -> None:
+    """Take a key back; services notice within seconds."""
+    from palate.serve.store import Store
+
+    with Store.open(url_of(store)) as opened:
+        opened.revoke_key(name)
+    if as_json:
+        print_json({"revoked": name})
+        return
+    say(f"The key of {name} is no longer good.")
+
+
+def _settings(config: Path | None, store: str | None, host: str | None, port: int | None, insecure: bool) -> ServiceSettings:
+    """Join the file's settings with those of the command line, which win."""
+    from palate.serve.settings import ServiceSettings
+
+    settings = ServiceSettings() if config is None else ServiceSettings.read(config)
+    if config is None or store is not None:
+        settings = settings.replace(store=settings.store.replace(url=url_of(store)).model_dump())
+    given = {"host": host, "port": port, "insecure_loopback": insecure or None}
+    server = {**settings.server.model_dump(), **{k: v for k, v in given.items() if v is not None}}
+    return settings.replace(server=server)

@@ -1,0 +1,104 @@
+"""``palate store``: put events in, take everything out, and see what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.options import BadRows, Columns, Format, Reading, Source, load_dataset
+from palate.cli.output import SERVICE, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
+
+group = typer.Typer(no_args_is_help=True, help="The store of the service: load, export, import, info.")
+StoreUrl = Annotated[str | None, typer.Option("--store", help="Where everything is kept (default: the demo's store).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.add_typer(group, name="store", rich_help_panel=SERVICE)
+
+
+def url_of(store: str | None) -> str:
+    """Return the URL of a store: as given, else that of the service which starts with nothing else."""
+    from palate.serve.run import home
+
+    return store or f"sqlite:///{home() / 'palate.db'}"
+
+
+@group.command()
+@errors_to_exit_codes
+def load(
+    source: Source,
+    store: StoreUrl = None,
+    format: Format = None,
+    column: Columns = None,
+    reading: Reading = None,
+    on_bad_rows: BadRows = "error",
+    as_json: Json = False,
+) -> None:
+    """Put events (with users and items) into an empty store; later ones come over HTTP."""
+    from palate.serve.store import Store
+    from palate.serve.store.exchange import load_dataset as put
+
+    with progress_bars(quiet=as_json) as progress:
+        data = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
+        with Store.open(url_of(store)) as opened:
+            number = put(opened, data, progress=progress)
+    facts = {"store": url_of(store), "events": number, "users": data.n_users, "items": data.n_items}
+    if as_json:
+        print_json(facts)
+        return
+    say(f"{number:,} events of {data.n_users:,} users and {data.n_items:,} items are in {url_of(store)}")
+    say(f"Next: palate retrain ease{'' if store is None else f' --store {store}'}")
+
+
+@group.command()
+@errors_to_exit_codes
+def info(store: StoreUrl = None, as_json: Json = False) -> None:
+    """Say how much is there, and which model is active."""
+    from palate.serve.store import Store
+
+    with Store.open(url_of(store)) as opened:
+        sizes, active = opened.sizes(), opened.active_model()
+    if as_json:
+        print_json({"store": url_of(store), "rows": sizes, "active": None if active is None else active.version})
+        return
+    print_table([{"table": name, "rows": rows} for name, rows in sizes.items()], title=url_of(store))
+    say(f"Active model: {'none' if active is None else active.version}")
+
+
+@group.command()
+@errors_to_exit_codes
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder for the Parquet files.")], store: StoreUrl = None, as_json: Json = False
+) -> None:
+    """Write every table as Parquet, as of one moment."""
+    from palate.serve.store import Store
+    from palate.serve.store.archive import export_store
+
+    with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
+        written = export_store(opened, folder, progress=progress)
+    if as_json:
+        print_json({"folder": written})
+        return
+    say(f"Exported to {written}")
+
+
+@group.command(name="import")
+@errors_to_exit_codes
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder made by palate store export.")],
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Put an export into an empty store (also from SQLite to PostgreSQL, or back)."""
+    from palate.serve.store import Store
+    from palate.serve.store.archive import import_store
+
+    with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
+        rows = import_store(opened, folder, progress=progress)
+    if as_json:
+        print_json({"store": url_of(store), "rows": rows})
+        return
+    print_table([{"table": name, "rows": number} for name, number in rows.items()], title=f"Imported into {url_of(store)}")

@@ -1,0 +1,299 @@
+"""Clients of the service, for applications: typed, with retries that can't double an event.
+
+    with Client("http://127.0.0.1:8765", key="plt_…") as palate:
+        palate.add_events([{"user": "ann", "item": "matrix", "type": "watch"}])
+        for offered in palate.recommend(user="ann", k=5).items:
+            print(offered.title)
+
+``AsyncClient`` has the same methods, to be awaited. Answers are the classes of :mod:`palate.serve.wire`; what the service
+refuses is a :class:`ServiceError` with its words. Busy or unreachable services are asked again (``retries`` times, after the
+seconds that the service names); events and feedback carry an id of their own, so asking again is harmless.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from palate.errors import ConfigError, PalateError
+from palate.extras import require
+from palate.serve import wire
+
+A = TypeVar("A")
+#: Statuses after which asking again may help.
+AGAIN = frozenset({429, 503})
+
+
+class ServiceError(PalateError):
+    """The service refused, or couldn't be reached.
+
+    Attributes
+    ----------
+    status
+        HTTP status; 0 where there was no answer.
+    code
+        Word for the kind of error, such as ``"not_found"``.
+    """
+
+    def __init__(self, status: int, code: str, what: str, **more: Any) -> None:
+        super().__init__(what, **more)
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True)
+class Call(Generic[A]):
+    """One request: how it is sent, and what its answer is."""
+
+    method: str
+    path: str
+    answer: type[A]
+    body: Any = None
+    params: Mapping[str, Any] | None = None
+
+
+def _body(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a body here, so that a mistake is found before it travels."""
+    try:
+        made = kind.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{first['msg']}.", where=".".join(str(part) for part in first["loc"]), value=first.get("input")
+        ) from None
+    return made.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _named(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": uuid.uuid4().hex, **event}
+
+
+class Calls:
+    """Makes the requests of both clients."""
+
+    @staticmethod
+    def add_events(events: Sequence[Mapping[str, Any]]) -> Call[wire.EventsKept]:
+        """Keep events, each with an id."""
+        return Call("POST", "/v1/events", wire.EventsKept, _body(wire.EventBatch, {"events": [_named(e) for e in events]}))
+
+    @staticmethod
+    def feedback(slate: str, item: str, kind: str, more: Mapping[str, Any]) -> Call[wire.FeedbackKept]:
+        """Keep feedback, with an id."""
+        body = _body(wire.FeedbackIn, _named({"slate": slate, "item": item, "kind": kind, **more}))
+        return Call("POST", "/v1/feedback", wire.FeedbackKept, body)
+
+    @staticmethod
+    def put_items(items: Sequence[Mapping[str, Any]]) -> Call[wire.Kept]:
+        """Make or replace items."""
+        return Call("PUT", "/v1/items", wire.Kept, _body(wire.ItemBatch, {"items": list(items)}))
+
+    @staticmethod
+    def item(item: str) -> Call[wire.ItemOut]:
+        """Read an item."""
+        return Call("GET", f"/v1/items/{quote(item, safe='')}", wire.ItemOut)
+
+    @staticmethod
+    def items(after: str | None, limit: int) -> Call[wire.ItemPage]:
+        """Read a page of items."""
+        params = {"limit": limit} | ({} if after is None else {"after": after})
+        return Call("GET", "/v1/items", wire.ItemPage, params=params)
+
+    @staticmethod
+    def delete_item(item: str) -> Call[wire.Kept]:
+        """Delete an item."""
+        return Call("DELETE", f"/v1/items/{quote(item, safe='')}", wire.Kept)
+
+    @staticmethod
+    def put_users(users: Sequence[Mapping[str, Any]]) -> Call[wire.Kept]:
+        """Make or replace users."""
+        return Call("PUT", "/v1/users", wire.Kept, _body(wire.UserBatch, {"users": list(users)}))
+
+    @staticmethod
+    def ask(path: str, kind: type[BaseModel], answer: type[A], given: Mapping[str, Any]) -> Call[A]:
+        """Ask a question."""
+        return Call("POST", f"/v1/{path}", answer, _body(kind, given))
+
+    @staticmethod
+    def profile(user: str) -> Call[wire.Profile]:
+        """Read a profile."""
+        return Call("GET", f"/v1/profile/{quote(user, safe='')}", wire.Profile)
+
+    @staticmethod
+    def export(user: str) -> Call[dict]:
+        """Read everything about a person."""
+        return Call("GET", f"/v1/profile/{quote(user, safe='')}/export", dict)
+
+    @staticmethod
+    def erase(user: str) -> Call[wire.Erased]:
+        """Erase a person."""
+        return Call("DELETE", f"/v1/profile/{quote(user, safe='')}", wire.Erased)
+
+    @staticmethod
+    def models() -> Call[wire.ModelList]:
+        """List models."""
+        return Call("GET", "/v1/models", wire.ModelList)
+
+    @staticmethod
+    def activate(version: str) -> Call[wire.ModelOut]:
+        """Activate a model."""
+        return Call("POST", f"/v1/models/{quote(version, safe='')}/activate", wire.ModelOut)
+
+    @staticmethod
+    def roll_back() -> Call[wire.ModelOut]:
+        """Roll back."""
+        return Call("POST", "/v1/models/rollback", wire.ModelOut)
+
+    @staticmethod
+    def ready() -> Call[wire.Ready]:
+        """Ask whether it is ready."""
+        return Call("GET", "/v1/ready", wire.Ready)
+
+
+class ClientBase:
+    """What both clients share: where the service is, and how answers are read."""
+
+    def __init__(self, url: str, key: str | None = None, *, timeout: float = 10.0, retries: int = 3) -> None:
+        self.retries = retries
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._options = {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout}
+        self._httpx: Any = require("httpx", "the client")
+
+    def _wait(self, response: Any, attempt: int) -> float | None:
+        """Return seconds to wait before asking again; ``None`` if the answer stands."""
+        if attempt >= self.retries or (response is not None and response.status_code not in AGAIN):
+            return None
+        named = None if response is None else response.headers.get("Retry-After")
+        return float(named) if named is not None and named.isdigit() else 0.1 * 2.0**attempt
+
+    def _finish(self, call: Call[A], response: Any, lost: Exception | None) -> A:
+        """Read an answer, or raise what the service said."""
+        if response is None:
+            remedy = "start it (palate serve), or check the address"
+            where = self._options["base_url"]
+            raise ServiceError(0, "unreachable", "the service can't be reached.", where=where, value=str(lost), remedy=remedy)
+        if response.is_success or (call.answer is wire.Ready and response.status_code == 503):
+            found, kind = response.json(), call.answer
+            made: A = kind.model_validate(found) if isinstance(kind, type) and issubclass(kind, BaseModel) else found
+            return made
+        try:
+            problem = wire.Problem.model_validate(response.json())
+        except ValueError:
+            raise ServiceError(response.status_code, "unknown", "the service gave an answer that can't be read.") from None
+        raise ServiceError(
+            response.status_code, problem.code, problem.what, where=problem.where, value=problem.value, remedy=problem.remedy
+        )
+
+
+class Client(ClientBase):
+    """Client of a service (see the module's text)."""
+
+    def __init__(self, url: str, key: str | None = None, *, timeout: float = 10.0, retries: int = 3) -> None:
+        super().__init__(url, key, timeout=timeout, retries=retries)
+        self._http: Any = self._httpx.Client(**self._options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections."""
+        self._http.close()
+
+    def send(self, call: Call[A]) -> A:
+        """Send a request, again where that may help, and return its answer."""
+        for attempt in range(self.retries + 1):
+            response, lost = None, None
+            try:
+                response = self._http.request(call.method, call.path, json=call.body, params=call.params)
+            except self._httpx.TransportError as error:
+                lost = error
+            wait = self._wait(response, attempt)
+            if wait is None:
+                break
+            time.sleep(wait)
+        return self._finish(call, response, lost)
+
+    def add_events(self, events: Sequence[Mapping[str, Any]]) -> wire.EventsKept:
+        """Send events (keys of :class:`~palate.serve.wire.EventIn`): all are kept, or none."""
+        return self.send(Calls.add_events(events))
+
+    def feedback(self, slate: str, item: str, kind: str = "click", **more: Any) -> wire.FeedbackKept:
+        """Say what a person made of an item in a slate."""
+        return self.send(Calls.feedback(slate, item, kind, more))
+
+    def put_items(self, items: Sequence[Mapping[str, Any]]) -> wire.Kept:
+        """Make or replace items (keys of :class:`~palate.serve.wire.ItemIn`)."""
+        return self.send(Calls.put_items(items))
+
+    def item(self, item: str) -> wire.ItemOut:
+        """Return an item."""
+        return self.send(Calls.item(item))
+
+    def items(self, after: str | None = None, limit: int = 100) -> wire.ItemPage:
+        """Return a page of items."""
+        return self.send(Calls.items(after, limit))
+
+    def delete_item(self, item: str) -> wire.Kept:
+        """Delete an item."""
+        return self.send(Calls.delete_item(item))
+
+    def put_users(self, users: Sequence[Mapping[str, Any]]) -> wire.Kept:
+        """Make or replace users."""
+        return self.send(Calls.put_users(users))
+
+    def recommend(self, user: str | None = None, **more: Any) -> wire.Slate:
+        """Ask for a slate (keys of :class:`~palate.serve.wire.RecommendIn`)."""
+        return self.send(Calls.ask("recommendations", wire.RecommendIn, wire.Slate, {"user": user, **more}))
+
+    def similar(self, items: Sequence[str], **more: Any) -> wire.ScoredList:
+        """Ask for items like one or several."""
+        return self.send(Calls.ask("similar", wire.SimilarIn, wire.ScoredList, {"items": list(items), **more}))
+
+    def rank(self, candidates: Sequence[str], user: str | None = None, **more: Any) -> wire.ScoredList:
+        """Put candidates into order for a person."""
+        given = {"candidates": list(candidates), "user": user, **more}
+        return self.send(Calls.ask("rank", wire.RankIn, wire.ScoredList, given))
+
+    def search(self, query: str, **more: Any) -> wire.ScoredList:
+        """Find items by words."""
+        return self.send(Calls.ask("search", wire.SearchIn, wire.ScoredList, {"query": query, **more}))
+
+    def explain(self, item: str, user: str | None = None, **more: Any) -> wire.Explained:
+        """Ask why an item suits a person."""
+        return self.send(Calls.ask("explain", wire.ExplainIn, wire.Explained, {"item": item, "user": user, **more}))
+
+    def profile(self, user: str) -> wire.Profile:
+        """Return what is known of a person, in short."""
+        return self.send(Calls.profile(user))
+
+    def export(self, user: str) -> dict[str, Any]:
+        """Return everything that is held about a person."""
+        return self.send(Calls.export(user))
+
+    def erase(self, user: str) -> wire.Erased:
+        """Erase a person."""
+        return self.send(Calls.erase(user))
+
+    def models(self) -> wire.ModelList:
+        """List published models."""
+        return self.send(Calls.models())
+
+    def activate(self, version: str) -> wire.ModelOut:
+        """Make a model the one that answers."""
+        return self.send(Calls.activate(version))
+
+    def roll_back(self) -> wire.ModelOut:
+        """Return to the model that was active before."""
+        return self.send(Calls.roll_back())
+
+    def ready(self) -> wire.Ready:
+        """Say whether the service can answer."""
+        return self.send(Calls.ready())

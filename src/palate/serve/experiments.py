@@ -1,0 +1,204 @@
+"""Experiments on live traffic: who gets which variant, what they did then, and what may be concluded.
+
+A variant is a change of the pipeline or another model. People are assigned by a salted hash of their id, so every worker gives
+the same answer without asking anybody; the first time somebody meets a variant is kept as an exposure, and only what happens
+after it counts. An answer is part of one experiment at most: the first running one, by start, whose traffic the person is in.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from palate.contracts.config import Config
+from palate.errors import DataError
+from palate.evaluation.experiments.analysis import analyse
+from palate.evaluation.experiments.assignment import OUTSIDE, Allocation, Assignment
+from palate.evaluation.experiments.guardrails import Guardrail
+from palate.serve import outcomes
+from palate.serve.errors import NotFound
+from palate.serve.pipeline.config import PipelineConfig
+from palate.serve.store import ExperimentRow, Store
+
+#: Where the store keeps the salt of assignments.
+SALT = "experiments.salt"
+
+
+class Variant(Config):
+    """One arm."""
+
+    name: str = Field(..., min_length=1, max_length=100, description="what reports call it")
+    weight: float = Field(1.0, ge=0, description="its share, beside the others'")
+    model: str | None = Field(None, description="version of a model that replaces the active one")
+    pipeline: dict[str, Any] = Field(default_factory=dict, description="keys of the pipeline that differ")
+
+
+class Metric(Config):
+    """What is counted for each person, after the exposure."""
+
+    name: str = Field(..., min_length=1, max_length=100, description="what reports call it")
+    kind: Literal["events", "value", "feedback", "slates", "events_per_slate", "feedback_per_slate"] = Field(
+        ..., description="number of events, their summed values, feedback on slates, slates, or shares of slates"
+    )
+    type: str | None = Field(None, description="type of event or kind of feedback (none: all)")
+    guardrail: float | None = Field(None, ge=0, description="must not get worse by more than this share; then it is no goal")
+    better: Literal["higher", "lower"] = Field("higher", description="which way is good, for a guardrail")
+
+
+class ExperimentSpec(Config):
+    """A whole experiment, settled before it begins."""
+
+    variants: tuple[Variant, ...] = Field(..., min_length=2, max_length=10, description="the first is the control")
+    metrics: tuple[Metric, ...] = Field(..., min_length=1, max_length=20, description="what is measured")
+    planned: int = Field(..., gt=1, description="people in all arms at which it is to be read")
+    traffic: float = Field(1.0, gt=0, le=1, description="share of people who take part")
+    covariate_days: float | None = Field(
+        None, gt=0, description="days before the exposure whose events reduce the variance (CUPED); none: not used"
+    )
+    allocation: dict[str, Any] | None = Field(None, description="who owns which points; made by the service")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ExperimentSpec:
+        for what, names in (("variants", [v.name for v in self.variants]), ("metrics", [m.name for m in self.metrics])):
+            if len(set(names)) < len(names):
+                raise ValueError(f"names of {what} must differ")
+        if all(m.guardrail is not None for m in self.metrics):
+            raise ValueError("at least one metric must be a goal, not a guardrail")
+        return self
+
+    def allotted(self) -> ExperimentSpec:
+        """Return the experiment with its allocation: made now, or as it is."""
+        if self.allocation is not None:
+            return self
+        return self.replace(allocation=Allocation.of([v.weight for v in self.variants]).to_dict())
+
+    def pipeline_of(self, variant: int, base: PipelineConfig) -> PipelineConfig:
+        """Return the pipeline of a variant."""
+        chosen = self.variants[variant]
+        config = base.replace(**chosen.pipeline) if chosen.pipeline else base
+        return config if chosen.model is None else with_model(config, chosen.model)
+
+
+def with_model(config: PipelineConfig, version: str) -> PipelineConfig:
+    """Return a pipeline in which another model takes the place of the active one."""
+    sources = tuple(
+        source.replace(model=version) if getattr(source, "model", None) == "active" else source for source in config.sources
+    )
+    rank = config.rank.replace(model=version) if config.rank.model == "active" else config.rank
+    return config.model_copy(update={"sources": sources, "rank": rank})
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running experiment, ready to assign."""
+
+    name: str
+    spec: ExperimentSpec
+    assignment: Assignment
+
+    @classmethod
+    def of(cls, row: ExperimentRow, salt: str) -> Running:
+        """Read a row of the store."""
+        spec = ExperimentSpec.parse(row.spec, system=f"experiment {row.name}").allotted()
+        assert spec.allocation is not None
+        return cls(row.name, spec, Assignment(row.name, salt, Allocation.from_dict(spec.allocation), spec.traffic))
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What somebody gets: experiment, and number of the variant."""
+
+    running: Running
+    variant: int
+
+    @property
+    def name(self) -> str:
+        """Name of the variant."""
+        return self.running.spec.variants[self.variant].name
+
+
+def assign(running: Sequence[Running], unit: str) -> Assigned | None:
+    """Return the variant of a unit: of the first experiment that it takes part in."""
+    for experiment in running:
+        variant = experiment.assignment.one(unit)
+        if variant != OUTSIDE:
+            return Assigned(experiment, variant)
+    return None
+
+
+def salt_of(store: Store) -> str:
+    """Return the private word that assignments of a store are salted with; it is made once."""
+    if store.setting(SALT) is None:
+        store.set_setting(SALT, secrets.token_hex(16))
+    return str(store.setting(SALT))
+
+
+def create(store: Store, name: str, spec: ExperimentSpec, base: PipelineConfig) -> ExperimentRow:
+    """Enter an experiment as a draft; every variant must make a pipeline that is right, and name a model that there is."""
+    for at, variant in enumerate(spec.variants):
+        if variant.model is not None and store.model(variant.model) is None:
+            raise NotFound("a variant names a model that there is not.", where=variant.name, value=variant.model)
+        spec.pipeline_of(at, base)
+    return store.add_experiment(name, spec.allotted().model_dump(mode="json"))
+
+
+def analysis(store: Store, name: str) -> dict[str, Any]:
+    """Return what may be concluded about an experiment now.
+
+    Raises
+    ------
+    NotFound
+        If there is none of that name.
+    DataError
+        If nobody was exposed yet.
+    """
+    row = store.experiment(name)
+    if row is None:
+        raise NotFound("no such experiment.", where="experiment", value=name)
+    spec = ExperimentSpec.parse(row.spec, system=f"experiment {name}")
+    units, arms = outcomes.units(store, name)
+    if not units:
+        raise DataError("nobody has met this experiment yet.", where=name, remedy="start it, and let answers flow")
+    number = {variant.name: at for at, variant in enumerate(spec.variants)}
+    variants = np.array([number[arm] for arm in arms])
+    values, bases = {}, {}
+    for metric in spec.metrics:
+        values[metric.name], bases[metric.name] = _totals(store, name, metric, units)
+    before = {}
+    if spec.covariate_days is not None:
+        earlier = outcomes.events_before(store, name, spec.covariate_days)
+        before["events before"] = np.array([earlier.get(unit, 0.0) for unit in units], np.float64)
+    found = analyse(
+        units,
+        variants,
+        values,
+        planned=spec.planned,
+        variants=[v.name for v in spec.variants],
+        weights=[v.weight for v in spec.variants],
+        denominators={key: base for key, base in bases.items() if base is not None},
+        covariates=before,
+        guardrails={
+            m.name: Guardrail(m.guardrail, relative=True, better=m.better) for m in spec.metrics if m.guardrail is not None
+        },
+    )
+    return {"experiment": name, "state": row.state, "started": row.started, **found.to_dict()}
+
+
+def _totals(store: Store, name: str, metric: Metric, units: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return each unit's total of a metric since its exposure, and the base of a share."""
+    slates: Mapping[str, float] = outcomes.slate_totals(store, name) if "slate" in metric.kind else {}
+    if metric.kind == "slates":
+        found = slates
+    elif metric.kind.startswith("feedback"):
+        found = outcomes.feedback_totals(store, name, metric.type)
+    else:
+        found = outcomes.event_totals(store, name, metric.type, values=metric.kind == "value")
+    totals = np.array([found.get(unit, 0.0) for unit in units], np.float64)
+    if not metric.kind.endswith("_per_slate"):
+        return totals, None
+    return totals, np.array([slates.get(unit, 0.0) for unit in units], np.float64)

@@ -1,0 +1,34 @@
+"""Published models: list, publish, activate, roll back."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from palate.serve import production, wire
+from palate.serve.http.routes.common import Admin, PathId, Reader, errors, run, service_of
+
+router = APIRouter(tags=["models"], prefix="/models")
+
+
+@router.get("", response_model=wire.ModelList, responses=errors())
+async def list_models(request: Request, caller: Reader) -> wire.ModelList:
+    """List published models, newest first."""
+    return await run(request, production.list_models, service_of(request))
+
+
+@router.post("", response_model=wire.ModelOut, responses=errors(404, 409))
+async def publish(body: wire.PublishIn, request: Request, caller: Admin) -> wire.ModelOut:
+    """Publish a bundle that stands in the models folder; it is checked and loaded, and made active where asked."""
+    return await run(request, production.publish_named, service_of(request), body.version, body.bundle, body.activate)
+
+
+@router.post("/{version}/activate", response_model=wire.ModelOut, responses=errors(404))
+async def activate(version: PathId, request: Request, caller: Admin) -> wire.ModelOut:
+    """Make a model the one that answers: loaded and warmed up first, then exchanged at once."""
+    return await run(request, production.activate, service_of(request), version)
+
+
+@router.post("/rollback", response_model=wire.ModelOut, responses=errors(404, 409))
+async def roll_back(request: Request, caller: Admin) -> wire.ModelOut:
+    """Make the model active that was active before."""
+    return await run(request, production.roll_back, service_of(request))

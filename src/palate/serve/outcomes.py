@@ -1,0 +1,71 @@
+"""What people did after they met an experiment: totals for each unit, summed in the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+
+from palate.serve.store import Store
+from palate.serve.store.tables import events, exposures, feedback, slates
+
+#: A unit of a slate: the user, else the anonymous key.
+_UNIT = func.coalesce(slates.c.user, slates.c.anonymous)
+
+
+def units(store: Store, experiment: str) -> tuple[list[str], list[str]]:
+    """Return the units that met an experiment, and the variant of each."""
+    found: tuple[list[str], list[str]] = ([], [])
+    after: str | None = None
+    while True:
+        page = store.exposures(experiment, after=after)
+        if not page.num_rows:
+            return found
+        found[0].extend(page.column("unit").to_pylist())
+        found[1].extend(page.column("variant").to_pylist())
+        after = found[0][-1]
+
+
+def event_totals(store: Store, experiment: str, kind: str | None, *, values: bool = False) -> dict[str, float]:
+    """Return events of each unit since its exposure (of a type, or all): how many, or the sum of their values."""
+    total = func.sum(func.coalesce(events.c.value, 0.0)) if values else func.count()
+    wanted = (
+        select(exposures.c.unit, total)
+        .join_from(exposures, events, (events.c.user == exposures.c.unit) & (events.c.time >= exposures.c.time))
+        .where(exposures.c.experiment == experiment)
+        .group_by(exposures.c.unit)
+    )
+    return _read(store, wanted if kind is None else wanted.where(events.c.type == kind))
+
+
+def events_before(store: Store, experiment: str, days: float) -> dict[str, float]:
+    """Return how many events each unit had in the days before its exposure."""
+    inside = (events.c.time < exposures.c.time) & (events.c.time >= exposures.c.time - 86_400 * days)
+    wanted = (
+        select(exposures.c.unit, func.count())
+        .join_from(exposures, events, (events.c.user == exposures.c.unit) & inside)
+        .where(exposures.c.experiment == experiment)
+        .group_by(exposures.c.unit)
+    )
+    return _read(store, wanted)
+
+
+def slate_totals(store: Store, experiment: str) -> dict[str, float]:
+    """Return how many slates of the experiment each unit was given."""
+    return _read(store, select(_UNIT, func.count()).where(slates.c.experiment == experiment).group_by(_UNIT))
+
+
+def feedback_totals(store: Store, experiment: str, kind: str | None) -> dict[str, float]:
+    """Return the summed values of each unit's feedback on slates of the experiment (of a kind, or all)."""
+    wanted = (
+        select(_UNIT, func.sum(feedback.c.value))
+        .join_from(slates, feedback, feedback.c.slate == slates.c.id)
+        .where(slates.c.experiment == experiment)
+        .group_by(_UNIT)
+    )
+    return _read(store, wanted if kind is None else wanted.where(feedback.c.kind == kind))
+
+
+def _read(store: Store, wanted: Any) -> dict[str, float]:
+    with store.database.read() as connection:
+        return {str(unit): float(total or 0.0) for unit, total in connection.execute(wanted)}

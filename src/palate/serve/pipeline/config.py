@@ -1,0 +1,146 @@
+"""What a pipeline is made of, as read from ``palate.toml``: sources, filters, ranking, re-ranking, exploring.
+
+A part is defined once, here; the file is checked against it when the service starts, and a wrong key names the nearest right
+one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from palate.contracts.config import Config
+
+
+class ModelSource(Config):
+    """Candidates of a fitted model."""
+
+    kind: Literal["model"] = "model"
+    name: str = Field("personal", description="what the trace calls this source")
+    model: str = Field("active", description="version of a model in the store, or 'active'")
+    quota: int = Field(200, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(1.0, ge=0, description="weight in the fused order")
+
+
+class TrendingSource(Config):
+    """What was chosen most in the last hours."""
+
+    kind: Literal["trending"] = "trending"
+    name: str = Field("trending", description="what the trace calls this source")
+    hours: float = Field(168.0, gt=0, description="how far back")
+    types: tuple[str, ...] = Field((), description="types of events that count (none named: all)")
+    quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(0.2, ge=0, description="weight in the fused order")
+
+
+class NewSource(Config):
+    """Items that came into the catalogue lately, newest first."""
+
+    kind: Literal["new"] = "new"
+    name: str = Field("new", description="what the trace calls this source")
+    days: float = Field(30.0, gt=0, description="how far back")
+    quota: int = Field(20, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(0.1, ge=0, description="weight in the fused order")
+
+
+class SimilarSource(Config):
+    """Items like the last ones that the person chose (or like the items named in the request)."""
+
+    kind: Literal["similar"] = "similar"
+    name: str = Field("similar", description="what the trace calls this source")
+    model: str = Field("active", description="version of a model that knows which items are alike, or 'active'")
+    last: int = Field(3, gt=0, le=50, description="how many of the person's latest items to start from")
+    quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(0.3, ge=0, description="weight in the fused order")
+
+
+class SearchSource(Config):
+    """Items whose text matches the words of the request (stated preference or query)."""
+
+    kind: Literal["search"] = "search"
+    name: str = Field("search", description="what the trace calls this source")
+    quota: int = Field(200, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(1.0, ge=0, description="weight in the fused order")
+
+
+Source = Annotated[ModelSource | TrendingSource | NewSource | SimilarSource | SearchSource, Field(discriminator="kind")]
+
+
+class RankConfig(Config):
+    """How candidates of all sources come into one order."""
+
+    kind: Literal["fuse", "model"] = Field("fuse", description="reciprocal ranks of the sources, or one model's score for all")
+    model: str = Field("active", description="version of the model that scores (kind = 'model')")
+    constant: float = Field(60.0, gt=0, description="k of reciprocal rank fusion, Σ weight/(k + rank)")
+
+
+class DiversityConfig(Config):
+    """How a list is made less uniform."""
+
+    kind: Literal["none", "mmr", "dpp", "calibrate"] = Field("none", description="method")
+    level: float = Field(0.3, ge=0, le=1, description="0 leaves the order alone, 1 looks at diversity only")
+    pool: int = Field(100, gt=0, le=2_000, description="how many of the best are looked at")
+
+
+class CapConfig(Config):
+    """How many items of one value a list may hold."""
+
+    field: str = Field("categories", description="categories, or the name of an attribute")
+    most: int = Field(..., gt=0, description="items with the same value, at most")
+
+
+class ExploreConfig(Config):
+    """How the service learns about what it would not show."""
+
+    kind: Literal["none", "epsilon", "thompson"] = Field("none", description="policy")
+    epsilon: float = Field(0.05, ge=0, le=1, description="chance that a position is drawn evenly from the pool (epsilon)")
+    pool: int = Field(50, gt=0, le=1_000, description="how many of the best may be drawn")
+    prior: tuple[float, float] = Field((1.0, 20.0), description="successes and failures known beforehand (thompson)")
+    draws: int = Field(256, gt=0, le=4_096, description="draws from which propensities are counted (thompson)")
+
+
+class PipelineConfig(Config):
+    """A whole pipeline.
+
+    Example
+    -------
+    ::
+
+        [[pipeline.sources]]
+        kind = "model"
+        quota = 200
+
+        [[pipeline.sources]]
+        kind = "trending"
+        hours = 24
+
+        [pipeline]
+        rule = 'item.price < 100.0'
+        pinned = ["house-special"]
+
+        [pipeline.explore]
+        kind = "epsilon"
+        epsilon = 0.05
+    """
+
+    name: str = Field("default", description="what answers and logs call this policy")
+    sources: tuple[Source, ...] = Field(
+        (ModelSource(), TrendingSource()), min_length=1, max_length=16, description="where candidates come from"
+    )
+    rule: str | None = Field(None, max_length=300, description="condition in CEL that every item shown must meet")
+    rank: RankConfig = Field(RankConfig(), description="one order")
+    diversity: DiversityConfig = Field(DiversityConfig(), description="less uniform lists")
+    caps: tuple[CapConfig, ...] = Field((), max_length=8, description="limits of exposure in one list")
+    pinned: tuple[str, ...] = Field((), max_length=20, description="items always first, in this order, where allowed")
+    banned: tuple[str, ...] = Field((), max_length=10_000, description="items never shown")
+    explore: ExploreConfig = Field(ExploreConfig(), description="exploration, with logged propensities")
+    seen: Literal["exclude", "allow"] = Field("exclude", description="what a person already chose: leave it out, or allow it")
+    history: int = Field(500, gt=0, le=10_000, description="latest events of a person that are looked at")
+
+    @property
+    def model_version(self) -> str | None:
+        """Version of the model that answers first of all: the one that ranks, else the first source's; or ``None``."""
+        if self.rank.kind == "model":
+            return self.rank.model
+        return next((source.model for source in self.sources if isinstance(source, ModelSource)), None)

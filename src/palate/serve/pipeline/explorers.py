@@ -1,0 +1,140 @@
+"""Explorers: turn a ranked pool into a slate by chance, and say how likely each position was.
+
+Epsilon: position by position, with chance ε an even draw from what is left of the pool, else the best left::
+
+    p(item | positions before) = ε/|left| + (1 - ε) [item is the best left]
+
+Thompson: every item has a Beta posterior over its click rate, from what was shown and clicked. ``D`` joint draws of all rates
+are made; a position goes to item ``i`` with the smoothed share of draws in which it is the best of what is left::
+
+    p(i | positions before) = (n_i + 1/|left|) / (D + 1),     n_i = draws in which i has the highest rate of those left
+
+The item is drawn from these very numbers, so the propensity is exact given the draws, and never zero within the pool: inverse
+weighting is unbiased.
+
+Items that no longer fit (limits of exposure) leave the pool before the next position, which keeps all of this exact.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.serve.pipeline.config import ExploreConfig
+
+#: Tells which of some places in the pool still fit, now that a place was taken; called once for each place taken, in order.
+Fits = Callable[[int, np.ndarray], np.ndarray]
+#: Gives the chance of each place that is left to come next; the places are in the order of the pool.
+Chances = Callable[[np.ndarray], np.ndarray]
+
+
+class Rates(Protocol):
+    """Who knows how often items were shown and clicked."""
+
+    def counts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``float64[n]`` times clicked and times shown."""
+
+
+class Explorer(ABC):
+    """What turns a ranked pool into a slate: it says how likely each item left is to come next, and draws from just that."""
+
+    #: How many of the best may be drawn (never fewer than the slate is long).
+    pool: int = 2**31
+
+    @abstractmethod
+    def begin(self, pool: np.ndarray, rng: np.random.Generator) -> Chances:
+        """Return the chances for one slate; ``pool`` are rows of the catalogue, best first."""
+
+    def choose(self, pool: np.ndarray, k: int, rng: np.random.Generator, fits: Fits) -> tuple[np.ndarray, np.ndarray]:
+        """Draw a slate: places in the pool ``int64[k']``, and the chance ``float64[k']`` of each given those before it."""
+        pool = pool[: max(self.pool, k)]
+        chances, left = self.begin(pool, rng), np.arange(len(pool))
+        chosen: list[int] = []
+        likely: list[float] = []
+        while len(chosen) < k and len(left):
+            share = chances(left)
+            at = min(int(np.searchsorted(np.cumsum(share), rng.random(), side="right")), len(left) - 1)
+            chosen.append(int(left[at]))
+            likely.append(float(share[at]))
+            left = np.delete(left, at)
+            left = left[fits(chosen[-1], left)]
+        return np.array(chosen, np.int64), np.array(likely, np.float64)
+
+    def likelihood(self, pool: np.ndarray, places: np.ndarray, rng: np.random.Generator, fits: Fits) -> np.ndarray:
+        """Return ``float64[k]``: how likely this explorer fills the positions with these places, each given those before it.
+
+        Places of -1 are not in the pool: they, and what follows a place that can't come, have the chance 0.
+        """
+        pool = pool[: max(self.pool, len(places))]
+        chances, left = self.begin(pool, rng), np.arange(len(pool))
+        found = np.zeros(len(places))
+        for position, place in enumerate(places.tolist()):
+            at = np.flatnonzero(left == place)
+            if not len(at):
+                break
+            found[position] = chances(left)[at[0]]
+            if found[position] == 0:
+                break
+            left = np.delete(left, at[0])
+            left = left[fits(place, left)]
+        return found
+
+
+class Greedy(Explorer):
+    """Shows the pool in its order; the chance of the best that is left is 1."""
+
+    def begin(self, pool: np.ndarray, rng: np.random.Generator) -> Chances:
+        """Return the chances."""
+        return _first
+
+
+class Epsilon(Explorer):
+    """Even draws with chance ε (see the module's text)."""
+
+    def __init__(self, config: ExploreConfig) -> None:
+        self.epsilon, self.pool = config.epsilon, config.pool
+
+    def begin(self, pool: np.ndarray, rng: np.random.Generator) -> Chances:
+        """Return the chances."""
+        return lambda left: self.epsilon / len(left) + (1 - self.epsilon) * _first(left)
+
+
+class Thompson(Explorer):
+    """Draws from posteriors of click rates (see the module's text)."""
+
+    def __init__(self, config: ExploreConfig, rates: Rates) -> None:
+        self.config, self.rates, self.pool = config, rates, config.pool
+        if min(config.prior) <= 0:
+            raise DataError("a prior has positive counts.", where="explore.prior", value=config.prior, remedy="such as [1, 20]")
+
+    def begin(self, pool: np.ndarray, rng: np.random.Generator) -> Chances:
+        """Draw the rates, and return the chances that they give."""
+        clicked, shown = self.rates.counts(pool)
+        good, bad = self.config.prior
+        draws = self.config.draws
+        rates = rng.beta(good + clicked, bad + np.maximum(shown - clicked, 0), size=(draws, len(pool)))
+
+        def chances(left: np.ndarray) -> np.ndarray:
+            wins = np.bincount(np.argmax(rates[:, left], axis=1), minlength=len(left))
+            share: np.ndarray = (wins + 1 / len(left)) / (draws + 1)
+            return share
+
+        return chances
+
+
+def _first(left: np.ndarray) -> np.ndarray:
+    """Return 1 for the first, 0 for the others."""
+    share = np.zeros(len(left))
+    share[0] = 1.0
+    return share
+
+
+def explorer(config: ExploreConfig, rates: Rates) -> Explorer:
+    """Return the explorer that a configuration names."""
+    if config.kind == "epsilon":
+        return Epsilon(config)
+    return Thompson(config, rates) if config.kind == "thompson" else Greedy()

@@ -1,0 +1,275 @@
+"""Pipeline: sources → filters → one order → diversity → exploration, each step timed and traced.
+
+Where filters and rules eat so many candidates that the list can't be filled, sources are asked again for more, up to the whole
+catalogue: a narrow filter makes an answer slower, never empty while something fits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palate.retrieval.fusion import Source, reciprocal_ranks
+from palate.serve.pipeline.caps import Caps
+from palate.serve.pipeline.config import PipelineConfig, SearchSource
+from palate.serve.pipeline.diversity import diversify
+from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
+from palate.serve.pipeline.rules import Rule
+from palate.serve.pipeline.sources import Found, Question, World, ask
+
+#: How many times more is asked for when a list can't be filled.
+GROWTH = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a trace."""
+
+    step: str
+    came: int
+    left: int
+    ms: float
+    note: str = ""
+
+
+@dataclass
+class Trace:
+    """What happened on the way to an answer, and to each item."""
+
+    steps: list[Step] = field(default_factory=list)
+    moves: dict[int, list[str]] = field(default_factory=dict)
+
+    def add(self, step: str, came: int, left: int, started: float, note: str = "") -> None:
+        """Note a step."""
+        self.steps.append(Step(step, came, left, round(1_000 * (time.perf_counter() - started), 3), note))
+
+    def moved(self, row: int, what: str) -> None:
+        """Note what moved an item."""
+        self.moves.setdefault(row, []).append(what)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """An item of an answer.
+
+    Attributes
+    ----------
+    row
+        In the catalogue.
+    score
+        In the fused order, or of the model that ranks.
+    propensity
+        How likely it was at its position, given those before it.
+    sources
+        Rank (from 1) and score in each source that named it.
+    """
+
+    row: int
+    score: float
+    propensity: float
+    sources: dict[str, tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A slate, and how it came about."""
+
+    picks: tuple[Pick, ...]
+    trace: Trace
+
+
+@dataclass(frozen=True, eq=False)
+class _Ordered:
+    """Candidates in one order, the first ``pins`` of them pinned; ``named`` says which sources named each row."""
+
+    rows: np.ndarray
+    scores: np.ndarray
+    named: dict[int, dict[str, tuple[int, float]]]
+    pins: int
+    trace: Trace
+
+
+class Pipeline:
+    """A configured way from a question to a slate."""
+
+    def __init__(self, config: PipelineConfig, world: World, rates: Rates) -> None:
+        self.config, self.world = config, world
+        self.rule = None if config.rule is None else Rule(config.rule)
+        self.explorer = explorer(config.explore, rates)
+        self.banned, self.pinned = frozenset(config.banned), config.pinned
+
+    def answer(self, question: Question, rng: np.random.Generator, *, explore: bool = True) -> Answer:
+        """Answer one question."""
+        ordered = self._ordered(question)
+        return Answer(self._slate(question, ordered, rng, explore=explore), ordered.trace)
+
+    def likelihood(self, question: Question, shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return ``float64[k]``: how likely this pipeline shows these rows, position by position, each given those before it.
+
+        This is what off-policy estimates need of a candidate pipeline.
+        """
+        ordered, found = self._ordered(question), np.zeros(len(shown))
+        pins = ordered.rows[: ordered.pins]
+        fixed = min(len(pins), len(shown))
+        same = pins[:fixed] == shown[:fixed]
+        found[:fixed] = np.cumprod(same)
+        if not same.all() or fixed == len(shown):
+            return found
+        left, fits = self._left(ordered)
+        place = {int(row): at for at, row in enumerate(ordered.rows[left].tolist())}
+        places = np.array([place.get(int(row), -1) for row in shown[fixed:].tolist()])
+        found[fixed:] = self.explorer.likelihood(ordered.rows[left], places, rng, fits)
+        return found
+
+    def _ordered(self, question: Question) -> _Ordered:
+        """Bring the candidates into one order, pinned ones first."""
+        trace = Trace()
+        pins = self._pins(question)
+        rows, scores, named = self._candidates(question, trace, wanted=question.k + len(pins))
+        rows, scores = self._rank(question, rows, scores, trace)
+        rows, scores = self._diversify(question, rows, scores, trace)
+        if len(pins):
+            outside = ~np.isin(rows, pins)
+            rows, scores = np.concatenate([pins, rows[outside]]), np.concatenate([np.zeros(len(pins)), scores[outside]])
+            for pin in pins.tolist():
+                trace.moved(pin, "pinned")
+        return _Ordered(rows, scores, named, len(pins), trace)
+
+    # -- candidates ---------------------------------------------------------------------------------
+
+    def _candidates(
+        self, question: Question, trace: Trace, wanted: int
+    ) -> tuple[np.ndarray, np.ndarray, dict[int, dict[str, tuple[int, float]]]]:
+        """Ask the sources until enough candidates pass, or no source has more."""
+        growth = 1
+        test = self._test(question)
+        while True:
+            steps = len(trace.steps)
+            found, more = self._ask_all(question, growth, trace)
+            started = time.perf_counter()
+            named = _named(found)
+            passed = {row: sources for row, sources in named.items() if test(row)}
+            trace.add("filter", len(named), len(passed), started, self._failures())
+            if len(passed) >= min(wanted, len(self.world.catalogue)) or not more:
+                return (*self._fuse(passed), passed)
+            growth *= GROWTH
+            del trace.steps[steps:]
+
+    def _ask_all(self, question: Question, growth: int, trace: Trace) -> tuple[dict[str, Found], bool]:
+        found: dict[str, Found] = {}
+        more = False
+        for source in self.config.sources:
+            if isinstance(source, SearchSource) and not question.text:
+                continue
+            started, quota = time.perf_counter(), min(source.quota * growth, len(self.world.catalogue))
+            answer = ask(source, question, self.world, quota)
+            found[source.name] = answer
+            more = more or (len(answer.rows) >= quota and quota < len(self.world.catalogue))
+            trace.add(f"source {source.name}", quota, len(answer.rows), started, answer.note)
+        return found, more
+
+    def _fuse(self, named: dict[int, dict[str, tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and fused scores, best first: Σ weight/(constant + rank)."""
+        lists = []
+        for source in self.config.sources:
+            ranks = sorted((ranks[source.name][0], row) for row, ranks in named.items() if source.name in ranks)
+            lists.append(Source(source.name, np.array([row for _, row in ranks], np.int32), weight=source.weight))
+        fused = reciprocal_ranks(lists, constant=self.config.rank.constant)
+        return fused.items.astype(np.int64), fused.scores.astype(np.float64)
+
+    def _test(self, question: Question) -> Callable[[int], bool]:
+        items, shown, banned, rule = self.world.catalogue.items, self.world.catalogue.shown, self.banned, self.rule
+        allows, context = question.allows, question.context
+
+        def passes(row: int) -> bool:
+            item = items[row]
+            return bool(
+                shown[row]
+                and item.id not in banned
+                and (rule is None or rule.allows(item, context))
+                and (allows is None or allows(row))
+            )
+
+        return passes
+
+    def _failures(self) -> str:
+        failed = 0 if self.rule is None else self.rule.failed
+        return f"the rule could not be answered {failed} times since the start" if failed else ""
+
+    def _pins(self, question: Question) -> np.ndarray:
+        test = self._test(question)
+        rows = self.world.catalogue.rows_of(self.pinned)
+        return np.array([row for row in rows if test(row) and row not in question.near.tolist()][: question.k], np.int64)
+
+    # -- order --------------------------------------------------------------------------------------
+
+    def _rank(self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+        """Put candidates in the order of one model, those that it doesn't know last, in the fused order."""
+        if self.config.rank.kind != "model" or not len(rows):
+            return rows, scores
+        started = time.perf_counter()
+        given = self.world.model(self.config.rank.model).score(question.person, rows).astype(np.float64)
+        order = np.argsort(-given, kind="stable")
+        for at, place in enumerate(order.tolist()):
+            if place != at:
+                trace.moved(int(rows[place]), f"rank: {place + 1} to {at + 1} by the model's score")
+        unknown = int(np.isneginf(given).sum())
+        floor = float(given[np.isfinite(given)].min(initial=0.0)) - 1.0
+        trace.add("rank", len(rows), len(rows), started, f"{unknown} unknown to the model, put last" if unknown else "")
+        return rows[order], np.where(np.isfinite(given), given, floor)[order]
+
+    def _diversify(
+        self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace
+    ) -> tuple[np.ndarray, np.ndarray]:
+        config = self.config.diversity
+        level = config.level if question.diversity is None else question.diversity
+        kind = config.kind if config.kind != "none" or question.diversity is None else "mmr"
+        if kind == "none" or level == 0 or len(rows) < 2:
+            return rows, scores
+        started, pool = time.perf_counter(), max(config.pool, question.k)
+        order, note = diversify(kind, level, rows[:pool], scores[:pool], question.person, self.world)
+        for at, place in enumerate(order.tolist()):
+            if place != at:
+                trace.moved(int(rows[place]), f"{kind}: {place + 1} to {at + 1}")
+        trace.add(f"diversity {kind} {level:g}", len(rows), len(rows), started, note)
+        whole = np.concatenate([order, np.arange(len(order), len(rows))])
+        return rows[whole], scores[whole]
+
+    # -- slate --------------------------------------------------------------------------------------
+
+    def _left(self, ordered: _Ordered) -> tuple[np.ndarray, Fits]:
+        """Return the places that the explorer may draw from, after the pinned ones, and its test of what still fits."""
+        caps = Caps(self.config.caps, self.world.catalogue, ordered.rows)
+        left = np.arange(ordered.pins, len(ordered.rows))
+        for pin in range(ordered.pins):
+            left = left[caps.fits(pin, left)]
+        return left, lambda taken, rest: caps.fits(int(left[taken]), left[rest])
+
+    def _slate(self, question: Question, ordered: _Ordered, rng: np.random.Generator, *, explore: bool) -> tuple[Pick, ...]:
+        """Fill the positions: pinned items first, then what the explorer draws from the rest."""
+        started, trace, pins = time.perf_counter(), ordered.trace, ordered.pins
+        left, fits = self._left(ordered)
+        chooser = self.explorer if explore else Greedy()
+        chosen, chances = chooser.choose(ordered.rows[left], question.k - pins, rng, fits)
+        places = [*range(pins), *left[chosen].tolist()]
+        kind = self.config.explore.kind if explore else "off"
+        if kind not in ("none", "off"):
+            for at, place in enumerate(places):
+                if place > at:
+                    trace.moved(int(ordered.rows[place]), f"{kind}: {place + 1} to {at + 1}")
+        trace.add(f"slate, explore {kind}", len(ordered.rows), len(places), started)
+        rows, scores = ordered.rows[places].tolist(), ordered.scores[places].tolist()
+        likely = [1.0] * pins + chances.tolist()
+        return tuple(Pick(r, s, c, ordered.named.get(r, {})) for r, s, c in zip(rows, scores, likely, strict=True))
+
+
+def _named(found: dict[str, Found]) -> dict[int, dict[str, tuple[int, float]]]:
+    """Return for each row its rank and score in every source that named it."""
+    named: dict[int, dict[str, tuple[int, float]]] = {}
+    for source, answer in found.items():
+        for rank, (row, score) in enumerate(zip(answer.rows.tolist(), answer.scores.tolist(), strict=True), 1):
+            named.setdefault(row, {})[source] = (rank, score)
+    return named

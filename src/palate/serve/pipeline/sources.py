@@ -1,0 +1,147 @@
+"""Sources: where candidates come from. Each gives rows of the catalogue, best first, with scores of its own kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from palate.serve.catalogue import Catalogue
+from palate.serve.people import Person
+from palate.serve.pipeline.config import ModelSource, NewSource, SearchSource, SimilarSource, Source, TrendingSource
+from palate.serve.shelf import Loaded
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a pipeline.
+
+    Attributes
+    ----------
+    person
+        For whom.
+    k
+        How many items.
+    near
+        Rows to start from (items named in the request), or none.
+    text
+        Words of the request: a stated preference, or a query.
+    context
+        Plain facts about the situation.
+    barred
+        Rows that must not come.
+    now
+        Seconds since 1970.
+    diversity
+        Overrides the level of the pipeline.
+    allows
+        The caller's filter: says whether a row may come; ``None`` lets all pass.
+    """
+
+    person: Person
+    k: int = 10
+    near: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    text: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    barred: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    now: float = 0.0
+    diversity: float | None = None
+    allows: Callable[[int], bool] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a source gave.
+
+    Attributes
+    ----------
+    rows, scores
+        ``int32[m]`` and ``float32[m]``, best first.
+    note
+        What a trace should say, such as that the person is unknown to the model.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    note: str = ""
+
+    @classmethod
+    def nothing(cls, note: str) -> Found:
+        """Return an empty answer with its reason."""
+        return cls(np.empty(0, np.int32), np.empty(0, np.float32), note)
+
+
+class World(Protocol):
+    """What sources may look at."""
+
+    catalogue: Catalogue
+
+    def model(self, version: str) -> Loaded:
+        """Return a model by version, or the active one."""
+
+    def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and weights of what was chosen lately, best first."""
+
+    def newest(self, since: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and times of items that came in since a moment, newest first."""
+
+    def search(self, text: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and scores of items whose text matches."""
+
+
+def ask(source: Source, question: Question, world: World, quota: int) -> Found:
+    """Ask one source for candidates: at most ``quota``, none of them barred or hidden."""
+    answers: Mapping[type, Callable[..., Found]] = {
+        ModelSource: _model,
+        TrendingSource: _trending,
+        NewSource: _new,
+        SimilarSource: _similar,
+        SearchSource: _search,
+    }
+    return answers[type(source)](source, question, world, quota)
+
+
+def _model(source: ModelSource, question: Question, world: World, quota: int) -> Found:
+    rows, scores, cold = world.model(source.model).best(question.person, quota, question.barred)
+    return Found(rows, scores, "nothing is known of the person: by popularity" if cold else "")
+
+
+def _trending(source: TrendingSource, question: Question, world: World, quota: int) -> Found:
+    rows, scores = world.trending(source.hours, source.types, quota + len(question.barred))
+    return _open(rows, scores, question, world, quota)
+
+
+def _new(source: NewSource, question: Question, world: World, quota: int) -> Found:
+    rows, times = world.newest(question.now - 86_400 * source.days, quota + len(question.barred))
+    return _open(rows, times, question, world, quota)
+
+
+def _similar(source: SimilarSource, question: Question, world: World, quota: int) -> Found:
+    seeds = question.near if len(question.near) else question.person.rows[::-1][: source.last]
+    if not len(seeds):
+        return Found.nothing("no item to start from")
+    best: dict[int, float] = {}
+    model = world.model(source.model)
+    for seed in dict.fromkeys(seeds.tolist()):
+        for row, score in zip(*model.similar(seed, quota), strict=True):
+            best[int(row)] = max(best.get(int(row), -np.inf), float(score))
+    order = sorted(best, key=lambda row: (-best[row], row))
+    rows = np.array(order, np.int32)
+    outside = ~np.isin(rows, seeds)
+    scores = np.array([best[row] for row in order], np.float32)
+    return _open(rows[outside], scores[outside], question, world, quota)
+
+
+def _search(source: SearchSource, question: Question, world: World, quota: int) -> Found:
+    if not question.text.strip():
+        return Found.nothing("no words to search for")
+    rows, scores = world.search(question.text, quota + len(question.barred))
+    return _open(rows, scores, question, world, quota)
+
+
+def _open(rows: np.ndarray, scores: np.ndarray, question: Question, world: World, quota: int) -> Found:
+    """Leave out what is barred or hidden, and cut."""
+    good = world.catalogue.shown[rows] & ~np.isin(rows, question.barred)
+    return Found(rows[good][:quota].astype(np.int32), scores[good][:quota].astype(np.float32))

@@ -1,0 +1,81 @@
+"""Models in production: publish, activate without a dropped request, roll back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palate.contracts.bundle import read_manifest
+from palate.errors import DataError
+from palate.serve import wire
+from palate.serve.errors import ConflictError, NotFound
+from palate.serve.service import Service
+from palate.serve.store import ModelRow, Store
+
+
+def publish(store: Store, version: str, folder: str | Path, *, activate: bool = False, position: int | None = None) -> ModelRow:
+    """Enter a bundle into the store under a version, and make it active where asked.
+
+    The manifest is checked now; the files are checked when a service loads them. Running services take an activation up by
+    themselves, within a request or two. ``position`` is the last event of the store that the model learnt from, where known.
+    """
+    facts = read_manifest(folder)
+    row = store.add_model(
+        ModelRow(
+            version=version,
+            system=str(facts["system"]),
+            path=str(Path(folder).resolve()),
+            metrics=facts.get("metrics", {}),
+            position=position,
+        )
+    )
+    return store.activate(version) if activate else row
+
+
+def list_models(service: Service) -> wire.ModelList:
+    """Return published models, newest first."""
+    rows = service.store.models()
+    active = next((row.version for row in rows if row.state == "active"), None)
+    return wire.ModelList(models=[_model(service, row) for row in rows], active=active)
+
+
+def publish_named(service: Service, version: str, bundle: str, activate_it: bool) -> wire.ModelOut:
+    """Publish a folder below the models folder: it must load here before it is entered."""
+    folder = (service.models / bundle).resolve()
+    if folder.parent != service.models.resolve():
+        raise DataError("the bundle is named by a folder's name alone.", where="bundle", value=bundle)
+    if not folder.is_dir():
+        raise NotFound("no such folder among the models.", where="bundle", value=bundle, remedy="copy the bundle there first")
+    known = service.store.model(version)
+    if known is not None and Path(known.path) != folder:
+        raise ConflictError("there is another model of that version.", where="version", value=version)
+    service.shelf.get(version, lambda _: folder)
+    row = publish(service.store, version, folder, activate=activate_it)
+    service.pulse()
+    return _model(service, row)
+
+
+def activate(service: Service, version: str) -> wire.ModelOut:
+    """Make a model the one that answers: it is loaded and warmed up before the store and this process turn to it."""
+    service.shelf.get(version, service.folder)
+    row = service.store.activate(version)
+    service.pulse()
+    return _model(service, row)
+
+
+def roll_back(service: Service) -> wire.ModelOut:
+    """Return to the model that was active before."""
+    row = service.store.roll_back()
+    service.pulse()
+    return _model(service, row)
+
+
+def _model(service: Service, row: ModelRow) -> wire.ModelOut:
+    return wire.ModelOut(
+        version=row.version,
+        system=row.system,
+        state=row.state,
+        metrics=dict(row.metrics),
+        created=row.created,
+        activated=row.activated,
+        loaded=row.version in service.shelf.versions(),
+    )

@@ -1,0 +1,240 @@
+"""Service: the store, the catalogue as it is now, the models in memory and a pipeline, put together; what HTTP, console and
+command line call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from palate.errors import PalateError
+from palate.serve.catalogue import Catalogue
+from palate.serve.errors import BusyError, NotFound
+from palate.serve.experiments import Running, salt_of
+from palate.serve.people import Person
+from palate.serve.pipeline.config import PipelineConfig
+from palate.serve.pipeline.pipeline import Pipeline
+from palate.serve.search import TextIndex
+from palate.serve.settings import ServiceSettings
+from palate.serve.shelf import Loaded, Shelf
+from palate.serve.store import Exposure, GroupWriter, Shown, Store
+from palate.serve.store import Slate as SlateRow
+from palate.serve.wire import Ready, RecommendIn, Slate
+
+#: Seconds for which trending lists and click rates are remembered.
+FRESH = 5.0
+T = TypeVar("T")
+
+
+class Service:
+    """Everything that answers, in one process.
+
+    Parameters
+    ----------
+    store
+        Open; it stays the caller's to close.
+    settings
+        Of ``palate.toml``.
+    models
+        Folder below which published bundles stand.
+    clock
+        Seconds since 1970.
+    seed
+        Fixes the draws of explorers (for tests); by default they differ with every start.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ServiceSettings,
+        models: str | Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        seed: int | None = None,
+    ) -> None:
+        self.store, self.settings, self.models, self.clock = store, settings, Path(models), clock
+        self.catalogue = Catalogue()
+        self.shelf = Shelf(self.catalogue)
+        self._pipelines: dict[PipelineConfig, Pipeline] = {}
+        self._fresh: dict[tuple[object, ...], tuple[float, object]] = {}
+        self.texts = TextIndex(self.catalogue)
+        self.writer = GroupWriter(store)
+        self.pipeline = self.pipeline_of(settings.pipeline)
+        self.lost_slates = 0
+        self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
+        self.pulse()
+
+    def close(self) -> None:
+        """Write what is under way, then stop."""
+        self.writer.close()
+
+    def rng(self) -> np.random.Generator:
+        """Return a generator of its own for one answer."""
+        with self._seed_lock:
+            return np.random.default_rng(self._seeds.spawn(1)[0])
+
+    def pipeline_of(self, config: PipelineConfig) -> Pipeline:
+        """Return the pipeline of a configuration; the latest ones are remembered."""
+        found = self._pipelines.get(config)
+        if found is None:
+            found = Pipeline(config, self, self)
+            self._pipelines = {**dict(list(self._pipelines.items())[-31:]), config: found}
+        return found
+
+    # -- staying up to date -------------------------------------------------------------------------
+
+    def pulse(self) -> None:
+        """Take up what changed in the store: items, and which model is active."""
+        now = self.store.pulse()
+        self.catalogue.refresh(self.store, now.items)
+        active = self.shelf.active
+        if now.active is not None and (active is None or active.version != now.active):
+            self.shelf.activate(now.active, self.folder(now.active))
+
+    def folder(self, version: str) -> Path:
+        """Return the folder of a published model."""
+        found = self.store.model(version)
+        if found is None:
+            raise NotFound("no such model.", where="models", value=version, remedy="see: palate models list")
+        return Path(found.path)
+
+    def running(self) -> list[Running]:
+        """Return running experiments, the earliest first; at most a few seconds old."""
+
+        def read() -> list[Running]:
+            rows, salt = self.store.experiments("running"), salt_of(self.store)
+            return [Running.of(row, salt) for row in sorted(rows, key=lambda r: (r.started or 0.0, r.name))]
+
+        return self._remembered(("experiments",), read)
+
+    def ready(self) -> Ready:
+        """Say whether the store answers and something can be recommended."""
+        trouble = None
+        try:
+            self.store.check()
+            self.pulse()
+        except PalateError as error:
+            trouble = error.what
+        active, items = self.shelf.active, int(self.catalogue.shown.sum())
+        good = trouble is None and (active is not None or items > 0)
+        return Ready(ready=good, store=trouble or "ok", model=None if active is None else active.version, items=items)
+
+    def settle(self) -> None:
+        """Wait until everything that was handed to the writer so far is on disk."""
+        self.writer.add_events([]).result()
+
+    def forget_caches(self) -> None:
+        """Drop everything that is remembered for a few seconds."""
+        self._fresh = {}
+
+    def log(self, asked: RecommendIn, slate: Slate, sources: Sequence[str | None], *, stochastic: bool) -> None:
+        """Have a slate, and the exposure to its experiment, written soon; what can't be written is counted.
+
+        ``sources`` names for each item the source that ranked it highest.
+        """
+        rows = [Shown(i.id, i.position, i.propensity, source) for i, source in zip(slate.items, sources, strict=True)]
+        made = SlateRow(
+            id=slate.slate,
+            items=rows,
+            user=asked.user,
+            anonymous=asked.anonymous,
+            time=self.clock(),
+            policy=slate.policy,
+            stochastic=stochastic,
+            model=slate.model,
+            experiment=slate.experiment,
+            variant=slate.variant,
+            context=asked.context,
+        )
+        unit = asked.user or asked.anonymous
+        self._soon(lambda: self.writer.add_slate(made))
+        if slate.experiment is not None and slate.variant is not None and unit is not None:
+            met = Exposure(slate.experiment, unit, slate.variant, made.time)
+            self._soon(lambda: self.writer.add_exposures([met]))
+
+    def _soon(self, submit: Callable[[], Future[Any]]) -> None:
+        """Hand something to the writer without waiting for it."""
+        try:
+            submit().add_done_callback(self._written)
+        except BusyError:
+            self.lost_slates += 1
+
+    def _written(self, future: Future[Any]) -> None:
+        if future.exception() is not None:
+            self.lost_slates += 1
+
+    # -- what sources look at -----------------------------------------------------------------------
+
+    def model(self, version: str) -> Loaded:
+        """Return a model by version, or the active one."""
+        return self.shelf.get(version, self.folder)
+
+    def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and counts of what was chosen most lately; at most a few seconds old."""
+
+        def count() -> tuple[np.ndarray, np.ndarray]:
+            found = self.store.counts(self.clock() - 3_600 * hours, types=types, limit=2_000)
+            kept = [(self.catalogue.row[item], number) for item, number in found if item in self.catalogue.row]
+            return np.array([r for r, _ in kept], np.int32), np.array([n for _, n in kept], np.float32)
+
+        rows, counts = self._remembered(("trending", hours, types), count)
+        return rows[:limit], counts[:limit]
+
+    def newest(self, since: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and times of items that came in since a moment, newest first."""
+
+        def sort() -> tuple[np.ndarray, np.ndarray]:
+            created = np.fromiter((item.created for item in self.catalogue.items), np.float64, len(self.catalogue))
+            order = np.argsort(-created, kind="stable")
+            return order.astype(np.int32), created[order]
+
+        rows, created = self._remembered(("newest", self.catalogue.revision), sort)
+        stop = min(limit, int(np.searchsorted(-created, -since, side="right")))
+        return rows[:stop], created[:stop].astype(np.float32)
+
+    def search(self, text: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and scores of items whose text matches."""
+        return self.texts.search(text, limit)
+
+    def counts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``float64[n]`` times clicked and times shown, of rows; at most a few seconds old."""
+
+        def count() -> dict[str, tuple[int, int]]:
+            return self.store.rates(self.clock() - 30 * 86_400)
+
+        known = self._remembered(("rates",), count)
+        pairs = [known.get(self.catalogue.items[row].id, (0, 0)) for row in rows.tolist()]
+        return np.array([p[0] for p in pairs], np.float64), np.array([p[1] for p in pairs], np.float64)
+
+    def _remembered(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        now = time.monotonic()
+        found = self._fresh.get(key)
+        if found is not None and now - found[0] < FRESH:
+            return found[1]  # type: ignore[return-value]
+        made = make()
+        self._fresh = {k: v for k, v in self._fresh.items() if now - v[0] < FRESH} | {key: (now, made)}
+        return made
+
+    # -- people -------------------------------------------------------------------------------------
+
+    def person(self, user: str | None, limit: int | None = None) -> Person:
+        """Return a user as of this moment: what the active bundle knows, then every acknowledged event."""
+        if user is None:
+            return Person(None)
+        events = self.store.events_of(user, limit or self.settings.pipeline.history)
+        live = Person.of(user, [e.item for e in events], [e.time or 0.0 for e in events], self.catalogue)
+        active = self.shelf.active
+        if active is None or self._from_this_store(active):
+            return live
+        return live.after(active.base(user))
+
+    def _from_this_store(self, loaded: Loaded) -> bool:
+        """Say whether a model learnt from this very store, so that what it knows of people stands in the events."""
+        position = loaded.store_position
+        return position is not None and position[0] == self.store.identity

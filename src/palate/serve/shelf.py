@@ -1,0 +1,229 @@
+"""Fitted models in this process: several at once, one of them active, and each able to answer in rows of the catalogue.
+
+A model is loaded, given its index and warmed up beside the one that answers; only then does one assignment make it the active
+one, so no request is dropped or sees half a model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.catalog.registry import load
+from palate.contracts.bundle import read_manifest
+from palate.contracts.explanation import Explanation
+from palate.contracts.recommender import Recommender, VectorRecommender
+from palate.contracts.requests import Requests
+from palate.data.histories import Histories
+from palate.data.ragged import Ragged
+from palate.errors import UnsupportedError
+from palate.retrieval.exact import ExactIndex
+from palate.serve.catalogue import Catalogue
+from palate.serve.errors import NotFound
+from palate.serve.people import Person
+
+
+class Loaded:
+    """A model, and the way between its item numbers and rows of the catalogue.
+
+    Attributes
+    ----------
+    version
+        Its name in the store.
+    model
+        The recommender.
+    facts
+        The manifest of its bundle.
+    """
+
+    def __init__(self, version: str, folder: str | Path, catalogue: Catalogue) -> None:
+        self.version, self.folder = version, Path(folder)
+        self.facts: Mapping[str, Any] = read_manifest(folder)
+        model = load(folder)
+        if not isinstance(model, Recommender):
+            raise UnsupportedError("only recommenders can be served yet.", where=folder, value=self.facts.get("system"))
+        self.model, self.catalogue = model, catalogue
+        self.index = ExactIndex(model.item_vectors) if isinstance(model, VectorRecommender) else None
+        self._lock = threading.Lock()
+        self.row_of = np.full(model.n_items, -1, np.int32)
+        self.number_of = np.full(1_024, -1, np.int32)
+        self.allowed = np.zeros(model.n_items, bool)
+        catalogue.listen(self._changed)
+
+    @property
+    def store_position(self) -> tuple[str, int] | None:
+        """Which store the training events came from, and up to which event; ``None`` if they came from elsewhere."""
+        found = self.facts.get("fit", {}).get("notes", {}).get("store")
+        return (str(found["id"]), int(found["position"])) if isinstance(found, Mapping) else None
+
+    def close(self) -> None:
+        """Hear no more of the catalogue's changes."""
+        self.catalogue.forget(self._changed)
+
+    def _changed(self, rows: Sequence[int]) -> None:
+        """Take up rows of the catalogue that are new or changed."""
+        ids, items = self.model.items_.ids, self.catalogue.items
+        with self._lock:
+            top = max(rows, default=-1) + 1
+            if top > len(self.number_of):
+                more = np.full(max(top, 2 * len(self.number_of)) - len(self.number_of), -1, np.int32)
+                self.number_of = np.concatenate([self.number_of, more])
+            for row in rows:
+                number = self.number_of[row]
+                if number < 0:
+                    number = ids.number(items[row].id)
+                    if number < 0:
+                        continue
+                    self.number_of[row], self.row_of[number] = number, row
+                self.allowed[number] = items[row].shown
+
+    def numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Return item numbers of rows; what the model doesn't know is left out."""
+        found = self.number_of[rows[rows < len(self.number_of)]]
+        return found[found >= 0]
+
+    def base(self, user: str | None) -> Person:
+        """Return what the bundle itself knows of a person."""
+        number = -1 if user is None else self.model.users_.ids.number(user)
+        if number < 0:
+            return Person(user)
+        own = self.model.histories_.take(np.array([number]))
+        rows = self.row_of[own.items]
+        times = own.times if own.times is not None else np.zeros(len(rows), np.int64)
+        return Person(user, rows[rows >= 0].astype(np.int32), times[rows >= 0])
+
+    def request(self, person: Person) -> Requests:
+        """Return the question about a person, in the model's numbers."""
+        known = person.rows < len(self.number_of)
+        numbers = np.where(known, self.number_of[np.where(known, person.rows, 0)], -1)
+        kept = numbers >= 0
+        items = numbers[kept].astype(np.int32)
+        times = person.times[kept] if self.model.histories_.times is not None else None
+        user = -1 if person.id is None else self.model.users_.ids.number(person.id)
+        offsets = np.array([0, len(items)], np.int64)
+        return Requests(np.array([user], np.int32), Histories(offsets, items, times))
+
+    def best(self, person: Person, k: int, barred: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return rows and scores of the best ``k`` that may be shown, and whether the person is unknown to the model.
+
+        Parameters
+        ----------
+        barred
+            Rows that must not come.
+        """
+        request, barred = self.request(person), np.unique(self.numbers(barred)).astype(np.int32)
+        if self.index is not None and bool(self.model.informed(request)[0]):
+            assert isinstance(self.model, VectorRecommender)
+            found, scores = self.index.search(self.model.request_vectors(request), k, exclude=barred, allowed=self.allowed)
+            items, values, cold = found[0], scores[0], False
+        else:
+            closed = np.union1d(barred, np.flatnonzero(~self.allowed)).astype(np.int32)
+            exclude = Ragged(np.array([0, len(closed)], np.int64), closed)
+            ranking = self.model.recommend(Requests(request.users, request.histories, exclude), k)
+            items, values, cold = ranking.items[0], ranking.scores[0], bool(ranking.cold[0])
+        good = items >= 0
+        return self.row_of[items[good]], values[good], cold
+
+    def score(self, person: Person, rows: np.ndarray) -> np.ndarray:
+        """Return ``float32[m]`` scores of rows; ``-inf`` where the model doesn't know the item."""
+        known = rows < len(self.number_of)
+        numbers = np.where(known, self.number_of[np.where(known, rows, 0)], -1).astype(np.int32)
+        return self.model.score(self.request(person), numbers[None, :])[0]
+
+    def similar(self, row: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows like one row, with scores; empty where the model doesn't know the item.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model has no notion of likeness.
+        """
+        number = self.numbers(np.array([row]))
+        if not len(number):
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        closed = int((~self.allowed).sum())
+        ranking = self.model.similar(number, min(self.model.n_items, k + min(closed, 4 * k + 100)))
+        items = ranking.items[0]
+        good = np.flatnonzero((items >= 0) & self.allowed[items])[:k]
+        return self.row_of[items[good]], ranking.scores[0][good]
+
+    def explain(self, person: Person, row: int) -> Explanation:
+        """Say why a row has its score for a person."""
+        number = self.numbers(np.array([row]))
+        if not len(number):
+            raise UnsupportedError("the model doesn't know this item yet.", value=self.catalogue.items[row].id)
+        return self.model.explain(self.request(person), int(number[0]))
+
+    def warm(self) -> None:
+        """Answer once for somebody known and once for somebody unknown: kernels are compiled, pages come into memory."""
+        shown = np.flatnonzero(self.row_of >= 0)[:3]
+        somebody = Person(None, self.row_of[shown].astype(np.int32), np.zeros(len(shown), np.int64))
+        for person in (somebody, Person(None)):
+            self.best(person, 10, np.empty(0, np.int32))
+
+
+class Shelf:
+    """The models of this process by version, one of them active."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._models: dict[str, Loaded] = {}
+        self._active: Loaded | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> Loaded | None:
+        """The model that answers, or ``None``."""
+        return self._active
+
+    def versions(self) -> list[str]:
+        """Return the versions in memory."""
+        return list(self._models)
+
+    def get(self, version: str, folder_of: Callable[[str], str | Path] | None = None) -> Loaded:
+        """Return a model by version (or ``"active"``), loading it from its folder where it is not in memory."""
+        if version == "active":
+            if self._active is None:
+                raise NotFound("no model is active.", remedy="publish a bundle and activate it: palate publish DIR --activate")
+            return self._active
+        found = self._models.get(version)
+        if found is not None:
+            return found
+        if folder_of is None:
+            raise NotFound("no such model.", where="models", value=version)
+        with self._lock:
+            if version not in self._models:
+                made = Loaded(version, folder_of(version), self.catalogue)
+                made.warm()
+                self._models[version] = made
+            return self._models[version]
+
+    def activate(self, version: str, folder: str | Path) -> Loaded:
+        """Load and warm a model up, then make it the one that answers."""
+        self._active = self.get(version, lambda _: folder)
+        return self._active
+
+    def reload(self, version: str) -> None:
+        """Read a model's bundle anew (its files were changed, as by an erasure)."""
+        with self._lock:
+            old = self._models.get(version)
+            if old is None:
+                return
+            made = Loaded(version, old.folder, self.catalogue)
+            made.warm()
+            self._models[version] = made
+            if self._active is old:
+                self._active = made
+            old.close()
+
+    def drop(self, version: str) -> None:
+        """Let a model go; the active one stays."""
+        with self._lock:
+            found = self._models.get(version)
+            if found is not None and found is not self._active:
+                del self._models[version]
+                found.close()

@@ -1,0 +1,76 @@
+"""Blocks of rows, in and out, as fast as the driver allows: COPY on PostgreSQL, one prepared statement on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import BigInteger, Boolean, Connection, Double, Index, Integer, Table, func, select, text
+
+from palate.serve.store.tables import IN_ORDER, meta
+
+#: Rows of a block.
+BLOCK = 50_000
+
+
+def put_block(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Insert rows whose values stand in the order of ``names``; they are trusted."""
+    quote = connection.dialect.identifier_preparer.quote
+    into = f"{quote(table.name)} ({', '.join(quote(name) for name in names)})"
+    if connection.dialect.name == "sqlite":
+        block = [tuple(row) for row in rows]
+        if block:
+            connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({', '.join('?' * len(names))})", block)
+        return
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(tuple(row))
+
+
+def read_blocks(connection: Connection, statement: Any, size: int = BLOCK) -> Iterator[Sequence[Any]]:
+    """Give the rows of a statement block by block (on a connection of ``Database.snapshot``, which streams)."""
+    result = connection.execution_options(yield_per=size).execute(statement)
+    yield from result.partitions(size)
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """Return the Arrow schema of a table."""
+    return pa.schema([pa.field(c.name, _arrow_type(c.type), nullable=bool(c.nullable)) for c in table.columns])
+
+
+def is_empty(connection: Connection) -> bool:
+    """Say whether nothing was put into a store yet (its own settings don't count)."""
+    return not any(connection.execute(select(table).limit(1)).first() for table in IN_ORDER if table is not meta)
+
+
+@contextmanager
+def without_indexes(connection: Connection, table: Table) -> Iterator[None]:
+    """Build the indexes of a table after it was filled, which is several times faster."""
+    indexes: list[Index] = sorted(table.indexes, key=lambda index: str(index.name))
+    for index in indexes:
+        index.drop(connection)
+    yield
+    for index in indexes:
+        index.create(connection)
+
+
+def settle_numbers(connection: Connection) -> None:
+    """Have PostgreSQL go on counting after the numbers that were put in (SQLite does so by itself)."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in IN_ORDER:
+        if "n" in table.c:
+            last = select(func.coalesce(func.max(table.c.n), 0) + 1).scalar_subquery()
+            sequence = func.pg_get_serial_sequence(table.name, text("'n'"))
+            connection.execute(select(func.setval(sequence, last, False)))
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    if isinstance(kind, Boolean):
+        return pa.bool_()
+    if isinstance(kind, (BigInteger, Integer)):
+        return pa.int64()
+    return pa.float64() if isinstance(kind, Double) else pa.string()

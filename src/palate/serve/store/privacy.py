@@ -1,0 +1,186 @@
+"""A person's rights: all that is held, erasure down to the bytes of the file, and a limit to how long things are kept.
+
+SQLite: deleted rows are overwritten (``secure_delete``), then the file is built anew without them (VACUUM, because rebalancing
+a tree may leave a copy of a row behind) and the write-ahead log is emptied. PostgreSQL: rows are deleted and vacuumed; its
+log, archives and backups are the administrator's. What stays is a tombstone: a keyed hash of the id, and the time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, text
+from sqlalchemy.exc import DBAPIError
+
+from palate.errors import DataError
+from palate.serve.store.checks import check_id
+from palate.serve.store.events import event_of
+from palate.serve.store.logs import conversation_of, search_of
+from palate.serve.store.part import Part, chunks
+from palate.serve.store.rows import Erased
+from palate.serve.store.schema import ERASURE_KEY
+from palate.serve.store.slates import read_feedback, read_slates
+from palate.serve.store.tables import (
+    conversations,
+    erasures,
+    events,
+    exposures,
+    feedback,
+    impressions,
+    meta,
+    models,
+    searches,
+    slates,
+    users,
+)
+from palate.serve.store.users import user_of
+
+#: Where a person stands in each table.
+HELD = (
+    (events, events.c.user),
+    (searches, searches.c.user),
+    (conversations, conversations.c.user),
+    (exposures, exposures.c.unit),
+    (users, users.c.id),
+)
+#: Rows deleted in one transaction by retention.
+BLOCK = 10_000
+_DAY = 86_400.0
+
+
+class Privacy(Part):
+    """The store's part for persons' rights."""
+
+    def export_user(self, user: str) -> dict[str, Any]:
+        """Return everything that is held about a person, as plain JSON data; every value is empty where nothing is held.
+
+        Keys: ``user``, ``events``, ``slates`` (with items and feedback), ``searches``, ``conversations``, ``exposures``.
+        """
+        check_id(user, "user")
+        with self.database.snapshot() as connection:
+            row = connection.execute(select(users).where(users.c.id == user)).first()
+            done = connection.execute(select(events).where(events.c.user == user).order_by(events.c.time, events.c.n))
+            asked = connection.execute(select(searches).where(searches.c.user == user).order_by(searches.c.n))
+            said = connection.execute(select(conversations).where(conversations.c.user == user))
+            met = connection.execute(select(exposures).where(exposures.c.unit == user))
+            return {
+                "user": {} if row is None else asdict(user_of(row)),
+                "events": [asdict(event_of(event)) for event in done],
+                "slates": _slates(connection, user),
+                "searches": [asdict(search_of(search)) for search in asked],
+                "conversations": [asdict(conversation_of(one)) for one in said],
+                "exposures": [dict(one) for one in met.mappings()],
+            }
+
+    def erase_user(self, user: str, *, scrub: bool = True) -> Erased:
+        """Remove a person: every row in one transaction, then the bytes from the files.
+
+        Parameters
+        ----------
+        scrub
+            ``False`` leaves the files to a later :meth:`scrub` (to erase many people and scrub once).
+        """
+        check_id(user, "user")
+        with self.database.write() as connection:
+            owed = _owed(connection, user)
+            counts = _remove(connection, user)
+            if any(counts.values()):
+                mark = {"mark": _mark(connection, user), "time": self.clock()}
+                connection.execute(insert(erasures), mark)
+        return Erased(counts, owed, self.scrub() if scrub else False)
+
+    def erased_at(self, user: str) -> float | None:
+        """Return when a person of this id was last erased, or ``None``; a keyed hash answers, the id itself is not kept."""
+        with self.database.read() as connection:
+            mark = _mark(connection, check_id(user, "user"))
+            found = connection.scalar(select(func.max(erasures.c.time)).where(erasures.c.mark == mark))
+        return None if found is None else float(found)
+
+    def scrub(self) -> bool:
+        """Take the bytes of deleted rows out of the database's files; say whether they are known to be gone.
+
+        Writers wait meanwhile. ``False`` on PostgreSQL (see the module's text), or while a reader keeps the log in use.
+        """
+        with self.database.outside() as connection:
+            if connection.dialect.name == "postgresql":
+                quote = connection.dialect.identifier_preparer.quote
+                names = (table.name for table in (slates, impressions, feedback, *(table for table, _ in HELD)))
+                connection.execute(text("VACUUM " + ", ".join(map(quote, names))))
+                return False
+            connection.execute(text("VACUUM"))
+            return _empty_log(connection)
+
+    def retain(self, days: float) -> dict[str, int]:
+        """Delete events, slates with their impressions and feedback, searches and conversations older than this.
+
+        Works in blocks, so that writers get their turn. Returns rows deleted, by table.
+        """
+        if not days > 0:
+            raise DataError("things are kept for a number of days above 0.", where="days", value=days)
+        before = self.clock() - days * _DAY
+        aged = ((events, "n", "time"), (slates, "id", "time"), (searches, "n", "time"), (conversations, "id", "updated"))
+        return {table.name: self._forget(table, key, when, before) for table, key, when in aged}
+
+    def _forget(self, table: Table, key: str, when: str, before: float) -> int:
+        total = 0
+        while True:
+            old = select(table.c[key]).where(table.c[when] < before).limit(BLOCK)
+            with self.database.write() as connection:
+                number = connection.execute(delete(table).where(table.c[key].in_(old))).rowcount
+            total += number
+            if number < BLOCK:
+                return total
+
+
+def _slates(connection: Connection, user: str) -> list[dict[str, Any]]:
+    found = read_slates(connection, slates.c.user == user)
+    given: dict[str, list[dict[str, Any]]] = {slate.id: [] for slate in found}
+    for one in read_feedback(connection, given):
+        given[one.slate].append(asdict(one))
+    return [{**asdict(slate), "feedback": given[slate.id]} for slate in found]
+
+
+def _owed(connection: Connection, user: str) -> list[str]:
+    """Return versions of models that may have learnt from the person's events.
+
+    A model that says up to which event it learnt is compared by number, others by the time of their making.
+    """
+    first = connection.scalar(select(func.min(events.c.n)).where(events.c.user == user))
+    if first is None:
+        return []
+    since = connection.scalar(select(users.c.created).where(users.c.id == user)) or 0.0
+    rows = connection.execute(select(models.c.version, models.c.position, models.c.created).order_by(models.c.version))
+    return [version for version, seen, made in rows if (made >= since if seen is None else seen >= first)]
+
+
+def _remove(connection: Connection, user: str) -> dict[str, int]:
+    """Delete a person's rows; return how many, by table."""
+    counts: dict[str, int] = {}
+    ids = list(connection.scalars(select(slates.c.id).where(slates.c.user == user)))
+    for table, column in ((feedback, feedback.c.slate), (impressions, impressions.c.slate), (slates, slates.c.id)):
+        counts[table.name] = sum(connection.execute(delete(table).where(column.in_(some))).rowcount for some in chunks(ids))
+    for table, column in HELD:
+        counts[table.name] = connection.execute(delete(table).where(column == user)).rowcount
+    return counts
+
+
+def _mark(connection: Connection, user: str) -> str:
+    key = connection.scalars(select(meta.c.value).where(meta.c.key == ERASURE_KEY)).one()
+    return hmac.new(bytes.fromhex(key), user.encode(), hashlib.sha256).hexdigest()
+
+
+def _empty_log(connection: Connection, tries: Iterable[float] = (0.0, 0.1, 0.5, 2.0)) -> bool:
+    """Move the write-ahead log into the file and cut it to nothing; ``False`` while a reader holds it."""
+    for pause in tries:
+        time.sleep(pause)
+        try:
+            if connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0] == 0:
+                return True
+        except DBAPIError:
+            continue
+    return False

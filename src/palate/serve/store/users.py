@@ -1,0 +1,62 @@
+"""Users: bare rows come with events; attributes are put in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from palate.serve.store.checks import check_id, from_json, object_to_json
+from palate.serve.store.part import Part, chunks, upsert
+from palate.serve.store.rows import UserRow
+from palate.serve.store.tables import users
+
+
+class Users(Part):
+    """The store's part for users."""
+
+    def put_users(self, rows: Sequence[UserRow]) -> int:
+        """Make or replace users, all or none; return how many. The time of their making stays."""
+        now = self.clock()
+        ready = [
+            {
+                "id": check_id(row.id, f"users[{at}].id"),
+                "attributes": object_to_json(row.attributes, f"users[{at}].attributes"),
+                "created": now,
+                "updated": now,
+            }
+            for at, row in enumerate(rows)
+        ]
+        with self.database.write() as connection:
+            upsert(connection, users, ready, keep=["created"])
+        return len(ready)
+
+    def user(self, user: str) -> UserRow | None:
+        """Return a user, or ``None``."""
+        with self.database.read() as connection:
+            row = connection.execute(select(users).where(users.c.id == check_id(user, "user"))).first()
+        return None if row is None else user_of(row)
+
+    def users(self, after: str | None = None, limit: int = 100) -> list[UserRow]:
+        """Return a page of users in the order of their ids (by code point), after an id."""
+        wanted = select(users).order_by(users.c.id).limit(limit)
+        if after is not None:
+            wanted = wanted.where(users.c.id > check_id(after, "after"))
+        with self.database.read() as connection:
+            return [user_of(row) for row in connection.execute(wanted)]
+
+
+def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None:
+    """Make bare rows for users that are new."""
+    for some in chunks(sorted(ids)):
+        known = set(connection.scalars(select(users.c.id).where(users.c.id.in_(some))))
+        new = [{"id": id_, "created": now, "updated": now} for id_ in some if id_ not in known]
+        if new:
+            connection.execute(insert(users), new)
+
+
+def user_of(row: Any) -> UserRow:
+    """Return a row of the table as a user."""
+    id_, attributes, created, updated = row
+    return UserRow(id_, from_json(attributes), created, updated)

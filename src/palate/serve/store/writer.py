@@ -1,0 +1,183 @@
+"""Group commit: what many submit at once is written in one transaction; a commit costs the same for one row as for thousands.
+
+Each batch stays all or nothing by itself: it is checked against what is kept and what is written beside it before anything is
+inserted, so a bad one harms nobody else. A future is done after the commit, never before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection
+
+from palate.errors import PalateError
+from palate.serve.errors import BusyError, StoreError, Unavailable
+from palate.serve.store.events import write_events
+from palate.serve.store.experiments import write_exposures
+from palate.serve.store.logs import write_searches
+from palate.serve.store.rows import Added, Event, Exposure, Feedback, Search, Slate
+from palate.serve.store.slates import write_feedback, write_slates
+from palate.serve.store.store import Store
+
+Outcomes = list["Added | PalateError"]
+#: What can be written, in the order in which it is (slates before the feedback on them).
+KINDS: Mapping[str, Callable[[Connection, Sequence[Any], float], Outcomes]] = {
+    "slates": write_slates,
+    "events": write_events,
+    "feedback": write_feedback,
+    "searches": write_searches,
+    "exposures": write_exposures,
+}
+
+
+@dataclass(eq=False)
+class _Job:
+    kind: str
+    rows: Sequence[Any]
+    future: Future[Added] = field(default_factory=Future)
+
+
+class GroupWriter:
+    """A thread that writes what others submit; it is a context manager.
+
+    Parameters
+    ----------
+    store
+        Open; it stays the caller's to close.
+    waiting
+        Batches that may wait, at most.
+    rows
+        Rows written in one transaction, at most (a larger batch goes alone).
+    """
+
+    def __init__(self, store: Store, *, waiting: int = 1_000, rows: int = 5_000) -> None:
+        self.store, self.rows = store, rows
+        self._queue: queue.Queue[_Job | None] = queue.Queue(waiting + 1)
+        self._waiting, self._closed, self._gate = waiting, False, threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="palate-writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def depth(self) -> int:
+        """How many batches wait."""
+        return self._queue.qsize()
+
+    def add_events(self, batch: Sequence[Event]) -> Future[Added]:
+        """Have a batch of events written (see :meth:`Store.add_events`)."""
+        return self._submit("events", batch)
+
+    def add_slates(self, batch: Sequence[Slate]) -> Future[Added]:
+        """Have slates written (see :meth:`Store.add_slates`)."""
+        return self._submit("slates", batch)
+
+    def add_slate(self, slate: Slate) -> Future[Added]:
+        """Have a slate written."""
+        return self._submit("slates", [slate])
+
+    def add_feedback(self, batch: Sequence[Feedback]) -> Future[Added]:
+        """Have feedback written (see :meth:`Store.add_feedback`)."""
+        return self._submit("feedback", batch)
+
+    def add_searches(self, batch: Sequence[Search]) -> Future[Added]:
+        """Have searches written."""
+        return self._submit("searches", batch)
+
+    def add_exposures(self, batch: Sequence[Exposure]) -> Future[Added]:
+        """Have exposures written (see :meth:`Store.add_exposures`)."""
+        return self._submit("exposures", batch)
+
+    def close(self) -> None:
+        """Write all that waits, then stop."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _submit(self, kind: str, rows: Sequence[Any]) -> Future[Added]:
+        """Put a batch into the queue.
+
+        Raises
+        ------
+        BusyError
+            If too many wait already, or the writer is closed.
+        """
+        job = _Job(kind, rows)
+        with self._gate:
+            if self._closed:
+                raise BusyError(
+                    "the service is going down.", remedy="send it again to another worker, or later", retry_after=2.0
+                )
+            if self._queue.qsize() >= self._waiting:
+                raise BusyError(
+                    "too much waits to be written.", value=self._queue.qsize(), remedy="send it again later, or slower"
+                )
+            self._queue.put_nowait(job)
+        return job.future
+
+    def _run(self) -> None:
+        left: _Job | None = None
+        going = True
+        while going or left is not None:
+            jobs, left, going = self._gather(left, going)
+            taken = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            if taken:
+                self._write(taken)
+
+    def _gather(self, first: _Job | None, going: bool) -> tuple[list[_Job], _Job | None, bool]:
+        """Return what waits, up to the limit of rows; what was taken beyond it; and whether more may come."""
+        jobs, size = ([], 0) if first is None else ([first], len(first.rows))
+        while going:
+            try:
+                job = self._queue.get(block=not jobs)
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, None, False
+            if jobs and size + len(job.rows) > self.rows:
+                return jobs, job, True
+            jobs.append(job)
+            size += len(job.rows)
+        return jobs, None, going
+
+    def _write(self, jobs: Sequence[_Job]) -> None:
+        try:
+            outcomes = self._transaction(jobs)
+        except Unavailable as error:
+            outcomes = [error] * len(jobs)
+        except Exception as error:
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._write([job])
+                return
+            outcomes = [
+                error if isinstance(error, PalateError) else StoreError("the write failed.", value=type(error).__name__)
+            ]
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, PalateError):
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(outcome)
+
+    def _transaction(self, jobs: Sequence[_Job]) -> Outcomes:
+        """Write jobs in one transaction; the outcomes count when it has committed."""
+        found: dict[int, Added | PalateError] = {}
+        with self.store.database.write() as connection:
+            now = self.store.clock()
+            for kind, write in KINDS.items():
+                places = [at for at, job in enumerate(jobs) if job.kind == kind]
+                if places:
+                    found.update(zip(places, write(connection, [jobs[at].rows for at in places], now), strict=True))
+        return [found[at] for at in range(len(jobs))]

@@ -1,0 +1,74 @@
+"""The service from the command line: store, keys, publish, retrain, roll back, and a served process with a clean end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palate.serve.client import Client
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'palate.db'}"
+
+
+def test_from_own_events_to_a_served_answer(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
+    loaded = json.loads(palate("store", "load", str(work / "events.csv"), "--store", url, "--json").stdout)
+    assert loaded["events"] == 1200 and loaded["users"] == 80
+    again = palate("store", "load", str(work / "events.csv"), "--store", url, code=1)
+    assert "not empty" in again.output or "empty store" in again.output
+    models = str(tmp_path / "models")
+    first = json.loads(palate("retrain", "ease", "--store", url, "--models", models, "--json").stdout)
+    assert first["gate"] is None and Path(first["bundle"]).is_dir()
+    second = json.loads(palate("retrain", "item_knn", "--store", url, "--models", models, "--no-gate", "--json").stdout)
+    assert json.loads(palate("store", "info", "--store", url, "--json").stdout)["active"] == second["version"]
+    assert first["version"] in palate("rollback", "--store", url).stdout
+    key = json.loads(palate("keys", "add", "app", "--scope", "read", "--store", url, "--json").stdout)["key"]
+    command = [sys.executable, "-m", "palate.cli.main", "serve", "--store", url, "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    try:
+        assert process.stdout is not None
+        told = ""
+        while "}" not in told:
+            told += process.stdout.readline()
+        started = json.loads(told)
+        assert started["model"] == first["version"] and started["key"] is None
+        with Client(started["url"], key) as client:
+            slate = client.recommend(user="u1", k=3)
+            assert len(slate.items) == 3 and slate.model == first["version"] and not slate.cold
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 0
+
+
+def test_everything_goes_out_and_in_again(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
+    palate("store", "load", str(work / "events.csv"), "--store", url)
+    palate("store", "export", str(tmp_path / "out"), "--store", url)
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    palate("store", "import", str(tmp_path / "out"), "--store", other)
+    rows = [json.loads(palate("store", "info", "--store", u, "--json").stdout)["rows"] for u in (url, other)]
+    assert rows[0] == rows[1] and rows[0]["events"] == 1200
+
+
+def test_keys_are_listed_and_revoked(url: str, palate: Callable) -> None:
+    palate("keys", "add", "app", "--store", url)
+    assert "is a key of that name" in palate("keys", "add", "app", "--store", url, code=1).output
+    assert [row["name"] for row in json.loads(palate("keys", "list", "--store", url, "--json").stdout)] == ["app"]
+    palate("keys", "revoke", "app", "--store", url)
+    assert json.loads(palate("keys", "list", "--store", url, "--json").stdout) == []
+    assert "no such key" in palate("keys", "revoke", "app", "--store", url, code=1).output
+
+
+def test_a_bundle_is_published_and_rolled_back_honestly(work: Path, url: str, palate: Callable) -> None:
+    row = json.loads(palate("publish", str(work / "model"), "--store", url, "--activate", "--json").stdout)
+    assert row["state"] == "active" and row["version"].startswith("ease-")
+    assert palate("rollback", "--store", url, code=1).exit_code == 1
+    assert "no bundle here" in palate("publish", str(work), "--store", url, code=1).output
+    assert "no events" in palate("retrain", "ease", "--store", url, code=1).output

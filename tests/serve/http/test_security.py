@@ -1,0 +1,109 @@
+"""The door: keys, scopes, rates, limits, headers; nothing of the inside comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.errors import ConfigError
+from palate.serve.http.security import Doorman, new_key
+from palate.serve.settings import ServerSettings, ServiceSettings
+from palate.serve.store import Store
+
+
+def test_without_a_key_nothing_is_answered(live: Any) -> None:
+    for path, method in (("/v1/recommendations", "POST"), ("/v1/items", "GET"), ("/v1/metrics", "GET"), ("/v1/models", "GET")):
+        response = live.call(method, path, {} if method == "POST" else None, scope=None)
+        assert response.status_code == 401 and response.headers["www-authenticate"] == "Bearer"
+        assert response.json()["code"] == "no_key" and "palate keys add" in response.json()["remedy"]
+    assert live.call("GET", "/v1/health", scope=None).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "x", "plt_", "plt_test-read_", "plt_test-read_wrong", "plt_nobody_x" * 40, "plt_\u00e9_x"])
+def test_wrong_keys_are_refused(live: Any, key: str) -> None:
+    response = live.client.get("/v1/items", headers={"Authorization": f"Bearer {key}".encode()})
+    assert response.status_code == 401
+
+
+def test_scopes_are_held(live: Any) -> None:
+    event = {"user": "u1", "item": "i1"}
+    assert live.call("POST", "/v1/events", event, scope="read").status_code == 403
+    assert live.call("POST", "/v1/events", event, scope="write").status_code == 200
+    assert live.call("DELETE", "/v1/profile/u1", scope="write").status_code == 403
+    assert live.call("POST", "/v1/models/rollback", scope="write").status_code == 403
+
+
+def test_a_revoked_key_is_refused(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.serve.http.security.REMEMBERED", 0.0)
+    assert live.call("GET", "/v1/items", scope="read").status_code == 200
+    live.store.revoke_key("test-read")
+    assert live.call("GET", "/v1/items", scope="read").status_code == 401
+
+
+def test_only_the_hash_of_a_key_is_kept(live: Any, tmp_path: Path) -> None:
+    secret = live.keys["read"].rsplit("_", 1)[1]
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert secret.encode() not in held
+
+
+def test_rates_are_limited_by_key(live: Any, tmp_path: Path) -> None:
+    doorman = Doorman(live.store, ServerSettings(requests_per_second=1.0, burst=3))
+    key = live.keys["read"]
+    for _ in range(3):
+        doorman.admit(key, "read")
+    with pytest.raises(Exception, match="send fewer") as caught:
+        doorman.admit(key, "read")
+    assert caught.value.status == 429 and 0 < caught.value.retry_after <= 1
+    doorman.admit(live.keys["write"], "read")
+
+
+def test_without_keys_only_a_loopback_address_is_served(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'x.db'}")
+    with pytest.raises(ConfigError, match="loopback"):
+        Doorman(store, ServerSettings(insecure_loopback=True, host="0.0.0.0"))
+    assert Doorman(store, ServerSettings(insecure_loopback=True)).admit(None, "admin").name == "loopback"
+    store.close()
+
+
+def test_large_bodies_batches_and_lists_are_refused(live: Any) -> None:
+    assert live.call("POST", "/v1/recommendations", {"k": 10_000}).status_code == 422
+    many = {"events": [{"user": "u", "item": "i"}] * 1_001}
+    assert live.call("POST", "/v1/events", many).status_code == 422
+    big = {"user": "u", "item": "i", "context": {"x": "y" * 3_000_000}}
+    response = live.call("POST", "/v1/events", big)
+    assert response.status_code == 413 and response.json()["code"] == "too_large"
+
+    def stream() -> Any:
+        for _ in range(40):
+            yield b" " * 100_000
+
+    headers = {"Authorization": f"Bearer {live.keys['write']}", "Content-Type": "application/json"}
+    assert live.client.post("/v1/events", content=stream(), headers=headers).status_code == 413
+
+
+def test_answers_carry_secure_headers_and_no_cors(live: Any) -> None:
+    response = live.call("GET", "/v1/items", headers={"Origin": "https://evil.example"})
+    assert response.headers["x-content-type-options"] == "nosniff" and response.headers["x-request-id"]
+    assert response.headers["cache-control"] == "no-store"
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_faults_show_nothing_of_the_inside(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("SELECT secret FROM inside")
+
+    monkeypatch.setattr("palate.serve.answers.similar", broken)
+    response = live.call("POST", "/v1/similar", {"items": ["i1"]})
+    assert response.status_code == 500
+    assert "SELECT" not in response.text and "Traceback" not in response.text and response.json()["request"]
+
+
+def test_key_names_and_scopes_are_checked(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'x.db'}")
+    for name, scope in (("a b", "read"), ("x" * 60, "read"), ("ok", "root")):
+        with pytest.raises(ConfigError):
+            new_key(store, name, scope)
+    assert ServiceSettings().server.insecure_loopback is False
+    store.close()
