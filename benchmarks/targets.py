@@ -1,7 +1,8 @@
 """Accuracy on public splits against ``targets.toml``: settings as stated there, one fit, one look at the test part.
 
 Full ranking, items of the history left out. Settings are the systems' defaults but for what the file states, set beforehand
-and not tuned on the data; where the split has a validation part, it stops the fit. With ``--on valid`` a setting can be tried:
+and not tuned on the data, except where the file says so; where the split has a validation part, it stops the fit. With
+``--on valid`` a setting can be tried:
 published splits have no validation part, so a tenth of each person's training events is carved out for that.
 
     python benchmarks/targets.py                     every target

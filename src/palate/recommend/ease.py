@@ -84,4 +84,3 @@ class EASE(Recommender):
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.weights_ = state["weights"]
-

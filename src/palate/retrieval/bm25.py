@@ -1,4 +1,4 @@
-"""BM25 over the texts of items, which come and go while it answers.
+"""BM25 over the texts of items, which come and go while it answers::
 
     score(q, d) = sum_fields w_f  sum_{t in q}  idf_f(t)  c / (c + k1 (1 - b + b |d|_f / mean |d|_f))
     idf_f(t) = ln(1 + (N_f - n_t + 1/2) / (n_t + 1/2))

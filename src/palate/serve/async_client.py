@@ -1,7 +1,11 @@
-"""The client of the service for asynchronous applications: the same methods as :class:`palate.serve.client.Client`, awaited.
+"""The client of the service for asynchronous applications, with the methods of the other one, awaited.
 
-async with AsyncClient("http://127.0.0.1:8765", key="plt_…") as palate:
-    slate = await palate.recommend(user="ann", k=5)
+Such as::
+
+    async with AsyncClient("http://127.0.0.1:8765", key="plt_…") as palate:
+        slate = await palate.recommend(user="ann", k=5)
+
+See :mod:`palate.serve.client` for what is sent again, and for errors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clients of the service, for applications: typed, with retries that can't double an event.
+"""Clients of the service, for applications: typed, with retries that can't double an event::
 
     with Client("http://127.0.0.1:8765", key="plt_…") as palate:
         palate.add_events([{"user": "ann", "item": "matrix", "type": "watch"}])

@@ -1,4 +1,4 @@
-"""Two arms compared: a linear contrast and a relative lift, for any critical value (of one reading, or of any number).
+"""Two arms compared: a linear contrast and a relative lift, for any critical value (of one reading, or of any number)::
 
     contrast  d = v - f c,        Var d = Var v + f² Var c + (1 - f)² q
     lift      l = (v - c) / |c|

@@ -55,6 +55,7 @@ def make_app(service: Service, extend: Callable[[FastAPI, Service], None] | None
     app = FastAPI(title=TITLE, summary=SUMMARY, version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.service, app.state.meters = service, Meters()
     app.state.doorman = Doorman(service.store, service.settings.server)
+    app.state.wider_bodies = {}  # beginnings of paths whose bodies may be larger, and how large; for ``extend``
     for router in (
         events.router,
         catalogue.router,
@@ -68,7 +69,9 @@ def make_app(service: Service, extend: Callable[[FastAPI, Service], None] | None
     problems.add_to(app)
     if extend is not None:
         extend(app, service)
-    app.add_middleware(Guard, meters=app.state.meters, most=service.settings.server.max_body_bytes)
+    app.add_middleware(
+        Guard, meters=app.state.meters, most=service.settings.server.max_body_bytes, wider=app.state.wider_bodies
+    )
     if service.settings.server.allow_origins:
         origins = list(service.settings.server.allow_origins)
         app.add_middleware(

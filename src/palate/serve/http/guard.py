@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from palate.serve.http.metrics import Meters
@@ -27,10 +27,13 @@ SECURE = (
 
 
 class Guard:
-    """ASGI middleware (see the module's text); paths outside ``/v1`` only get an id and are counted."""
+    """ASGI middleware (see the module's text); paths outside ``/v1`` only get an id and are counted.
 
-    def __init__(self, app: App, meters: Meters, most: int) -> None:
-        self.app, self.meters, self.most = app, meters, most
+    ``wider`` names beginnings of paths whose bodies may be larger, and how large.
+    """
+
+    def __init__(self, app: App, meters: Meters, most: int, wider: Mapping[str, int] | None = None) -> None:
+        self.app, self.meters, self.most, self.wider = app, meters, most, {} if wider is None else wider
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -49,18 +52,20 @@ class Guard:
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode()), *own]
             await send(message)
 
+        most = next((size for start, size in self.wider.items() if scope["path"].startswith(start)), self.most)
         try:
-            self._check_length(scope)
-            await self.app(scope, _Counted(receive, self.most), sending)
+            _check_length(scope, most)
+            await self.app(scope, _Counted(receive, most), sending)
         except Refusal as refusal:
             await _refuse(refusal, request_id, sending)
         finally:
             self.meters.request(_route(scope), scope["method"], status, time.perf_counter() - started)
 
-    def _check_length(self, scope: Scope) -> None:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value[:20]) > self.most):
-                raise _too_large(self.most)
+
+def _check_length(scope: Scope, most: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value[:20]) > most):
+            raise _too_large(most)
 
 
 class _Counted:

@@ -101,27 +101,23 @@ class ExploreConfig(Config):
 
 
 class PipelineConfig(Config):
-    """A whole pipeline.
+    """A whole pipeline: ``[pipeline]`` and ``[[pipeline.sources]]`` of ``palate.toml``.
 
-    Example
-    -------
-    ::
+    Notes
+    -----
+    In the file::
 
-        [[pipeline.sources]]
-        kind = "model"
-        quota = 200
+        [pipeline]
+        rule = 'item.price < 100.0'
 
         [[pipeline.sources]]
         kind = "trending"
         hours = 24
 
-        [pipeline]
-        rule = 'item.price < 100.0'
-        pinned = ["house-special"]
-
         [pipeline.explore]
         kind = "epsilon"
-        epsilon = 0.05
+
+    Sources that the file names replace the default ones.
     """
 
     name: str = Field("default", description="what answers and logs call this policy")
