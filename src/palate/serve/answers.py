@@ -45,12 +45,19 @@ def recommend(service: Service, asked: wire.RecommendIn) -> wire.Slate:
     )
     answer = pipeline.answer(question, service.rng(), explore=asked.model is None and asked.experiments)
     slate = _slate(service, pipeline, asked, person, answer)
+    logged = asked.model is None and not for_nobody(asked)
+    slate.slate = uuid.uuid4().hex if logged else None
     if assigned is not None:
         slate.experiment, slate.variant = assigned.running.name, assigned.name
-    if asked.model is None:
+    if logged:
         sources = [min(p.sources, key=lambda name: p.sources[name][0]) if p.sources else None for p in answer.picks]
         service.log(asked, slate, sources, stochastic=pipeline.config.explore.kind != "none" and asked.experiments)
     return slate
+
+
+def for_nobody(asked: wire.RecommendIn) -> bool:
+    """Say whether a request is for nobody in particular: no user, no key of a visitor, no history."""
+    return asked.user is None and asked.anonymous is None and not asked.history
 
 
 def _assigned(service: Service, asked: wire.RecommendIn) -> Assigned | None:
@@ -75,7 +82,7 @@ def _slate(service: Service, pipeline: Pipeline, asked: wire.RecommendIn, person
     reasons = [_why(used, person, pick.row) if asked.why else None for pick in answer.picks]
     steps = [wire.TraceStep(step=s.step, came=s.came, left=s.left, ms=s.ms, note=s.note) for s in answer.trace.steps]
     return wire.Slate(
-        slate=uuid.uuid4().hex,
+        slate=None,
         items=[
             _offered(service, pick, at, answer, asked.trace, why)
             for at, (pick, why) in enumerate(zip(answer.picks, reasons, strict=True), 1)

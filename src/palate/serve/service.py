@@ -29,6 +29,8 @@ from palate.serve.wire import Ready, RecommendIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered.
 FRESH = 5.0
+#: Seconds since the last look at the store within which a remembered list may be given again.
+RECENT = 0.1
 T = TypeVar("T")
 
 
@@ -68,6 +70,8 @@ class Service:
         self.pipeline = self.pipeline_of(settings.pipeline)
         self.lost_slates = 0
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
+        self._pulsed = 0.0
+        self._lists: dict[tuple[object, ...], bytes] = {}
         self.pulse()
 
     def close(self) -> None:
@@ -92,10 +96,27 @@ class Service:
     def pulse(self) -> None:
         """Take up what changed in the store: items, and which model is active."""
         now = self.store.pulse()
+        self._pulsed = time.monotonic()
         self.catalogue.refresh(self.store, now.items)
         active = self.shelf.active
         if now.active is not None and (active is None or active.version != now.active):
             self.shelf.activate(now.active, self.folder(now.active))
+
+    def known_list(self, key: tuple[object, ...]) -> bytes | None:
+        """Return an answer for nobody in particular that still holds: made of this catalogue, this model, a moment ago."""
+        if time.monotonic() - self._pulsed > RECENT:
+            return None
+        return self._lists.get((*key, *self._state()))
+
+    def know_list(self, key: tuple[object, ...], answer: bytes) -> None:
+        """Remember an answer for nobody in particular, until anything changes that it is made of."""
+        whole, state = (*key, *self._state()), self._state()
+        self._lists = {k: v for k, v in list(self._lists.items())[-255:] if k[-len(state) :] == state} | {whole: answer}
+
+    def _state(self) -> tuple[object, ...]:
+        """Return what answers for nobody depend on; trends are as old as they may be."""
+        active = self.shelf.active
+        return self.catalogue.revision, None if active is None else active.version, int(time.monotonic() / FRESH)
 
     def folder(self, version: str) -> Path:
         """Return the folder of a published model."""

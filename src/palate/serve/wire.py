@@ -261,7 +261,9 @@ class TraceStep(Wire):
 class Slate(Wire):
     """An answer."""
 
-    slate: str = Field(description="id to give feedback on")
+    slate: str | None = Field(
+        description="id to give feedback on; nothing where the answer was not logged (for nobody known, or of another model)"
+    )
     items: list[Offered]
     policy: str
     model: str | None

@@ -116,3 +116,16 @@ def test_slates_are_logged_and_take_feedback(live: Any) -> None:
     assert live.post("/v1/feedback", slate=slate["slate"], item=item)["repeated"] == 1
     assert live.call("POST", "/v1/feedback", {"slate": "nonsense", "item": item}).status_code == 404
     assert live.call("POST", "/v1/feedback", {"slate": slate["slate"], "item": "i999"}).status_code in (404, 422)
+
+
+def test_lists_for_nobody_are_remembered_until_something_changes(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.serve.service.RECENT", 1e9)
+    first = live.post("/v1/recommendations", k=3)
+    assert first["slate"] is None and first["cold"] is True
+    with monkeypatch.context() as patch:
+        patch.setattr("palate.serve.answers.recommend", None)  # what is remembered asks nobody
+        assert live.post("/v1/recommendations", k=3) == first
+    gone = first["items"][0]["id"]
+    live.call("DELETE", f"/v1/items/{gone}")
+    assert gone not in live.ids(k=3)
+    assert live.post("/v1/recommendations", user="u1", k=3)["slate"] is not None

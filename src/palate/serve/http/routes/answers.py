@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from palate.serve import answers, wire
 from palate.serve.http.routes.common import Reader, errors, meters_of, run, service_of
+from palate.serve.service import Service
 
 router = APIRouter(tags=["answers"])
 
 
 @router.post("/recommendations", response_model=wire.Slate, responses=errors(404))
-async def recommend(body: wire.RecommendIn, request: Request, caller: Reader) -> wire.Slate:
+async def recommend(body: wire.RecommendIn, request: Request, caller: Reader) -> Response:
     """Recommend to a user, to somebody known by a history only, or to nobody in particular.
 
     Every acknowledged event counts. The slate is logged with its propensities; give feedback on its id.
     """
-    slate = await run(request, answers.recommend, service_of(request), body)
-    meters = meters_of(request)
-    meters.slates.labels(slate.policy, str(slate.cold).lower()).inc()
-    return slate
+    service, meters = service_of(request), meters_of(request)
+    key = _list_key(service, body)
+    known = None if key is None else service.known_list(key)
+    if known is None:
+        slate = await run(request, answers.recommend, service, body)
+        known = slate.model_dump_json().encode()
+        meters.slates.labels(slate.policy, str(slate.cold).lower()).inc()
+        if key is not None:
+            service.know_list(key, known)
+    else:
+        meters.slates.labels(service.pipeline.config.name, "true").inc()
+    return Response(known, media_type="application/json")
+
+
+def _list_key(service: Service, body: wire.RecommendIn) -> tuple[object, ...] | None:
+    """Return what an answer for nobody in particular depends on, where it may be remembered: plain, and without chance."""
+    plain = answers.for_nobody(body) and not (body.items or body.text or body.filter or body.context or body.exclude)
+    fixed = service.pipeline.config.explore.kind == "none" or not body.experiments
+    if not plain or not fixed or body.model is not None or body.trace or body.why:
+        return None
+    return body.k, body.diversity, body.experiments
 
 
 @router.post("/similar", response_model=wire.ScoredList, responses=errors(404))
