@@ -50,6 +50,7 @@ def publish_named(service: Service, version: str, bundle: str, activate_it: bool
         raise ConflictError("there is another model of that version.", where="version", value=version)
     service.shelf.get(version, lambda _: folder)
     row = publish(service.store, version, folder, activate=activate_it)
+    service.stale()
     service.pulse()
     return _model(service, row)
 
@@ -58,6 +59,7 @@ def activate(service: Service, version: str) -> wire.ModelOut:
     """Make a model the one that answers: it is loaded and warmed up before the store and this process turn to it."""
     service.shelf.get(version, service.folder)
     row = service.store.activate(version)
+    service.stale()
     service.pulse()
     return _model(service, row)
 
@@ -65,6 +67,7 @@ def activate(service: Service, version: str) -> wire.ModelOut:
 def roll_back(service: Service) -> wire.ModelOut:
     """Return to the model that was active before."""
     row = service.store.roll_back()
+    service.stale()
     service.pulse()
     return _model(service, row)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from palate.serve import wire
 from palate.serve.errors import NotFound
 from palate.serve.service import Service
-from palate.serve.store import Event, Feedback, ItemRow, UserRow
+from palate.serve.store import Added, Event, Feedback, ItemRow, UserRow
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,10 +30,12 @@ def keep_events(service: Service, events: Sequence[wire.EventIn]) -> Future[wire
         )
         for e in events
     ]
-    return _then(
-        service.writer.add_events(rows),
-        lambda kept: wire.EventsKept(stored=kept.stored, repeated=kept.repeated, position=kept.position),
-    )
+
+    def kept(added: Added) -> wire.EventsKept:
+        service.stale()  # an event may bring a new item
+        return wire.EventsKept(stored=added.stored, repeated=added.repeated, position=added.position)
+
+    return _then(service.writer.add_events(rows), kept)
 
 
 def keep_feedback(service: Service, given: wire.FeedbackIn) -> Future[wire.FeedbackKept]:
@@ -74,6 +76,7 @@ def put_items(service: Service, items: Sequence[wire.ItemIn]) -> wire.Kept:
         for i in items
     ]
     service.store.put_items(rows)
+    service.stale()
     service.pulse()
     return wire.Kept(kept=len(rows))
 
@@ -96,6 +99,7 @@ def delete_item(service: Service, item: str) -> wire.Kept:
     """Delete an item: it is never shown again."""
     if not service.store.delete_items([item]):
         raise NotFound("no such item.", where="item", value=item)
+    service.stale()
     service.pulse()
     return wire.Kept(kept=1)
 

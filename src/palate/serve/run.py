@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds that requests under way are given to finish when the service ends.
 DRAIN = 10
+#: Seconds after which a busy thread lets others run: answers, the event loop and the writer take turns in one process.
+SWITCH = 0.0005
 
 
 def home() -> Path:
@@ -181,6 +184,7 @@ def listen(
             on_ready(url)
         await task
 
+    sys.setswitchinterval(SWITCH)
     with place:
         asyncio.run(run())
 

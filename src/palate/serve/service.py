@@ -29,7 +29,7 @@ from palate.serve.wire import Ready, RecommendIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered.
 FRESH = 5.0
-#: Seconds since the last look at the store within which a remembered list may be given again.
+#: Seconds within which the store is not asked again what changed, unless this process wrote something itself.
 RECENT = 0.1
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Service:
         self.pipeline = self.pipeline_of(settings.pipeline)
         self.lost_slates = 0
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
-        self._pulsed = 0.0
+        self._pulsed = -RECENT
         self._lists: dict[tuple[object, ...], bytes] = {}
         self.pulse()
 
@@ -94,13 +94,22 @@ class Service:
     # -- staying up to date -------------------------------------------------------------------------
 
     def pulse(self) -> None:
-        """Take up what changed in the store: items, and which model is active."""
+        """Take up what changed in the store: items, and which model is active.
+
+        The store is asked at most every :data:`RECENT` seconds, or at once after a write of this process (:meth:`stale`).
+        """
+        if time.monotonic() - self._pulsed < RECENT:
+            return
         now = self.store.pulse()
         self._pulsed = time.monotonic()
         self.catalogue.refresh(self.store, now.items)
         active = self.shelf.active
         if now.active is not None and (active is None or active.version != now.active):
             self.shelf.activate(now.active, self.folder(now.active))
+
+    def stale(self) -> None:
+        """Have the store asked at the next :meth:`pulse`: something was written."""
+        self._pulsed = -RECENT
 
     def known_list(self, key: tuple[object, ...]) -> bytes | None:
         """Return an answer for nobody in particular that still holds: made of this catalogue, this model, a moment ago."""
@@ -248,8 +257,8 @@ class Service:
         """Return a user as of this moment: what the active bundle knows, then every acknowledged event."""
         if user is None:
             return Person(None)
-        events = self.store.events_of(user, limit or self.settings.pipeline.history)
-        live = Person.of(user, [e.item for e in events], [e.time or 0.0 for e in events], self.catalogue)
+        items, times = self.store.history_of(user, limit or self.settings.pipeline.history)
+        live = Person.of(user, items, times, self.catalogue)
         active = self.shelf.active
         if active is None or self._from_this_store(active):
             return live

@@ -7,6 +7,7 @@ limit.
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
@@ -17,9 +18,12 @@ from palate.serve.pipeline.filters import Filter
 OBJECT_BYTES, OBJECT_DEPTH = 16_384, 8
 
 
+_UNCLEAN = re.compile("[\x00\ud800-\udfff]")
+
+
 def _clean(text: str) -> str:
     """Refuse what no store keeps: NUL, and halves of surrogate pairs."""
-    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if _UNCLEAN.search(text):
         raise ValueError("it holds a NUL or a broken character")
     return text
 

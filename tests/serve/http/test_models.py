@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from palate.serve.errors import ConflictError
 from palate.serve.retrain import retrain
+from palate.serve.service import RECENT
 
 
 def test_publish_activate_and_roll_back(live: Any, tmp_path: Path) -> None:
@@ -27,6 +29,7 @@ def test_publish_activate_and_roll_back(live: Any, tmp_path: Path) -> None:
 
 def test_an_activation_from_outside_is_taken_up(live: Any, tmp_path: Path) -> None:
     made = retrain(live.store, tmp_path / "models", "ease", gate=False)
+    time.sleep(2 * RECENT)
     assert live.post("/v1/recommendations", user="u0", k=3)["model"] == made.version
 
 

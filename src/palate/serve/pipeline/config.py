@@ -31,7 +31,7 @@ class TrendingSource(Config):
     hours: float = Field(168.0, gt=0, description="how far back")
     types: tuple[str, ...] = Field((), description="types of events that count (none named: all)")
     quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.2, ge=0, description="weight in the fused order")
+    weight: float = Field(0.05, ge=0, description="weight in the fused order")
 
 
 class NewSource(Config):
@@ -41,7 +41,7 @@ class NewSource(Config):
     name: str = Field("new", description="what the trace calls this source")
     days: float = Field(30.0, gt=0, description="how far back")
     quota: int = Field(20, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.1, ge=0, description="weight in the fused order")
+    weight: float = Field(0.05, ge=0, description="weight in the fused order")
 
 
 class SimilarSource(Config):
@@ -52,7 +52,7 @@ class SimilarSource(Config):
     model: str = Field("active", description="version of a model that knows which items are alike, or 'active'")
     last: int = Field(3, gt=0, le=50, description="how many of the person's latest items to start from")
     quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.3, ge=0, description="weight in the fused order")
+    weight: float = Field(0.2, ge=0, description="weight in the fused order")
 
 
 class SearchSource(Config):

@@ -20,8 +20,8 @@ from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
 from palate.serve.pipeline.rules import Rule
 from palate.serve.pipeline.sources import Found, Question, World, ask
 
-#: How many times more is asked for when a list can't be filled.
-GROWTH = 8
+#: How many times more is asked for when a list can't be filled; candidates asked for at first, for each item wanted.
+GROWTH, AT_FIRST = 8, 3
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ class Pipeline:
         self, question: Question, trace: Trace, wanted: int
     ) -> tuple[np.ndarray, np.ndarray, dict[int, dict[str, tuple[int, float]]]]:
         """Ask the sources until enough candidates pass, or no source has more."""
-        growth = 1
+        growth, most = 1, AT_FIRST * max(wanted, self._pool(question))
         test = self._test(question)
         while True:
             steps = len(trace.steps)
-            found, more = self._ask_all(question, growth, trace)
+            found, more = self._ask_all(question, growth, growth * most, trace)
             started = time.perf_counter()
             named = _named(found)
             passed = {row: sources for row, sources in named.items() if test(row)}
@@ -158,13 +158,20 @@ class Pipeline:
             growth *= GROWTH
             del trace.steps[steps:]
 
-    def _ask_all(self, question: Question, growth: int, trace: Trace) -> tuple[dict[str, Found], bool]:
+    def _pool(self, question: Question) -> int:
+        """Return how many candidates later steps want to choose from."""
+        config = self.config
+        varied = config.diversity.kind != "none" or question.diversity is not None
+        return max(config.diversity.pool if varied else 0, config.explore.pool if config.explore.kind != "none" else 0)
+
+    def _ask_all(self, question: Question, growth: int, most: int, trace: Trace) -> tuple[dict[str, Found], bool]:
+        """Ask every source for its quota, or for as many as are of use where that is less."""
         found: dict[str, Found] = {}
         more = False
         for source in self.config.sources:
             if isinstance(source, SearchSource) and not question.text:
                 continue
-            started, quota = time.perf_counter(), min(source.quota * growth, len(self.world.catalogue))
+            started, quota = time.perf_counter(), min(source.quota * growth, most, len(self.world.catalogue))
             answer = ask(source, question, self.world, quota)
             found[source.name] = answer
             more = more or (len(answer.rows) >= quota and quota < len(self.world.catalogue))
@@ -253,7 +260,11 @@ class Pipeline:
         started, trace, pins = time.perf_counter(), ordered.trace, ordered.pins
         left, fits = self._left(ordered)
         chooser = self.explorer if explore else Greedy()
-        chosen, chances = chooser.choose(ordered.rows[left], question.k - pins, rng, fits)
+        if isinstance(chooser, Greedy) and not self.config.caps:
+            chosen = np.arange(min(question.k - pins, len(left)))
+            chances = np.ones(len(chosen))
+        else:
+            chosen, chances = chooser.choose(ordered.rows[left], question.k - pins, rng, fits)
         places = [*range(pins), *left[chosen].tolist()]
         kind = self.config.explore.kind if explore else "off"
         if kind not in ("none", "off"):

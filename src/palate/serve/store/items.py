@@ -79,7 +79,7 @@ class Items(Part):
         """Return items that changed after a revision, each with its own, in that order; deleted ones are among them."""
         wanted = select(items).where(items.c.revision > revision).order_by(items.c.revision).limit(limit)
         with self.database.read() as connection:
-            return [(row.revision, _entry(row)) for row in connection.execute(wanted)]
+            return [(row[10], _entry(row)) for row in connection.execute(wanted)]
 
 
 def ensure_items(connection: Connection, ids: Iterable[str], now: float) -> None:
@@ -107,20 +107,10 @@ def item_of(row: Any) -> ItemRow:
 
 
 def _entry(row: Any) -> Item:
-    """Return a row of the table as an entry of the catalogue."""
-    i = item_of(row)
-    return Item(
-        id=i.id,
-        title=i.title,
-        text=i.text,
-        categories=tuple(i.categories),
-        price=i.price,
-        available=i.available,
-        attributes=i.attributes,
-        image=i.image,
-        created=i.created or 0.0,
-        deleted=i.deleted is not None,
-    )
+    """Return a row of the table as an entry of the catalogue (straight: a service reads all of them when it starts)."""
+    id_, title, text, categories, price, available, attributes, image, created, _, _, deleted = row
+    words = () if categories is None else tuple(json.loads(categories))
+    return Item(id_, title, text, words, price, available, from_json(attributes), image, created, deleted is not None)
 
 
 def _made(connection: Connection, ids: set[str]) -> dict[str, float]:

@@ -67,7 +67,7 @@ events = Table(
     Column("session", Id),
     Column("context", Text),
     Index("events_by_id", "id", unique=True, sqlite_where=text("id IS NOT NULL")),  # PostgreSQL would look past a partial one
-    Index("events_by_user", "user", "time", "n"),
+    Index("events_by_user", "user", "time", "n", "item"),
     Index("events_by_time", "time", "type", "item"),
     sqlite_autoincrement=True,
 )

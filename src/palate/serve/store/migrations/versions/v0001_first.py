@@ -56,7 +56,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("id IS NOT NULL"),
     )
     op.create_index("events_by_time", "events", ["time", "type", "item"], unique=False)
-    op.create_index("events_by_user", "events", ["user", "time", "n"], unique=False)
+    op.create_index("events_by_user", "events", ["user", "time", "n", "item"], unique=False)
     op.create_table(
         "experiments",
         sa.Column("name", ID, nullable=False),

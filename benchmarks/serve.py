@@ -1,0 +1,212 @@
+"""The service under load: one process answers, this one asks, on the same machine.
+
+A made-up world is loaded into a store (SQLite, synchronous FULL); a model of 100,000 items and 64 dimensions is fitted and served.
+Open loop: requests are due at a set rate and latency counts from then. The peer is an implicit model behind a minimal FastAPI
+handler, with as many items, dimensions and histories; it has no store, no live events, no filters and no log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _load import Request, load
+from _peers import HERE, peer_python
+from _record import record
+from scipy import sparse
+
+from palate.serve import answers, wire
+from palate.serve.retrain import retrain
+from palate.serve.service import Service
+from palate.serve.settings import ServiceSettings
+from palate.serve.store import Store
+from palate.serve.store.exchange import load_dataset
+from palate.simulate.world import World
+
+USERS, ITEMS, EVENTS, DIM = 20_000, 100_000, 1_000_000, 64
+
+
+def main() -> None:
+    """Run and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--soak", type=float, default=0.0, help="minutes of a soak at the end")
+    parser.add_argument("--dry", action="store_true", help="measure, but write no result")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        url = f"sqlite:///{home / 'palate.db'}"
+        data = World(users=USERS, items=ITEMS, events=EVENTS, topics=64).dataset(graphs=False, impressions=False)
+        with Store.open(url) as store:
+            load_dataset(store, data)
+            retrain(store, home / "models", "ials", {"dim": DIM, "epochs": 3}, gate=False)
+            rows += in_process(store, home)
+        rows += over_http(url, given.seconds, given.soak)
+        rows += peer(data, home, given.seconds)
+    for row in rows:
+        print(row, flush=True)
+    if not given.dry:
+        peers = {"implicit": "0.7.3", "fastapi": "0.165.0"}
+        record("serve", rows, what=__doc__, peers=peers, seeds=[0], notes={"seconds of each load": given.seconds})
+
+
+def in_process(store: Store, home: Path) -> list[dict[str, Any]]:
+    """Time answers without HTTP: of the index alone, of the model, of the whole service with its store."""
+    service = Service(store, ServiceSettings(), home / "models")
+    loaded = service.shelf.active
+    assert loaded is not None and loaded.index is not None
+    model, people = loaded.model, [str(n) for n in range(2_000)]
+    persons = [service.person(user) for user in people]
+    requests = [loaded.request(person) for person in persons]
+    vectors = [model.request_vectors(request) for request in requests]
+    works = {
+        "index: vector to top 10 of 100,000": lambda at: loaded.index.search(vectors[at], 10, allowed=loaded.allowed),
+        "model: history to top 10, seen left out": lambda at: loaded.best(persons[at], 10, persons[at].seen),
+        "service: request to logged slate": lambda at: answers.recommend(service, wire.RecommendIn(user=people[at], k=10)),
+    }
+    rows = []
+    for name, work in works.items():
+        work(0)
+        seconds = []
+        for at in range(1, len(people)):
+            started = time.perf_counter()
+            work(at)
+            seconds.append(time.perf_counter() - started)
+        ms = 1_000 * np.array(seconds)
+        rows.append({"what": name, "p50 ms": round(float(np.median(ms)), 3), "p99 ms": round(float(np.percentile(ms, 99)), 3)})
+        print(rows[-1], flush=True)
+    service.close()
+    return rows
+
+
+def over_http(url: str, seconds: float, soak: float) -> list[dict[str, Any]]:
+    """Start the service, and ask it over HTTP."""
+    command = [sys.executable, "-m", "palate.cli.main", "serve", "--store", url, "--port", "0", "--insecure-loopback", "--json"]
+    config = Path(url.removeprefix("sqlite:///")).with_name("palate.toml")
+    config.write_text("[server]\nrequests_per_second = 100000.0\nburst = 100000\nconsole = false\n", encoding="utf-8")
+    began = time.perf_counter()
+    process = subprocess.Popen([*command, "--config", str(config)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = ""
+    while "}" not in told:
+        told += process.stdout.readline()
+    ready = time.perf_counter() - began
+    address = json.loads(told)["url"]
+    rows: list[dict[str, Any]] = [{"what": "start to ready, 100,000 items", "seconds": round(ready, 2)}]
+    host = address.removeprefix("http://")
+    asks = {
+        "personal slates at 200/s": (lambda: personal(host), 200.0, 16),
+        "lists for nobody, closed loop": (lambda: fixed(host), None, 16),
+        "event batches of 100 at 100/s": (lambda: batches(host), 100.0, 4),
+        "event batches of 100, closed loop": (lambda: batches(host), None, 4),
+    }
+    memory = [resident_mb(process.pid)]
+    for name, (make, rate, lanes) in asks.items():
+        load(address, make, rate=rate, seconds=2.0, lanes=lanes)
+        rows.append({"what": name, **load(address, make, rate=rate, seconds=seconds, lanes=lanes).summary()})
+        print(rows[-1], flush=True)
+    rows += mixed(address, host, seconds)
+    memory.append(resident_mb(process.pid))
+    if soak:
+        load(address, lambda: personal(host), rate=100.0, seconds=60 * soak, lanes=8)
+        memory.append(resident_mb(process.pid))
+    rows.append(
+        {"what": "resident memory, MB: at the start, after the loads, after the soak", "MB": [round(m) for m in memory]}
+    )
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    return rows
+
+
+def mixed(address: str, host: str, seconds: float) -> list[dict[str, Any]]:
+    """Send events as fast as they are taken while slates are asked for at 100/s, from a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import serve, _load, json;"
+        "r = _load.load(sys.argv[2], lambda: serve.personal(sys.argv[3]), rate=100.0, seconds=float(sys.argv[4]), lanes=8);"
+        "print(json.dumps(r.summary()))"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(HERE), address, host, str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    events = load(address, lambda: batches(host), rate=100.0, seconds=seconds, lanes=4).summary()
+    slates = json.loads(other.communicate()[0])
+    return [
+        {"what": "event batches of 100 at 100/s, beside slates", **events},
+        {"what": "personal slates at 100/s, beside events", **slates},
+    ]
+
+
+def peer(data: Any, home: Path, seconds: float) -> list[dict[str, Any]]:
+    """Ask an implicit model behind a minimal FastAPI handler the same."""
+    matrix = data.matrix()
+    rng = np.random.default_rng(0)
+    factors = {"users": rng.standard_normal((USERS, DIM), np.float32), "items": rng.standard_normal((ITEMS, DIM), np.float32)}
+    sparse.save_npz(home / "matrix.npz", matrix)
+    np.savez(home / "factors.npz", **factors)
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    program = [str(peer_python("implicit_fastapi")), str(HERE / "peers" / "implicit_fastapi.py")]
+    command = [*program, str(home / "matrix.npz"), str(home / "factors.npz"), str(port)]
+    process = subprocess.Popen(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+            break
+        except OSError:
+            time.sleep(0.1)
+    address, host = f"http://127.0.0.1:{port}", f"127.0.0.1:{port}"
+
+    def make() -> Iterator[Request]:
+        return (Request.post(host, "/recommend", json.dumps({"user": n % USERS, "k": 10}).encode()) for n in itertools.count())
+
+    load(address, make, rate=200.0, seconds=2.0, lanes=16)
+    found = load(address, make, rate=200.0, seconds=seconds, lanes=16).summary()
+    process.terminate()
+    process.wait(timeout=30)
+    return [{"what": "peer: implicit behind FastAPI, slates at 200/s", **found}]
+
+
+def personal(host: str) -> Iterator[Request]:
+    """Ask for people in turn."""
+    bodies = (json.dumps({"user": str(n * 7 % USERS), "k": 10}).encode() for n in itertools.count())
+    return (Request.post(host, "/v1/recommendations", body) for body in bodies)
+
+
+def fixed(host: str) -> Iterator[Request]:
+    """Ask for nobody in particular."""
+    return itertools.repeat(Request.post(host, "/v1/recommendations", b'{"k": 10}'))
+
+
+def batches(host: str) -> Iterator[Request]:
+    """Send batches of 100 events, each with an id of its own."""
+    run = os.urandom(4).hex()
+    for n in itertools.count():
+        events = [
+            {"id": f"{run}-{n}-{at}", "user": str((n * 100 + at) % USERS), "item": str(at * 13 % ITEMS)} for at in range(100)
+        ]
+        yield Request.post(host, "/v1/events", json.dumps({"events": events}).encode())
+
+
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of a process (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
