@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 load generator: open loop at a set rate (latency counts from the moment a request was due), or closed loop."""
+"""A small HTTP/1.1 load generator: open loop at a set rate (latency counts from when a request was due), or closed loop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Request:
     def post(cls, host: str, path: str, body: bytes, key: str | None = None) -> Request:
         """Make a POST of JSON."""
         auth = f"Authorization: Bearer {key}\r\n" if key else ""
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{auth}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return cls(head.encode() + body)
+        more = f"{auth}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        return cls(f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{more}".encode() + body)
 
 
 @dataclass

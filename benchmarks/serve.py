@@ -1,6 +1,6 @@
 """The service under load: one process answers, this one asks, on the same machine.
 
-A made-up world is loaded into a store (SQLite, synchronous FULL); a model of 100,000 items and 64 dimensions is fitted and served.
+A made-up world is loaded into a store (SQLite, synchronous FULL); a model of 100,000 items and 64 dimensions is served.
 Open loop: requests are due at a set rate and latency counts from then. The peer is an implicit model behind a minimal FastAPI
 handler, with as many items, dimensions and histories; it has no store, no live events, no filters and no log.
 """

@@ -18,6 +18,8 @@ app = FastAPI()
 
 
 class Ask(BaseModel):
+    """Whom to answer, and how many items."""
+
     user: int
     k: int = 10
 

@@ -87,6 +87,7 @@ def next_commands(result: Demo) -> list[str]:
         ("explain", bundle, "--user", user, "--item", item),
         ("compare", split, "--models", "ease,ials", "--trials", "5"),
         ("split", "ml-100k", "--protocol", "leave_one_out", "--out", own),
+        ("serve",),
     )
     return [shlex.join([program(), *command]) for command in commands]
 

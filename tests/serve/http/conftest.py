@@ -69,7 +69,7 @@ def fill(store: Store) -> None:
     for person in range(PEOPLE):
         liked = 2 * rng.choice(ITEMS // 2, 8, replace=False) + person % 2
         for at, item in enumerate(liked.tolist()):
-            events.append(Event(user=f"u{person}", item=f"i{item}", time=NOW - 86_400 * 20 + 3_600 * (at * PEOPLE + person)))
+            events.append(Event(user=f"u{person}", item=f"i{item}", time=NOW - 86_400 * 40 + 3_600 * (at * PEOPLE + person)))
     store.add_events(events)
 
 

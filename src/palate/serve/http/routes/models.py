@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Any
 
-from palate.serve import production, wire
+from fastapi import APIRouter, Query, Request
+
+from palate.serve import drift, production, wire
 from palate.serve.http.routes.common import Admin, PathId, Reader, errors, run, service_of
 
 router = APIRouter(tags=["models"], prefix="/models")
@@ -14,6 +16,12 @@ router = APIRouter(tags=["models"], prefix="/models")
 async def list_models(request: Request, caller: Reader) -> wire.ModelList:
     """List published models, newest first."""
     return await run(request, production.list_models, service_of(request))
+
+
+@router.get("/drift", response_model=dict[str, Any], responses=errors())
+async def drift_report(request: Request, caller: Reader, days: Annotated[float, Query(gt=0, le=3_650)] = 7.0) -> dict[str, Any]:
+    """Say how far the last days are from the days before, and from what the active model learnt from."""
+    return (await run(request, drift.drift, service_of(request), days)).plain()
 
 
 @router.post("", response_model=wire.ModelOut, responses=errors(404, 409))
