@@ -25,6 +25,7 @@ EXTRA_OF = {
     "httpx": "serve",
     "prometheus_client": "serve",
     "cel": "serve",
+    "nicegui": "console",
 }
 
 

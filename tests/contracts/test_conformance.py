@@ -307,6 +307,20 @@ class DoesTooMuch(Good):
         fitting.report("more", 3, 2)
 
 
+class ForgetsHalf(Good):
+    def _state(self) -> dict[str, np.ndarray]:
+        return {**super()._state(), "own": self.own_}
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
+        super()._fit(dataset, fitting)
+        self.own_ = np.ones((dataset.n_users, 2), np.float32)
+
+
+class ForgetsNothing(Good):
+    def forget(self, users: Any) -> int:
+        return len(set(users) & set(self.users_.ids.raw.to_pylist()))
+
+
 BROKEN: dict[type[Recommender], str] = {
     StoresMore: "constructor stores only",
     AcceptsAnything: "unknown setting is refused",
@@ -327,6 +341,8 @@ BROKEN: dict[type[Recommender], str] = {
     SavesLess: "saved and loaded bit equal",
     ReadsPickle: "saved and loaded bit equal",
     SavesAPickle: "saved and loaded bit equal",
+    ForgetsHalf: "forgotten people leave nothing",
+    ForgetsNothing: "forgotten people leave nothing",
     FitsByChance: "seed is repeatable",
     CountsThreads: "threads are respected",
     FitsByThreads: "threads are respected",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,19 +63,38 @@ def serve(
         def ready(url: str) -> None:
             _announce(started, url, as_json=as_json)
 
-        listen(started.service, on_ready=ready)
+        listen(started.service, on_ready=ready, extend=_console(settings.server.console, as_json=as_json))
     if not as_json:
         say("Ended; nothing under way was dropped.")
 
 
+def _console(wanted: bool, *, as_json: bool) -> Any:
+    """Return what adds the console's pages, or ``None`` where it isn't wanted or its extra is not installed."""
+    from palate.extras import available, install_command
+
+    if not wanted:
+        return None
+    if not available("nicegui"):
+        if not as_json:
+            say(f"No console: it needs nicegui. Install it with: {install_command('nicegui')}")
+        return None
+    from palate.console import mount
+
+    return mount
+
+
 def _announce(started: Started, url: str, *, as_json: bool) -> None:
     """Say that the service answers, and what to type next."""
+    from palate.extras import available
+
     settings, active = started.service.settings, started.service.shelf.active
     version = None if active is None else active.version
     if as_json:
         print_json({"url": url, "store": started.service.store.url, "model": version, "key": started.key})
         return
     say(f"Palate answers at {url}", "bold")
+    if settings.server.console and available("nicegui"):
+        say(f"  console {url}/console/")
     say(f"  store   {started.service.store.url}")
     say(f"  model   {version or 'none yet: palate retrain SYSTEM, or palate publish BUNDLE --activate'}")
     if started.key is not None:

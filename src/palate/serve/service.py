@@ -169,6 +169,7 @@ class Service:
         ``sources`` names for each item the source that ranked it highest.
         """
         rows = [Shown(i.id, i.position, i.propensity, source) for i, source in zip(slate.items, sources, strict=True)]
+        assert slate.slate is not None
         made = SlateRow(
             id=slate.slate,
             items=rows,

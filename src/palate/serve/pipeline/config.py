@@ -122,7 +122,7 @@ class PipelineConfig(Config):
 
     name: str = Field("default", description="what answers and logs call this policy")
     sources: tuple[Source, ...] = Field(
-        (ModelSource(), TrendingSource()), min_length=1, max_length=16, description="where candidates come from"
+        (ModelSource(), TrendingSource(), SearchSource()), min_length=1, max_length=16, description="where candidates come from"
     )
     rule: str | None = Field(None, max_length=300, description="condition in CEL that every item shown must meet")
     rank: RankConfig = Field(RankConfig(), description="one order")

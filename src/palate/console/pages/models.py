@@ -1,0 +1,246 @@
+"""Models: what is published and what answers; activate, roll back, retrain; accuracy against diversity and latency."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from fastapi import Request
+from nicegui import ui
+
+from palate.catalog.registry import systems
+from palate.console import charts, numbers, parts, tradeoff
+from palate.console import format as show
+from palate.console.desk import Visit
+from palate.console.frame import page
+from palate.console.setting import parse_settings, settings_table
+from palate.progress import Progress
+from palate.serve import production, wire
+from palate.serve.retrain import Retrained, retrain
+
+
+@page("models")
+async def models(visit: Visit, request: Request) -> None:
+    """Fill the page."""
+    parts.text("Models", "h1")
+
+    @ui.refreshable
+    async def published() -> None:
+        found = await visit.call(production.list_models, visit.service)
+        _list(visit, found, published.refresh)
+
+    with parts.panel("Published", "Every model that can answer; exactly one is active. A change drops no request."):
+        await published()
+    if visit.may("admin"):
+        _retrain(visit, published.refresh)
+    _weigh(visit)
+
+
+def _list(visit: Visit, found: wire.ModelList, refresh: Any) -> None:
+    async def activate(version: str) -> None:
+        words = "Requests from now on are answered by it. The one before stays published; you can roll back."
+        if await parts.sure(f"Activate {version}?", words, "Activate"):
+            await visit.call(production.activate, visit.service, version, scope="admin")
+            visit.say(f"{version} answers now.")
+            refresh()
+
+    async def back() -> None:
+        if await parts.sure("Roll back?", "The model that was active before answers again.", "Roll back"):
+            row = await visit.call(production.roll_back, visit.service, scope="admin")
+            visit.say(f"{row.version} answers again.")
+            refresh()
+
+    def act(model: wire.ModelOut) -> None:
+        if model.state == "active":
+            parts.text("answers now", "span", "good")
+        elif visit.may("admin"):
+            work = visit.guarded(partial(activate, model.version))
+            parts.button("Activate", work, name=f"Activate {model.version}", kind="small")
+
+    rows: list[list[parts.Cell]] = [
+        [
+            m.version,
+            m.system,
+            m.state,
+            show.plain(m.metrics),
+            show.moment(m.created),
+            "yes" if m.loaded else "no",
+            partial(act, m),
+        ]
+        for m in found.models
+    ]
+    heads = ["Version", "System", "State", "Metrics", "Published", "In memory", "Action"]
+    parts.table("Published models, newest first", heads, rows, empty="No model is published yet: retrain one below.")
+    if visit.may("admin") and found.models:
+        with parts.box("div", "line"):
+            parts.button("Roll back", visit.guarded(back), kind="danger")
+    elif not visit.may("admin"):
+        parts.text("A key with the scope admin may activate, roll back and retrain.", classes="soft small")
+
+
+def _retrain(visit: Visit, refresh: Any) -> None:
+    """Show the form that retrains from the store."""
+    names = {s.name: s.title for s in systems().values() if s.status == "works" and s.verb == "recommend"}
+    same = "as the active model"
+    with parts.panel("Retrain", "Fits on everything in the store, holds it against the active model, and publishes it."):
+        with parts.box("div", "line middle"):
+            system = parts.select("System", {"": same, **names}, "")
+            gate = ui.checkbox("Gate: refuse what is worse", value=True)
+            activate = ui.checkbox("Activate it if it passes", value=False)
+        settings = parts.entry("Settings that differ (name=value, comma between)", classes="wide")
+        with parts.box("details"):
+            parts.text("What can be set", "summary")
+            known = parts.box("div")
+
+        def describe() -> None:
+            known.clear()
+            with known:
+                settings_table(system.value) if system.value else parts.text(
+                    "Choose a system to see its settings.", classes="soft"
+                )
+
+        async def begin() -> None:
+            given = parse_settings(settings.value, system.value or None)
+            service, name = visit.service, system.value or None
+
+            def work(progress: Progress) -> Retrained:
+                done = retrain(
+                    service.store,
+                    service.models,
+                    name,
+                    given or None,
+                    gate=gate.value,
+                    activate=activate.value,
+                    progress=progress,
+                )
+                service.pulse()
+                return done
+
+            await visit.begin("retrain", f"Retrain {name or same}", work)
+            follow()
+
+        def follow() -> None:
+            place.clear()
+            with place:
+                parts.follow(visit, visit.desk.jobs["retrain"], finished)
+
+        def finished() -> None:
+            job = visit.desk.jobs["retrain"]
+            with place:
+                _outcome(job.result, job.trouble)
+            refresh()
+
+        system.on_value_change(describe)
+        with parts.box("div", "line"):
+            parts.button("Retrain", visit.guarded(begin))
+        place = parts.box("div", "stack")
+        describe()
+        if "retrain" in visit.desk.jobs:
+            follow()
+
+
+def _outcome(done: Retrained | None, trouble: show.Complaint | None) -> None:
+    """Tell how a retraining ended."""
+    if trouble is not None:
+        parts.trouble(trouble)
+        return
+    assert done is not None
+    parts.alert(f"{done.version} is published ({done.seconds:.1f} s).", "fine")
+    if done.gate is None:
+        parts.text("The gate was left out, or there were too few events to decide.")
+    else:
+        words = f"The gate let it pass: {done.gate.reason} ({show.counted(done.gate.people, 'person', 'people')} asked about)."
+        parts.text(words)
+
+
+def _weigh(visit: Visit) -> None:
+    """Show accuracy against diversity and latency."""
+    about = (
+        "The last event of each person in a sample is hidden, and every model in memory answers the history before it. "
+        "Intervals are 95% bootstraps over people."
+    )
+    with parts.panel("Accuracy, diversity, latency", about):
+        with parts.box("div", "line middle"):
+            sample = parts.figure("People in the sample", 200, min=tradeoff.FEWEST, max=2_000, step=10)
+            every = ui.checkbox("Load every published model first", value=False)
+
+        async def begin() -> None:
+            count, service = int(sample.value or 200), visit.service
+
+            def work(progress: Progress) -> list[tradeoff.Measured]:
+                rows = production.list_models(service).models
+                versions = [row.version for row in rows if every.value or row.loaded]
+                people = numbers.latest_people(service.store, count)
+                return tradeoff.measure(service, versions, people, progress)
+
+            await visit.begin("weigh", "Measure", work)
+            follow()
+
+        def follow() -> None:
+            place.clear()
+            with place:
+                parts.follow(visit, visit.desk.jobs["weigh"], finished)
+
+        def finished() -> None:
+            job = visit.desk.jobs["weigh"]
+            with place:
+                if job.trouble is not None:
+                    parts.trouble(job.trouble)
+                else:
+                    _plots(visit, job.result or [])
+
+        if visit.may("admin"):
+            with parts.box("div", "line"):
+                parts.button("Measure", visit.guarded(begin))
+        place = parts.box("div", "stack")
+        if "weigh" in visit.desk.jobs:
+            follow()
+
+
+def _plots(visit: Visit, found: list[tradeoff.Measured]) -> None:
+    knowing = [f"{one.version} ({1 - one.unseen:.0%})" for one in found if one.unseen < 0.5]
+    if knowing:
+        words = (
+            f"Fitted on this store, these have learnt from the hidden events: {', '.join(knowing)}. Their accuracy is "
+            "flattered; for a fair comparison use the gate, or palate compare."
+        )
+        parts.alert(words)
+    rows = [
+        [
+            one.version,
+            _told(one.accuracy),
+            _told(one.diversity),
+            _told(one.milliseconds),
+            show.share(one.unseen),
+        ]
+        for one in found
+    ]
+    heads = ["Model", "NDCG@10", "Diversity@10", "Milliseconds", "Hidden events unseen"]
+    with parts.box("div", "two"):
+        with parts.box("div"):
+            parts.text("Accuracy against latency", "h3")
+            fast = [(one.version, one.milliseconds, one.accuracy) for one in found]
+            charts.draw(
+                visit,
+                "Accuracy against latency",
+                lambda dark: charts.scatter(dark, fast, x_name="milliseconds an answer", y_name="NDCG@10"),
+                heads,
+                rows,
+                height=250 + 24 * len(found),
+            )
+        varied = [(one.version, one.diversity, one.accuracy) for one in found if one.diversity is not None]
+        if varied:
+            with parts.box("div"):
+                parts.text("Accuracy against diversity", "h3")
+                charts.draw(
+                    visit,
+                    "Accuracy against diversity",
+                    lambda dark: charts.scatter(dark, varied, x_name="diversity of a list", y_name="NDCG@10"),
+                    heads,
+                    rows,
+                    height=250 + 24 * len(found),
+                )
+
+
+def _told(one: charts.Estimate | None) -> str:
+    return show.DASH if one is None else show.interval(one.value, one.low, one.high)

@@ -1,0 +1,195 @@
+"""Parts that pages are made of: headings, panels, tables, facts, items, questions, progress. Text from outside stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+
+from palate.console import format as show
+from palate.console.desk import Job, Visit
+
+#: Characters from which a cell asks for room.
+LONG = 32
+#: Makes the content of a cell by hand.
+Cell = str | Callable[[], Any]
+
+
+def text(words: str, tag: str = "p", classes: str = "") -> ui.label:
+    """Put words down as text in an element of a kind; they are never read as HTML."""
+    label = ui.label(words).classes(classes)
+    label.tag = tag
+    return label
+
+
+def box(tag: str = "div", classes: str = "", **attributes: str) -> Element:
+    """Make an element to be filled."""
+    made = ui.element(tag).classes(classes)
+    for name, value in attributes.items():
+        made.props[name.replace("_", "-")] = value
+    return made
+
+
+@contextmanager
+def panel(title: str, about: str | None = None) -> Iterator[Element]:
+    """Make a section with a heading."""
+    with box("section", "panel") as made:
+        text(title, "h2")
+        if about is not None:
+            text(about, classes="soft small")
+        yield made
+
+
+def tiles(facts: Mapping[str, str]) -> None:
+    """Show a few figures with their names."""
+    with box("dl", "tiles"):
+        for name, value in facts.items():
+            with box("div"):
+                text(name, "dt")
+                text(value, "dd")
+
+
+def table(
+    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: Sequence[int] = (), empty: str = ""
+) -> None:
+    """Show a table.
+
+    Parameters
+    ----------
+    caption
+        What it shows; read out by screen readers, and seen.
+    rows
+        Texts, or functions that put something into their cell.
+    right
+        Numbers of the columns that hold figures.
+    empty
+        What to say when there are no rows.
+    """
+    if not rows:
+        text(empty or "Nothing here yet.", classes="soft")
+        return
+    with box("div", "scroll", tabindex="0", role="region", aria_label=caption), box("table", "figures"):
+        text(caption, "caption")
+        with box("thead"), box("tr"):
+            for at, head in enumerate(heads):
+                text(head, "th", "right" if at in right else "").props["scope"] = "col"
+        with box("tbody"):
+            for row in rows:
+                with box("tr"):
+                    for at, cell in enumerate(row):
+                        _cell(cell, "right" if at in right else "")
+
+
+def _cell(cell: Cell, classes: str) -> None:
+    if isinstance(cell, str):
+        text(cell, "td", f"{classes} long" if len(cell) > LONG else classes)
+        return
+    with box("td", classes):
+        cell()
+
+
+def alert(words: str, kind: str = "") -> None:
+    """Show a sentence that must not be overlooked (``fault``, ``fine`` or, by default, a warning)."""
+    with box("div", f"alert {kind}", role="status"):
+        text(words)
+
+
+def trouble(what: show.Complaint) -> None:
+    """Show an error in words, in place."""
+    alert(str(what), "fault")
+
+
+def button(label: str, handler: Callable[..., Awaitable[None]], *, name: str | None = None, kind: str = "main") -> ui.button:
+    """Make a button (``main``, ``side``, ``small`` or ``danger``); ``name`` is what a screen reader says instead."""
+    looks = {
+        "main": "unelevated no-caps color=primary",
+        "side": "outline no-caps color=primary",
+        "small": "outline no-caps dense color=primary",
+        "danger": "outline no-caps color=negative",
+    }
+    made = ui.button(label, on_click=handler).props(looks[kind]).classes("smallbutton" if kind == "small" else "")
+    if name is not None:
+        made.props["aria-label"] = name
+    return made
+
+
+def link(label: str, target: str, classes: str = "") -> None:
+    """Make a link within the console."""
+    made = text(label, "a", classes)
+    made.props["href"] = target
+
+
+def go_to(page: str, **query: str) -> None:
+    """Open a page of the console in this window."""
+    ui.navigate.to(show.address(page, **query).removeprefix("/console"))  # the place is put before it again
+
+
+def thumb(reference: str | None) -> None:
+    """Show a picture of an item where there is one (its title stands beside it, so it needs no words)."""
+    address = show.picture(reference)
+    if address is not None:
+        box("img", "thumb", src=address, alt="", loading="lazy", referrerpolicy="no-referrer")
+
+
+def select(label: str, options: Mapping[Any, str] | Sequence[str], value: Any, **more: Any) -> ui.select:
+    """Make a choice among a few."""
+    given = dict(options) if isinstance(options, Mapping) else list(options)
+    return ui.select(given, label=label, value=value, **more).props("outlined dense options-dense").classes("field")
+
+
+def entry(label: str, value: str = "", classes: str = "field", **more: Any) -> ui.input:
+    """Make a line to write in."""
+    return ui.input(label, value=value, **more).props("outlined dense").classes(classes)
+
+
+def figure(label: str, value: float | None, classes: str = "field", **more: Any) -> ui.number:
+    """Make a field for a number."""
+    return ui.number(label, value=value, **more).props("outlined dense").classes(classes)
+
+
+async def sure(question: str, consequence: str, action: str) -> bool:
+    """Ask before something that can't be taken back; say whether to go on."""
+    with ui.dialog().props("persistent") as dialog, ui.card():
+        dialog.props["aria-label"] = question
+        text(question, "h2")
+        text(consequence)
+        with box("div", "line"):
+            ui.button(action, on_click=lambda: dialog.submit(True)).props("unelevated no-caps color=negative")
+            ui.button("Cancel", on_click=lambda: dialog.submit(False)).props("outline no-caps color=primary autofocus")
+    answer = bool(await dialog)
+    dialog.clear()
+    return answer
+
+
+def follow(visit: Visit, job: Job[Any], finished: Callable[[], Any]) -> None:
+    """Show how far long work is, and call a function when it is done."""
+    with box("div", "panel"):
+        title = text(job.title, "h3")
+        words = text("starting …", classes="soft small")
+        words.props["role"] = "status"
+        bar = ui.linear_progress(0.0, show_value=False).props("rounded instant-feedback aria-label='Progress'")
+
+    def look() -> None:
+        event = job.event
+        if event is not None:
+            done = f"{event.done:,} of {event.total:,}" if event.total else f"{event.done:,}"
+            figures = ", ".join(f"{name} {show.number(float(value))}" for name, value in event.metrics.items())
+            words.set_text(f"{event.stage}: {done}{'; ' + figures if figures else ''}")
+            bar.set_value(event.done / event.total if event.total else 0.0)
+        if job.done:
+            timer.deactivate()
+            bar.set_value(1.0)
+            title.set_text(f"{job.title}: {'done' if job.trouble is None else 'not done'}")
+            finished()
+
+    timer = ui.timer(0.2, look)
+
+
+def by_words(lines: Sequence[str]) -> None:
+    """Show sentences as a list."""
+    with box("ul"):
+        for line in lines:
+            text(line, "li")

@@ -1,0 +1,116 @@
+"""Persons' rights, models, experiments, health, and errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from palate.serve.wire.base import Id, Time, Wire, Word
+
+
+class Profile(Wire):
+    """A person in short."""
+
+    user: str
+    known: bool
+    attributes: dict[str, Any]
+    events: int
+    recent: list[dict[str, Any]] = Field(description="latest events, newest first")
+    taste: dict[str, float] = Field(description="share of each category in what they chose")
+
+
+class Erased(Wire):
+    """What was removed, and what is still owed."""
+
+    removed: dict[str, int]
+    bundles: list[str] = Field(description="versions of models whose files were cleaned of the person")
+    retrain: list[str] = Field(description="versions that learnt from the person's events: retrain to finish the erasure")
+
+
+class ModelOut(Wire):
+    """A published model."""
+
+    version: str
+    system: str
+    state: str
+    metrics: dict[str, Any]
+    created: float
+    activated: float | None
+    loaded: bool
+
+
+class ModelList(Wire):
+    """Published models, newest first."""
+
+    models: list[ModelOut]
+    active: str | None
+
+
+class PublishIn(Wire):
+    """Publish a bundle of this machine's models folder."""
+
+    version: Id
+    bundle: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+        description="name of a folder below the models folder"
+    )
+    activate: bool = False
+
+
+class ExperimentIn(Wire):
+    """An experiment to make."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    spec: dict[str, Any] = Field(description="variants, metrics, planned size, traffic; see palate.serve.experiments")
+
+
+class ExperimentOut(Wire):
+    """An experiment."""
+
+    name: str
+    state: str
+    spec: dict[str, Any]
+    created: float
+    started: float | None
+    stopped: float | None
+
+
+class ExperimentList(Wire):
+    """Experiments, newest first."""
+
+    experiments: list[ExperimentOut]
+
+
+class JudgeIn(Wire):
+    """A candidate pipeline to judge by what was logged."""
+
+    pipeline: dict[str, Any] = Field(description="keys of the pipeline that differ from the running one")
+    since: Time = 0.0
+    policy: Word | None = Field(None, description="only slates of this policy")
+
+
+class Health(Wire):
+    """Whether the process lives."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Ready(Wire):
+    """Whether it can answer."""
+
+    ready: bool
+    store: str
+    model: str | None
+    items: int
+
+
+class Problem(Wire):
+    """What went wrong."""
+
+    code: str
+    what: str
+    where: str | None = None
+    value: str | None = None
+    remedy: str | None = None
+    request: str = Field(description="id of this request, for the logs")

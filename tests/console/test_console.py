@@ -1,0 +1,338 @@
+"""Each page of the console by a person's task, in a real browser: no error, no other host, no broken rule of axe."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nicegui", reason="the console needs NiceGUI")
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="axe is not installed: pip install axe-playwright-python"
+)
+
+pytestmark = pytest.mark.slow
+
+
+class Tour:
+    """A browser window that is logged in, and what is checked of every page."""
+
+    def __init__(self, page: Any, site: Any, shots: Path) -> None:
+        self.page, self.site, self.shots = page, site, shots
+
+    def go(self, path: str) -> Any:
+        """Open a page of the console, and wait until it is connected."""
+        self.page.goto(f"{self.site.url}/console/{path}")
+        self.page.wait_for_load_state("networkidle")
+        return self.page
+
+    def press(self, name: str) -> None:
+        """Press the first button of a name."""
+        self.page.get_by_role("button", name=name, exact=True).first.click()
+
+    def sure(self, name: str) -> None:
+        """Say yes to a question."""
+        self.page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose in the first list of a label."""
+        self.page.get_by_role("combobox", name=label, exact=True).first.click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def sees(self, text: str | re.Pattern[str], timeout: float = 15_000) -> None:
+        """Wait for a text."""
+        self.page.get_by_text(text).first.wait_for(timeout=timeout)
+
+    def check(self, name: str) -> None:
+        """Photograph the page by day, by night and on a phone; ask axe; nothing may stand out sideways."""
+        self.page.wait_for_function("!document.querySelector('.q-notification')")  # what fades has no contrast
+        for look, width in (("light", 1280), ("dark", 1280), ("phone", 360)):
+            self.page.set_viewport_size({"width": width, "height": 800})
+            if look != "light":
+                self.page.get_by_role("button", name=re.compile("Switch to")).click()
+                self.page.wait_for_timeout(250)
+            self.page.wait_for_timeout(200)
+            self.page.screenshot(path=self.shots / f"{name}-{look}.png", full_page=True)
+            if look != "phone":
+                self.axe(f"{name} {look}")
+        wide = self.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{name} is {wide} pixels wide on a phone"
+
+    def axe(self, what: str) -> None:
+        """No rule of axe may be broken."""
+        found = axe.Axe().run(self.page).response["violations"]
+        told = [
+            f"{v['id']} ({v['impact']}): {v['nodes'][0]['html'][:300]} {v['nodes'][0]['failureSummary'][:300]}" for v in found
+        ]
+        assert not found, f"{what}: " + "\n".join(told)
+
+
+@pytest.fixture(scope="module")
+def session(browser: Any, site: Any) -> Any:
+    """Log in as an administrator; return what the browser keeps of it."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{site.url}/")
+    page.get_by_label("API key").fill(site.keys["admin"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def tour(browser: Any, site: Any, session: Any, shots: Path) -> Iterator[Tour]:
+    """A window, logged in as an administrator; at the end nothing may have gone wrong behind the scenes."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, storage_state=session)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    errors: list[str] = []
+    hosts: set[str] = set()
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]) if request.url.startswith("http") else None)
+    yield Tour(page, site, shots)
+    context.close()
+    assert errors == []
+    assert hosts == {site.url.removeprefix("http://")}
+
+
+def test_overview(tour: Tour) -> None:
+    page = tour.go("")
+    tour.sees("No event came in for a day")
+    assert page.locator("dt", has_text="People").locator("xpath=../dd").inner_text() == "60"
+    page.get_by_text("The same figures as a table").first.click()
+    assert page.get_by_role("table", name="Events by day").get_by_role("row").count() > 10
+    tour.check("overview")
+
+
+def test_people(tour: Tour) -> None:
+    page = tour.go("people")
+    page.get_by_label("Id of a person").fill("u0")
+    tour.press("Show this person")
+    offers = page.get_by_role("list", name="Recommendations", exact=True)
+    offers.get_by_role("listitem").first.wait_for()
+    before = offers.get_by_role("link").all_inner_texts()
+    assert len(before) == 10
+    tour.press(f"They chose {before[0]}")
+    tour.sees(re.compile("The next answer changed"))
+    after = offers.get_by_role("link").all_inner_texts()
+    assert before[0] not in after
+    assert page.get_by_role("list", name="What u0 chose").get_by_role("link").first.inner_text() == before[0]
+    tour.press(f"Like {after[0]}")
+    tour.sees(re.compile(f"Like on {re.escape(after[0])} is kept"))
+    assert "Because of" in offers.inner_text()
+    page.get_by_label("What they feel like, in words").fill("tale of the garden")
+    page.keyboard.press("Enter")
+    tour.sees(re.compile("Asked again. The next answer changed"))
+    assert "Garden story" in offers.get_by_role("link").first.inner_text()
+    tour.choose("Category", "garden")
+    page.wait_for_function("document.querySelectorAll('.offers .soft').length > 0")
+    tour.sees("Asked again")
+    assert all("garden" in text for text in offers.locator(".body > .soft:nth-child(2)").all_inner_texts())
+    tour.press("Compare")
+    tour.sees("items are in both lists")
+    tour.check("people")
+    with page.expect_download() as download:
+        tour.press("Export everything about this person")
+    held = json.loads(Path(download.value.path()).read_text())
+    assert held["events"][-1]["item"]
+    assert tour.site.store.feedback_of(held["slates"][1]["id"]) or any(s["feedback"] for s in held["slates"])
+    tour.press("Erase this person")
+    tour.sure("Erase")
+    tour.sees("u0 is erased")
+    assert tour.site.store.count_of("u0") == 0
+
+
+def test_typed_history(tour: Tour) -> None:
+    page = tour.go("people?history=i1,i3,i5")
+    offers = page.get_by_role("list", name="Recommendations", exact=True)
+    offers.get_by_role("listitem").first.wait_for()
+    assert "garden" in offers.get_by_role("listitem").first.inner_text()
+
+
+def test_items(tour: Tour) -> None:
+    page = tour.go("items")
+    page.get_by_label("Words, or an id").fill("i2")
+    tour.press("Search")
+    page.get_by_text("The item with this id").click()
+    heading = page.get_by_role("heading", level=2).nth(1)
+    heading.wait_for()
+    assert "<img src=x onerror" in heading.inner_text()  # read as text
+    assert page.locator("img[src='x']").count() == 0
+    assert "Palate" in page.title()
+    tour.press("Look who gets it")
+    tour.sees(re.compile(r"\d+ of \d+ people get it"))
+    tour.check("items")
+    page.get_by_role("switch", name="May be shown").click()
+    tour.sees("is not shown any more")
+    assert not tour.site.store.item("i2").available
+    page.get_by_role("switch", name="May be shown").click()
+    tour.sees("may be shown again")
+
+
+def test_models(tour: Tour) -> None:
+    page = tour.go("models")
+    tour.choose("System", "ItemKNN")
+    page.get_by_role("checkbox", name=re.compile("Gate")).click()
+    tour.press("Retrain")
+    tour.sees(re.compile("is published"))
+    new = next(row.version for row in tour.site.store.models() if row.system == "item_knn")
+    tour.press(f"Activate {new}")
+    tour.sure("Activate")
+    tour.sees(f"{new} answers now.")
+    assert tour.site.store.active_model().version == new
+    tour.press("Roll back")
+    tour.sure("Roll back")
+    tour.sees(re.compile(r"^ease-\S+ answers again\.$"))
+    assert tour.site.store.active_model().system == "ease"
+    page.get_by_role("checkbox", name=re.compile("Load every")).click()
+    tour.press("Measure")
+    tour.sees("Accuracy against latency")
+    tour.check("models")
+
+
+def test_experiments(tour: Tour) -> None:
+    page = tour.go("experiments")
+    _visits(tour.site, "w", 150, events=False)
+    tour.press("Judge the candidate")
+    tour.sees("What the candidate would have earned")
+    estimates = page.get_by_role("table", name="What the candidate would have earned").get_by_role("row").all_inner_texts()[1:]
+    assert all("refused" not in row for row in estimates)
+    page.get_by_role("img", name="Reward of a slate under the candidate").wait_for()
+    page.get_by_label("Name", exact=True).fill("calm-lists")
+    tour.choose("Diversity", "MMR")
+    tour.press("Make the experiment")
+    tour.sees("calm-lists is made")
+    tour.press("Start calm-lists")
+    tour.sure("Start")
+    tour.sees("calm-lists is running")
+    _visits(tour.site, "x", 300, events=True)  # at least 100 an arm, else intervals have no ends
+    tour.press("Read calm-lists")
+    tour.sees("Reading of calm-lists")
+    tour.sees("planned units are in")
+    page.get_by_role("img", name="Differences from the control").wait_for()
+    tour.check("experiments")
+    tour.press("Stop calm-lists")
+    tour.sure("Stop")
+    tour.sees("calm-lists is stopped")
+    assert tour.site.store.experiment("calm-lists").state == "stopped"
+
+
+def _visits(site: Any, letter: str, people: int, *, events: bool) -> None:
+    """Let new people visit; some of them click, and come back to do something."""
+    from palate.serve import answers, records, wire
+
+    site.service.forget_caches()
+    slates = [answers.recommend(site.service, wire.RecommendIn(user=f"{letter}{n}", k=5)) for n in range(people)]
+    site.service.settle()
+    for n, slate in enumerate(slates):
+        if n % 3 == 0:
+            records.keep_feedback(site.service, wire.FeedbackIn(slate=slate.slate, item=slate.items[n % 5].id))
+        if events:
+            at = site.service.clock() + 1
+            did = [wire.EventIn(user=f"{letter}{n}", item=slate.items[0].id, time=at) for _ in range(1 + n % 3)]
+            records.keep_events(site.service, did)
+    site.service.settle()
+
+
+def test_data(tour: Tour, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    liked = [2 * rng.permutation(20)[:15] + n % 2 for n in range(40)]
+    rows = [f"n{n},i{liked[n][at]},{1_690_000_000 + 3_600 * (40 * at + n)}" for at in range(15) for n in range(40)]
+    file = tmp_path / "events.csv"
+    file.write_text("customer,sku,when\n" + "\n".join(rows) + "\n")
+    page = tour.go("data")
+    page.get_by_label("File", exact=True).set_input_files(str(file))
+    tour.sees("The first rows")
+    tour.choose("Time", "when")
+    tour.press("Read the file")
+    tour.sees("3. Audit")
+    tour.press("Cut and audit")
+    tour.sees("No leak was found.")
+    tour.press("Load into the store")
+    tour.sure("Load")
+    tour.sees("600 events came in new.")
+    assert tour.site.store.count_of("n3") == 15
+    tour.press("Fit the model")
+    tour.sees(re.compile("Saved as ease-upload"))
+    tour.press("Publish the model")
+    tour.sees("ease-upload is published")
+    assert tour.site.store.model("ease-upload") is not None
+    tour.check("data")
+
+
+def test_systems(tour: Tour) -> None:
+    page = tour.go("systems")
+    page.get_by_label("Name, family or paper").fill("item")
+    tour.choose("Status", "works")
+    tour.press("Look at ItemKNN")
+    tour.sees("Settings of item_knn")
+    tour.check("systems")
+
+
+def test_login_is_asked_for_and_kept(browser: Any, site: Any, shots: Path) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{site.url}/console/models")
+    assert page.url.startswith(f"{site.url}/console/login")
+    Tour(page, site, shots).axe("login")
+    page.screenshot(path=shots / "login-light.png")
+    page.get_by_label("API key").fill("plt_nobody_wrong")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("No such key").wait_for()
+    page.get_by_label("API key").fill(site.keys["read"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    page.goto(f"{site.url}/console/models")
+    page.get_by_text("A key with the scope admin may").wait_for()
+    assert page.get_by_role("button", name="Retrain").count() == 0
+    cookie = next(c for c in context.cookies() if c["name"] == "palate_console")
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_label("API key").wait_for()
+    context.close()
+
+
+def test_who_likes_it_dark_gets_it_dark(browser: Any, site: Any) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{site.url}/console/")
+    page.get_by_label("API key").fill(site.keys["read"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Switch to light colours").click()
+    page.wait_for_function("!document.body.classList.contains('body--dark')")
+    page.goto(f"{site.url}/console/systems")
+    page.get_by_role("button", name="Switch to dark colours").wait_for()
+    context.close()
+
+
+def test_keyboard_alone(tour: Tour) -> None:
+    page = tour.go("people?user=u5")
+    page.get_by_role("list", name="Recommendations", exact=True).get_by_role("listitem").first.wait_for()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className").startswith("content")
+    page.locator(".q-slider [tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    tour.sees("Diversity: 0.1")
+    tour.sees("Asked again")
+
+
+def test_errors_are_told_in_words(tour: Tour) -> None:
+    page = tour.go("items?item=nowhere")
+    tour.sees("No such item.")
+    assert "Traceback" not in page.content()
+    tour.go("models")
+    page.get_by_label("Settings that differ").fill("dim")
+    tour.press("Retrain")
+    tour.sees("A setting is written name=value.")
+    tour.axe("an error")
