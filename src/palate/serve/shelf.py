@@ -26,6 +26,9 @@ from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
 from palate.serve.people import Person
 
+#: Models kept in memory, at most, when another is activated; more may be there while they are compared.
+MOST = 4
+
 
 class Loaded:
     """A model, and the way between its item numbers and rows of the catalogue.
@@ -203,9 +206,14 @@ class Shelf:
             return self._models[version]
 
     def activate(self, version: str, folder: str | Path) -> Loaded:
-        """Load and warm a model up, then make it the one that answers."""
-        self._active = self.get(version, lambda _: folder)
-        return self._active
+        """Load and warm a model up, then make it the one that answers; the longest unused of many are let go."""
+        found = self.get(version, lambda _: folder)
+        self._active = found
+        with self._lock:
+            self._models[version] = self._models.pop(version, found)
+            for old in list(self._models)[:-MOST]:
+                self._models.pop(old).close()
+        return found
 
     def reload(self, version: str) -> None:
         """Read a model's bundle anew (its files were changed, as by an erasure)."""

@@ -12,6 +12,7 @@ import pytest
 from palate.serve.errors import ConflictError
 from palate.serve.retrain import retrain
 from palate.serve.service import RECENT
+from palate.serve.shelf import MOST
 
 
 def test_publish_activate_and_roll_back(live: Any, tmp_path: Path) -> None:
@@ -31,6 +32,16 @@ def test_an_activation_from_outside_is_taken_up(live: Any, tmp_path: Path) -> No
     made = retrain(live.store, tmp_path / "models", "ease", gate=False)
     time.sleep(2 * RECENT)
     assert live.post("/v1/recommendations", user="u0", k=3)["model"] == made.version
+
+
+def test_models_long_unused_are_let_go(live: Any, tmp_path: Path) -> None:
+    for _ in range(MOST + 2):
+        made = retrain(live.store, tmp_path / "models", "popularity", gate=False)
+        live.service.stale()
+        assert live.post("/v1/recommendations", user="u0", k=3)["model"] == made.version
+    assert len(live.service.shelf.versions()) == MOST
+    first = live.call("GET", "/v1/models").json()["models"][-1]["version"]
+    assert live.post("/v1/recommendations", user="u0", k=3, model=first)["model"] == first
 
 
 def test_publishing_a_folder_by_name(live: Any, tmp_path: Path) -> None:
