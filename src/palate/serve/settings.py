@@ -35,7 +35,7 @@ class ServerSettings(Config):
     max_k: int = Field(200, gt=0, le=1_000, description="items in one answer, at most")
     requests_per_second: float = Field(500.0, gt=0, description="steady rate allowed to each key")
     burst: int = Field(1_000, gt=0, description="requests that a key may send at once")
-    workers: int = Field(4, gt=0, le=64, description="threads that answer")
+    workers: int = Field(2, gt=0, le=64, description="threads that answer")
     allow_origins: tuple[str, ...] = Field((), description="web origins that may call from a browser (CORS); none by default")
 
 

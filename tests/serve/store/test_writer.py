@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from typing import Any
 
 import pytest
 
@@ -123,3 +125,13 @@ def test_a_future_that_was_given_up_is_not_written(store, writer):
     free.set()
     assert first.result(5).stored == 1 and writer.add_events([Event("w", "i")]).result(5).stored == 1
     assert store.count_of("v") == 0
+
+
+def test_slates_wait_for_company_but_hold_up_nobody(store: Any) -> None:
+    with GroupWriter(store) as writer:
+        writer.add_events([Event("u", "i")]).result()
+        futures = [writer.add_slate(Slate(f"patient{n}", [Shown("i", 1, 0.5)])) for n in range(5)]
+        started = time.perf_counter()
+        writer.add_events([Event("u", "j")]).result()
+        assert time.perf_counter() - started < 1.0
+        assert all(future.result(timeout=2).stored == 1 for future in futures)

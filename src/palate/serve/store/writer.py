@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ KINDS: Mapping[str, Callable[[Connection, Sequence[Any], float], Outcomes]] = {
     "searches": write_searches,
     "exposures": write_exposures,
 }
+#: Kinds for which nobody waits, and the seconds that they may wait for company: a commit for ten costs little more than one.
+PATIENT, LINGER = frozenset({"slates", "exposures"}), 0.05
 
 
 @dataclass(eq=False)
@@ -137,19 +140,28 @@ class GroupWriter:
                 self._write(taken)
 
     def _gather(self, first: _Job | None, going: bool) -> tuple[list[_Job], _Job | None, bool]:
-        """Return what waits, up to the limit of rows; what was taken beyond it; and whether more may come."""
+        """Return what waits, up to the limit of rows; what was taken beyond it; and whether more may come.
+
+        While only what nobody waits for has come, a little more time is given for more of it.
+        """
         jobs, size = ([], 0) if first is None else ([first], len(first.rows))
+        patient = first is None or first.kind in PATIENT
+        until = time.monotonic() + LINGER
         while going:
+            wait = until - time.monotonic() if patient else 0.0
             try:
-                job = self._queue.get(block=not jobs)
+                job = self._queue.get(block=not jobs or wait > 0, timeout=wait if jobs and wait > 0 else None)
             except queue.Empty:
                 break
+            if not jobs:
+                until = time.monotonic() + LINGER
             if job is None:
                 return jobs, None, False
             if jobs and size + len(job.rows) > self.rows:
                 return jobs, job, True
             jobs.append(job)
             size += len(job.rows)
+            patient = patient and job.kind in PATIENT
         return jobs, None, going
 
     def _write(self, jobs: Sequence[_Job]) -> None:
