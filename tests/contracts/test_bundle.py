@@ -92,7 +92,7 @@ def forge(folder: Path, **changes: object) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["files"] = {p.name: file_sha256(p) for p in folder.iterdir() if p.name != MANIFEST}
     manifest.update(changes)
-    (folder / MANIFEST).write_text(json.dumps({**manifest, "checksum": module._checksum(manifest)}))
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "checksum": module.manifest_checksum(manifest)}))
 
 
 def test_an_edited_manifest_is_refused(parts: Bundle, tmp_path: Path) -> None:

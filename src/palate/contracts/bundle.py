@@ -8,7 +8,6 @@ code from the folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from palate.data.dataset import Entities
-from palate.data.fingerprint import file_sha256
+from palate.data.fingerprint import file_sha256, manifest_checksum
 from palate.data.histories import Histories
 from palate.data.vocabulary import Vocabulary
 from palate.errors import BundleError
@@ -76,7 +75,7 @@ def write_bundle(folder: str | Path, bundle: Bundle) -> Path:
         _write_parts(work, bundle)
         hashes = {path.name: file_sha256(path) for path in sorted(work.iterdir())}
         manifest = json.loads(json.dumps({"schema": SCHEMA, **bundle.manifest, "files": hashes}, default=str))
-        manifest["checksum"] = _checksum(manifest)
+        manifest["checksum"] = manifest_checksum(manifest)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         _swap(work, target)
     finally:
@@ -125,7 +124,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             value=schema,
             remedy=f"use a Palate that reads it; this one reads up to {SCHEMA}",
         )
-    if manifest.get("checksum") != _checksum(manifest):
+    if manifest.get("checksum") != manifest_checksum(manifest):
         raise BundleError("the manifest was changed.", where=path, remedy="copy the bundle again, whole")
     return manifest
 
@@ -181,12 +180,6 @@ def _read_entities(path: Path) -> Entities:
     ids = Vocabulary(table.column("__id__").combine_chunks())
     attributes = table.drop_columns(["__id__"])
     return Entities(ids, attributes if attributes.num_columns else None)
-
-
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of everything else in the manifest."""
-    rest = {key: value for key, value in manifest.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _swap(work: Path, target: Path) -> None:

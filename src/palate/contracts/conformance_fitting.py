@@ -91,7 +91,7 @@ def saved_and_loaded_bit_equal(bench: Bench) -> None:
 
 @check
 def forgotten_people_leave_nothing(bench: Bench) -> None:
-    """After ``forget``, a person is unknown, others are answered as before, and no file of the bundle names the person."""
+    """After ``forget`` a person is unknown, own rows are empty, others are still answered, and a bundle has lost the id."""
     model = bench.make().fit(bench.dataset, seed=0)
     gone = int(bench.requests.users[0])
     raw = model.users_.ids.raw[gone].as_py()

@@ -26,6 +26,12 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything in a manifest but its own ``checksum``."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def _feed(digest: Any, part: object) -> None:
     if isinstance(part, np.ndarray):
         digest.update(f"{part.dtype.str}{part.shape}".encode())

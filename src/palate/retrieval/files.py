@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from palate.data.fingerprint import manifest_checksum
 from palate.data.whole import whole_folder
 from palate.errors import BundleError
 
@@ -37,7 +38,7 @@ def save_folder(folder: str | Path, kind: str, facts: Mapping[str, Any], files: 
     target = Path(folder)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = {"schema": SCHEMA, "kind": kind, "facts": dict(facts), "files": hashes}
-    manifest["checksum"] = _checksum(manifest)
+    manifest["checksum"] = manifest_checksum(manifest)
     with whole_folder(target, MANIFEST) as work:
         for name, content in files.items():
             (work / name).write_bytes(content)
@@ -60,7 +61,7 @@ def load_folder(folder: str | Path, kind: str, names: tuple[str, ...]) -> tuple[
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found, schema, hashes, facts = (manifest[key] for key in ("kind", "schema", "files", "facts"))
-        whole = manifest["checksum"] == _checksum(manifest)
+        whole = manifest["checksum"] == manifest_checksum(manifest)
     except (UnicodeDecodeError, ValueError, KeyError, TypeError):
         raise BundleError("the manifest can't be read.", where=path, remedy="build and save the index again") from None
     if not whole:
@@ -97,9 +98,3 @@ def _checked(path: Path, expected: str | None) -> bytes:
     if hashlib.sha256(content).hexdigest() != expected:
         raise BundleError("a file of the index was changed or cut short.", where=path, remedy="copy the index again, whole")
     return content
-
-
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of everything else in the manifest."""
-    rest = {key: value for key, value in manifest.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

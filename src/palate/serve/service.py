@@ -147,7 +147,7 @@ class Service:
         """Say whether the store answers and something can be recommended."""
         trouble = None
         try:
-            self.store.check()
+            self._remembered(("check",), self.store.check)  # it writes, and anybody may ask whether the service is ready
             self.pulse()
         except PalateError as error:
             trouble = error.what

@@ -86,8 +86,13 @@ class Loaded:
 
     def numbers(self, rows: np.ndarray) -> np.ndarray:
         """Return item numbers of rows; what the model doesn't know is left out."""
-        found = self.number_of[rows[rows < len(self.number_of)]]
+        found = self._aligned(rows)
         return found[found >= 0]
+
+    def _aligned(self, rows: np.ndarray) -> np.ndarray:
+        """Return ``int32[m]``: the item number of each row, -1 where the model doesn't know it."""
+        known = rows < len(self.number_of)
+        return np.where(known, self.number_of[np.where(known, rows, 0)], -1).astype(np.int32)
 
     def base(self, user: str | None) -> Person:
         """Return what the bundle itself knows of a person."""
@@ -101,10 +106,9 @@ class Loaded:
 
     def request(self, person: Person) -> Requests:
         """Return the question about a person, in the model's numbers."""
-        known = person.rows < len(self.number_of)
-        numbers = np.where(known, self.number_of[np.where(known, person.rows, 0)], -1)
+        numbers = self._aligned(person.rows)
         kept = numbers >= 0
-        items = numbers[kept].astype(np.int32)
+        items = numbers[kept]
         times = person.times[kept] if self.model.histories_.times is not None else None
         user = -1 if person.id is None else self.model.users_.ids.number(person.id)
         offsets = np.array([0, len(items)], np.int64)
@@ -133,9 +137,7 @@ class Loaded:
 
     def score(self, person: Person, rows: np.ndarray) -> np.ndarray:
         """Return ``float32[m]`` scores of rows; ``-inf`` where the model doesn't know the item."""
-        known = rows < len(self.number_of)
-        numbers = np.where(known, self.number_of[np.where(known, rows, 0)], -1).astype(np.int32)
-        return self.model.score(self.request(person), numbers[None, :])[0]
+        return self.model.score(self.request(person), self._aligned(rows)[None, :])[0]
 
     def similar(self, row: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows like one row, with scores; empty where the model doesn't know the item.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import schemathesis
@@ -88,7 +87,3 @@ def test_the_clients_have_the_same_methods() -> None:
 
     public = {name for name in dir(client_module.Client) if not name.startswith("_")}
     assert public == {name for name in dir(AsyncClient) if not name.startswith("_")}
-
-
-def test_nothing_is_left_behind() -> None:
-    assert not Path("schemathesis-report").exists()
