@@ -33,7 +33,8 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/distributed $(PYTEST_ARGS)
+	$(BIN)/pytest tests/distributed $(PYTEST_ARGS)
 
 claims: $(VENV)/.dev
 	$(BIN)/palate claims run --all

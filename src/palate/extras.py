@@ -26,6 +26,7 @@ EXTRA_OF = {
     "prometheus_client": "serve",
     "cel": "serve",
     "nicegui": "console",
+    "ray": "distributed",
 }
 
 

@@ -48,6 +48,17 @@ def test_from_own_events_to_a_served_answer(work: Path, tmp_path: Path, url: str
     assert process.wait(timeout=20) == 0
 
 
+def test_a_model_learns_on(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
+    palate("store", "load", str(work / "events.csv"), "--store", url)
+    where = ("--store", url, "--models", str(tmp_path / "models"))
+    first = json.loads(palate("retrain", "popularity", *where, "--json").stdout)
+    told = json.loads(palate("retrain", "--incremental", *where, "--json").stdout)
+    assert (told["learnt_on_from"], told["updates"]) == (first["version"], 1) and first["updates"] == 0
+    assert "updates since the last full fit: 2" in palate("retrain", "--incremental", *where).output
+    palate("retrain", "ease", "--no-gate", *where)
+    assert "retrain it in full" in palate("retrain", "--incremental", *where, code=1).output
+
+
 def test_everything_goes_out_and_in_again(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
     palate("store", "load", str(work / "events.csv"), "--store", url)
     palate("store", "export", str(tmp_path / "out"), "--store", url)

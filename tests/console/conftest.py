@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -91,6 +92,71 @@ class Site:
     keys: dict[str, str]
 
 
+class Tour:
+    """A browser window that is logged in, and what is checked of every page."""
+
+    def __init__(self, page: Any, site: Any, shots: Path) -> None:
+        self.page, self.site, self.shots = page, site, shots
+
+    def go(self, path: str) -> Any:
+        """Open a page of the console, and wait until it is connected."""
+        self.page.goto(f"{self.site.url}/console/{path}")
+        self.page.wait_for_load_state("networkidle")
+        return self.page
+
+    def press(self, name: str) -> None:
+        """Press the first button of a name."""
+        self.page.get_by_role("button", name=name, exact=True).first.click()
+
+    def sure(self, name: str) -> None:
+        """Say yes to a question."""
+        self.page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose in the first list of a label."""
+        self.page.get_by_role("combobox", name=label, exact=True).first.click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def sees(self, text: str | re.Pattern[str], timeout: float = 15_000) -> None:
+        """Wait for a text."""
+        self.page.get_by_text(text).first.wait_for(timeout=timeout)
+
+    def check(self, name: str) -> None:
+        """Photograph the page by day, by night and on a phone; ask axe; nothing may stand out sideways."""
+        self.page.wait_for_function("!document.querySelector('.q-notification')")  # what fades has no contrast
+        for look, width in (("light", 1280), ("dark", 1280), ("phone", 360)):
+            self.page.set_viewport_size({"width": width, "height": 800})
+            if look != "light":
+                self.page.get_by_role("button", name=re.compile("Switch to")).click()
+                self.page.wait_for_timeout(250)
+            self.page.wait_for_timeout(200)
+            self.page.screenshot(path=self.shots / f"{name}-{look}.png", full_page=True)
+            self.axe(f"{name} {look}")
+        wide = self.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{name} is {wide} pixels wide on a phone"
+
+    def tab_to(self, role: str, name: str | re.Pattern[str], *, back: bool = False) -> None:
+        """Press Tab until something of a role and name has the focus."""
+        wanted = self.page.get_by_role(role, name=name, exact=isinstance(name, str)).first
+        wanted.wait_for()
+        for _ in range(150):
+            self.page.keyboard.press("Shift+Tab" if back else "Tab")
+            if wanted.evaluate("e => e === document.activeElement || e.contains(document.activeElement)"):
+                return
+        raise AssertionError(f"the keyboard does not reach the {role} {name!r}")
+
+    def axe(self, what: str) -> None:
+        """No rule of axe may be broken."""
+        axe = pytest.importorskip(
+            "axe_playwright_python.sync_playwright", reason="axe is not installed: pip install axe-playwright-python"
+        )
+        found = axe.Axe().run(self.page).response["violations"]
+        told = [
+            f"{v['id']} ({v['impact']}): {v['nodes'][0]['html'][:300]} {v['nodes'][0]['failureSummary'][:300]}" for v in found
+        ]
+        assert not found, f"{what}: " + "\n".join(told)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Serve the console in a thread."""
@@ -146,3 +212,64 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def session(browser: Any, site: Any) -> Any:
+    """Log in as an administrator; return what the browser keeps of it."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{site.url}/")
+    page.get_by_label("API key").fill(site.keys["admin"])
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def tour(browser: Any, site: Any, session: Any, shots: Path) -> Iterator[Tour]:
+    """A window, logged in as an administrator; at the end nothing may have gone wrong behind the scenes."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, storage_state=session)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    errors: list[str] = []
+    hosts: set[str] = set()
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]) if request.url.startswith("http") else None)
+    yield Tour(page, site, shots)
+    context.close()
+    assert errors == []
+    assert hosts == {site.url.removeprefix("http://")}
+
+
+@pytest.fixture
+def axe(browser: Any, site: Any, shots: Path) -> Any:
+    """Return a function that asks axe about any page."""
+    return lambda page, what: Tour(page, site, shots).axe(what)
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder of reports, in the place of the one below the working folder."""
+    from palate.console import comparison
+
+    monkeypatch.setattr(comparison, "REPORTS", tmp_path / "reports")
+    (tmp_path / "reports").mkdir()
+    return tmp_path / "reports"
+
+
+@pytest.fixture(scope="session")
+def report() -> Any:
+    """A small real comparison of four systems on a synthetic world."""
+    from palate.data.protocols import split
+    from palate.simulate.world import World, WorldConfig
+    from palate.study.compare import compare
+
+    events = World(WorldConfig(users=300, items=100, events=6_000, seed=2)).dataset()
+    metrics = ("ndcg@10", "recall@10", "coverage@10", "novelty@10", "diversity@10")
+    return compare(
+        split(events, "leave_one_out"), ["random", "popularity", "item_knn", "ease"], metrics=metrics, name="Small world"
+    )

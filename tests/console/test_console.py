@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,98 +11,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("nicegui", reason="the console needs NiceGUI")
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="axe is not installed: pip install axe-playwright-python"
-)
 
 pytestmark = pytest.mark.slow
 
 
-class Tour:
-    """A browser window that is logged in, and what is checked of every page."""
-
-    def __init__(self, page: Any, site: Any, shots: Path) -> None:
-        self.page, self.site, self.shots = page, site, shots
-
-    def go(self, path: str) -> Any:
-        """Open a page of the console, and wait until it is connected."""
-        self.page.goto(f"{self.site.url}/console/{path}")
-        self.page.wait_for_load_state("networkidle")
-        return self.page
-
-    def press(self, name: str) -> None:
-        """Press the first button of a name."""
-        self.page.get_by_role("button", name=name, exact=True).first.click()
-
-    def sure(self, name: str) -> None:
-        """Say yes to a question."""
-        self.page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
-
-    def choose(self, label: str, option: str) -> None:
-        """Choose in the first list of a label."""
-        self.page.get_by_role("combobox", name=label, exact=True).first.click()
-        self.page.get_by_role("option", name=option, exact=True).click()
-
-    def sees(self, text: str | re.Pattern[str], timeout: float = 15_000) -> None:
-        """Wait for a text."""
-        self.page.get_by_text(text).first.wait_for(timeout=timeout)
-
-    def check(self, name: str) -> None:
-        """Photograph the page by day, by night and on a phone; ask axe; nothing may stand out sideways."""
-        self.page.wait_for_function("!document.querySelector('.q-notification')")  # what fades has no contrast
-        for look, width in (("light", 1280), ("dark", 1280), ("phone", 360)):
-            self.page.set_viewport_size({"width": width, "height": 800})
-            if look != "light":
-                self.page.get_by_role("button", name=re.compile("Switch to")).click()
-                self.page.wait_for_timeout(250)
-            self.page.wait_for_timeout(200)
-            self.page.screenshot(path=self.shots / f"{name}-{look}.png", full_page=True)
-            if look != "phone":
-                self.axe(f"{name} {look}")
-        wide = self.page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= 360, f"{name} is {wide} pixels wide on a phone"
-
-    def axe(self, what: str) -> None:
-        """No rule of axe may be broken."""
-        found = axe.Axe().run(self.page).response["violations"]
-        told = [
-            f"{v['id']} ({v['impact']}): {v['nodes'][0]['html'][:300]} {v['nodes'][0]['failureSummary'][:300]}" for v in found
-        ]
-        assert not found, f"{what}: " + "\n".join(told)
-
-
-@pytest.fixture(scope="module")
-def session(browser: Any, site: Any) -> Any:
-    """Log in as an administrator; return what the browser keeps of it."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{site.url}/")
-    page.get_by_label("API key").fill(site.keys["admin"])
-    page.get_by_role("button", name="Log in").click()
-    page.get_by_role("heading", name="Overview").wait_for()
-    state = context.storage_state()
-    context.close()
-    return state
-
-
-@pytest.fixture
-def tour(browser: Any, site: Any, session: Any, shots: Path) -> Iterator[Tour]:
-    """A window, logged in as an administrator; at the end nothing may have gone wrong behind the scenes."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, storage_state=session)
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    errors: list[str] = []
-    hosts: set[str] = set()
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2]) if request.url.startswith("http") else None)
-    yield Tour(page, site, shots)
-    context.close()
-    assert errors == []
-    assert hosts == {site.url.removeprefix("http://")}
-
-
-def test_overview(tour: Tour) -> None:
+def test_overview(tour: Any) -> None:
     page = tour.go("")
     tour.sees("No event came in for a day")
     assert page.locator("dt", has_text="People").locator("xpath=../dd").inner_text() == "60"
@@ -112,7 +24,7 @@ def test_overview(tour: Tour) -> None:
     tour.check("overview")
 
 
-def test_people(tour: Tour) -> None:
+def test_people(tour: Any) -> None:
     page = tour.go("people")
     page.get_by_label("Id of a person").fill("u0")
     tour.press("Show this person")
@@ -150,14 +62,14 @@ def test_people(tour: Tour) -> None:
     assert tour.site.store.count_of("u0") == 0
 
 
-def test_typed_history(tour: Tour) -> None:
+def test_typed_history(tour: Any) -> None:
     page = tour.go("people?history=i1,i3,i5")
     offers = page.get_by_role("list", name="Recommendations", exact=True)
     offers.get_by_role("listitem").first.wait_for()
     assert "garden" in offers.get_by_role("listitem").first.inner_text()
 
 
-def test_items(tour: Tour) -> None:
+def test_items(tour: Any) -> None:
     page = tour.go("items")
     page.get_by_label("Words, or an id").fill("i2")
     tour.press("Search")
@@ -177,7 +89,7 @@ def test_items(tour: Tour) -> None:
     tour.sees("may be shown again")
 
 
-def test_models(tour: Tour) -> None:
+def test_models(tour: Any) -> None:
     page = tour.go("models")
     tour.choose("System", "ItemKNN")
     page.get_by_role("checkbox", name=re.compile("Gate")).click()
@@ -194,11 +106,12 @@ def test_models(tour: Tour) -> None:
     assert tour.site.store.active_model().system == "ease"
     page.get_by_role("checkbox", name=re.compile("Load every")).click()
     tour.press("Measure")
-    tour.sees("Accuracy against latency")
+    tour.sees("NDCG@10 against time of an answer (ms)")
+    page.get_by_role("img", name="NDCG@10 against diversity of a list").wait_for()
     tour.check("models")
 
 
-def test_experiments(tour: Tour) -> None:
+def test_experiments(tour: Any) -> None:
     page = tour.go("experiments")
     _visits(tour.site, "w", 150, events=False)
     tour.press("Judge the candidate")
@@ -225,6 +138,20 @@ def test_experiments(tour: Tour) -> None:
     assert tour.site.store.experiment("calm-lists").state == "stopped"
 
 
+def test_experiments_of_a_kind_to_come(tour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from palate.serve import experiments as live
+
+    tour.site.store.add_experiment("two-teams", {"kind": "interleaving", "teams": ["one", "other"]})
+    told = {"experiment": "two-teams", "words": ["The team one is ahead."], "units": 12, "wins": {"one": 7, "other": 5}}
+    monkeypatch.setattr(live, "analysis", lambda store, name: told)
+    page = tour.go("experiments")
+    row = page.get_by_role("table", name="Experiments, newest first").get_by_role("row").filter(has_text="two-teams")
+    assert "–" in row.inner_text()
+    tour.press("Read two-teams")
+    tour.sees("The team one is ahead.")
+    assert "one 7, other 5" in page.get_by_role("table", name="What is known").inner_text()
+
+
 def _visits(site: Any, letter: str, people: int, *, events: bool) -> None:
     """Let new people visit; some of them click, and come back to do something."""
     from palate.serve import answers, records, wire
@@ -242,7 +169,7 @@ def _visits(site: Any, letter: str, people: int, *, events: bool) -> None:
     site.service.settle()
 
 
-def test_data(tour: Tour, tmp_path: Path) -> None:
+def test_data(tour: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     liked = [2 * rng.permutation(20)[:15] + n % 2 for n in range(40)]
     rows = [f"n{n},i{liked[n][at]},{1_690_000_000 + 3_600 * (40 * at + n)}" for at in range(15) for n in range(40)]
@@ -268,7 +195,7 @@ def test_data(tour: Tour, tmp_path: Path) -> None:
     tour.check("data")
 
 
-def test_systems(tour: Tour) -> None:
+def test_systems(tour: Any) -> None:
     page = tour.go("systems")
     page.get_by_label("Name, family or paper").fill("item")
     tour.choose("Status", "works")
@@ -277,12 +204,12 @@ def test_systems(tour: Tour) -> None:
     tour.check("systems")
 
 
-def test_login_is_asked_for_and_kept(browser: Any, site: Any, shots: Path) -> None:
+def test_login_is_asked_for_and_kept(browser: Any, site: Any, shots: Path, axe: Any) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{site.url}/console/models")
     assert page.url.startswith(f"{site.url}/console/login")
-    Tour(page, site, shots).axe("login")
+    axe(page, "login")
     page.screenshot(path=shots / "login-light.png")
     page.get_by_label("API key").fill("plt_nobody_wrong")
     page.get_by_role("button", name="Log in").click()
@@ -313,21 +240,7 @@ def test_who_likes_it_dark_gets_it_dark(browser: Any, site: Any) -> None:
     context.close()
 
 
-def test_keyboard_alone(tour: Tour) -> None:
-    page = tour.go("people?user=u5")
-    page.get_by_role("list", name="Recommendations", exact=True).get_by_role("listitem").first.wait_for()
-    page.evaluate("document.activeElement.blur()")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.className").startswith("content")
-    page.locator(".q-slider [tabindex='0']").focus()
-    page.keyboard.press("ArrowRight")
-    tour.sees("Diversity: 0.1")
-    tour.sees("Asked again")
-
-
-def test_errors_are_told_in_words(tour: Tour) -> None:
+def test_errors_are_told_in_words(tour: Any) -> None:
     page = tour.go("items?item=nowhere")
     tour.sees("No such item.")
     assert "Traceback" not in page.content()

@@ -102,6 +102,28 @@ def test_queries_are_quoted() -> None:
     assert show.address("people", user="a&b=c #") == "/console/people?user=a%26b%3Dc+%23"
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ((0.3333, 0.2571, 0.41), "0.333 (0.257 to 0.410)"),
+        ((2.0, 1.9, 2.14), "2.00 (1.90 to 2.14)"),
+        ((-0.004, -0.0349, 0.0268), "-0.0040 (-0.0349 to 0.0268)"),
+        ((12_345.6, 12_000.0, 13_000.4), "12,346 (12,000 to 13,000)"),
+        ((0.0, 0.0, 0.0), "0 (0 to 0)"),
+        ((0.5, None, None), "0.5"),
+        ((math.nan, 0.0, 1.0), "–"),
+    ],
+)
+def test_an_interval_has_the_same_decimals_throughout(given: tuple[float, ...], text: str) -> None:
+    assert show.interval(*given) == text
+
+
+def test_figures_of_a_column_share_their_decimals() -> None:
+    assert show.decimals([0.012, 0.5, None, math.nan]) == 3
+    assert show.decimals([1e-12]) == 6
+    assert show.interval(0.88, None, None, 3) == "0.880"
+
+
 def test_charts_are_json_and_change_with_the_night() -> None:
     points = [charts.Estimate("<b>one</b>", 1.0, 0.5, 1.5), charts.Estimate("two", 2.0, 1.5, 2.5)]
     for make in (
@@ -158,6 +180,7 @@ def test_traffic_by_day(service: Service) -> None:
     assert (sum(seen.events), sum(seen.slates), sum(seen.feedback)) == (6, 1, 1)
     assert (seen.events[-3], seen.slates[-1], seen.days[-1]) == (1, 1, "2023-11-14")
     assert (seen.offered, seen.offerable) == (2, 4)
+    assert numbers.traffic(service, offered=1).offered == 1
 
 
 def test_alerts_name_what_is_wrong(service: Service) -> None:
@@ -195,6 +218,42 @@ def test_other_files_and_names_are_refused(service: Service) -> None:
         uploads.place_for("model.pkl")
     with pytest.raises(ConfigError, match="letters"):
         uploads.fit(service, None, "ease", {}, "../away", lambda event: None)  # type: ignore[arg-type]
+
+
+def test_what_costs_much_is_asked_for_again_only_later(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    from palate.console import desk as desks
+
+    now = [100.0]
+    monkeypatch.setattr(desks.time, "monotonic", lambda: now[0])
+    desk = Desk(service, None, None)  # type: ignore[arg-type]
+    asked: list[float] = []
+
+    def work() -> float:
+        asked.append(now[0])
+        return now[0]
+
+    found = []
+    for moment in (100.0, 159.0, 161.0):
+        now[0] = moment
+        found.append(desk.lately("offered", 60.0, work))
+    assert (found, asked) == ([100.0, 100.0, 161.0], [100.0, 161.0])
+
+
+def test_epochs_of_a_fit_are_kept_and_other_steps_are_not(service: Service) -> None:
+    from palate.progress import ProgressEvent
+
+    steps = [ProgressEvent("Net: epoch", 1, 2, {"loss": 1.0}), ProgressEvent("Net: batches of epoch 2", 5, 9, {"loss": 0.9})]
+
+    def work(progress: Any) -> None:
+        for step in steps:
+            progress(step)
+
+    desk = Desk(service, None, None)  # type: ignore[arg-type]
+    job = desk.begin("fit", "Fit", work)
+    while not job.done:
+        pass
+    assert job.epochs == steps[:1]
+    assert job.event == steps[1]
 
 
 def test_one_job_of_a_kind_at_a_time(service: Service) -> None:

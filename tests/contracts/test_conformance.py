@@ -57,6 +57,7 @@ def test_what_the_catalogue_says_of_abilities_is_true(system: Any) -> None:
     kind = system.load()
     assert kind.name == system.name and issubclass(kind, Recommender)
     assert ("vectors" in system.abilities) <= hasattr(kind, "item_vectors")
+    assert ("incremental" in system.abilities) == kind.can_update
 
 
 # -- models that break one promise each -------------------------------------------------------------
@@ -321,6 +322,45 @@ class ForgetsNothing(Good):
         return len(set(users) & set(self.users_.ids.raw.to_pylist()))
 
 
+class Updating(Good):
+    """Can learn on, by fitting anew; the others break an update in one place."""
+
+    can_update = True
+
+
+class SaysNothingOfUpdates(Good):
+    def update(self, dataset: Dataset, **settings: Any) -> Any:
+        return self
+
+
+class KeepsOldPeople(Updating):
+    def update(self, dataset: Dataset, **settings: Any) -> Any:
+        users, histories = self.users_, self.histories_
+        super().update(dataset, **settings)
+        self.users_, self.histories_ = users, histories
+        return self
+
+
+class TakesAnyOrder(Updating):
+    def update(self, dataset: Dataset, **settings: Any) -> Any:
+        self._check_fitted()
+        return self.fit(dataset, seed=settings.get("seed", 0))
+
+
+class UpdatesByChance(Updating):
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
+        super()._fit(dataset, fitting)
+        if fitting.former is not None:
+            self.weights_ += np.random.default_rng().normal(size=self.weights_.shape).astype(np.float32)
+
+
+class UnlearnsOnUpdate(Updating):
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> None:
+        super()._fit(dataset, fitting)
+        if fitting.former is not None:
+            self.weights_ = -self.weights_
+
+
 BROKEN: dict[type[Recommender], str] = {
     StoresMore: "constructor stores only",
     AcceptsAnything: "unknown setting is refused",
@@ -362,12 +402,19 @@ BROKEN: dict[type[Recommender], str] = {
     WritesIntoRequests: "data are left alone",
     SaysNothing: "progress is reported",
     DoesTooMuch: "progress is reported",
+    SaysNothingOfUpdates: "update works or refuses",
+    KeepsOldPeople: "update works or refuses",
+    TakesAnyOrder: "update works or refuses",
+    UpdatesByChance: "update is repeatable and saved",
+    UnlearnsOnUpdate: "updated is nearly as good as fitted",
 }
 
 
 @pytest.mark.parametrize("check", list(CHECKS))
 def test_a_good_model_passes(check: str) -> None:
     dict(check_recommender(Good))[check]()
+    if "update" in check:
+        dict(check_recommender(Updating))[check]()
 
 
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)

@@ -1,8 +1,11 @@
 """BPR-MF: what it learns, the fold-in of other histories, the exact split of a score, resumption."""
 
+import copy
+
 import numpy as np
 import pytest
 
+from palate.contracts.growth import grown
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
@@ -147,3 +150,48 @@ def test_divergence_is_named():
 def test_bad_settings_are_refused():
     with pytest.raises(ConfigError, match="lr"):
         BPRMF(lr=0)
+
+
+def first_factors(model, data):
+    """Update a copy; return the vectors from which descent begins, and the copy."""
+    begun = {}
+
+    class Watching(_Factors):
+        def take_up(self, former, histories):
+            super().take_up(former, histories)
+            begun.update({name: value.detach().numpy().copy() for name, value in self.named_parameters()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("palate.recommend.bpr_mf._Factors", Watching)
+        updated = copy.copy(model).update(data)
+    return begun, updated
+
+
+def test_an_update_begins_from_what_was_learnt():
+    seen = DATA.interactions
+    early = (seen.user < 100) & (seen.item != 3)
+    past = Dataset.from_columns(DATA.users.ids.decode(seen.user[early]), DATA.items.ids.decode(seen.item[early]))
+    model = BPRMF(**SMALL).fit(past)
+    whole = grown(DATA, model)
+    users = np.arange(whole.n_users, dtype=np.int32)
+    numbers = np.where(users < past.n_users, users, -1).astype(np.int32)
+    known = np.flatnonzero(past.histories.lengths > 0)
+    begun, updated = first_factors(model, whole)
+    asked = Requests.of_users(past, np.arange(past.n_users, dtype=np.int32))
+    np.testing.assert_allclose(begun["people"][known], model.request_vectors(asked)[known, :-1], atol=1e-5)
+    newcomer = int(np.flatnonzero((numbers < 0) & (whole.histories.lengths > 0))[0])
+    old_items = [i for i in whole.histories.ragged[newcomer].tolist() if i < past.n_items]
+    folded = model.request_vectors(Requests.of_histories([old_items]))[0, :-1] * np.sqrt(len(old_items))
+    own = len(np.unique(whole.histories.ragged[newcomer]))
+    np.testing.assert_allclose(begun["people"][newcomer], folded / np.sqrt(own), atol=1e-5)
+    np.testing.assert_array_equal(begun["items"][: past.n_items], model.item_vectors[:, :-1])
+    new_item = whole.items.ids.number(3)
+    assert new_item >= past.n_items and begun["items"][new_item].any()
+    assert begun["bias"][new_item] == model.item_vectors[:, -1].min()
+    assert updated.record_.notes["epochs"] == updated.config.update_epochs
+    raw = whole.items.ids.raw.to_numpy() < HALF
+    asked = Requests.of_users(whole, users[whole.users.ids.raw.to_numpy() < 120])
+    first = asked.histories.items[asked.histories.offsets[:-1]]
+    assert (raw[updated.recommend(asked, 5).items] == raw[first][:, None]).mean() > 0.95
+    fresh = BPRMF(**{**SMALL, "epochs": 1}).fit(whole).record_.notes["curve"][0][1]
+    assert updated.record_.notes["curve"][0][1] < 0.7 * fresh

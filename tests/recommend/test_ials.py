@@ -1,9 +1,13 @@
 """iALS: fold-in by the normal equations, stationary sides, all solvers, ridge by frequency, exact shares."""
 
+import copy
+
 import numpy as np
 import pytest
 
+from palate.contracts.growth import grown
 from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
 from palate.recommend.ials import IALS
 
 SMALL = {"dim": 4, "epochs": 60, "alpha0": 0.2, "reg": 0.02, "solver": "exact"}
@@ -94,3 +98,26 @@ def test_an_item_that_nobody_had_says_nothing(events, model):
     with_it, without = model.request_vectors(Requests.of_histories([[0, silent, 1], [0, 1]]))
     np.testing.assert_allclose(with_it, without, atol=1e-6)
     assert model.recommend(Requests.of_histories([[silent]]), 3).cold.all()
+
+
+def test_an_update_goes_on_where_the_sweeps_had_ended(events, model):
+    """With the same data: a sweep from settled vectors changes no more than the next sweep of the fit would."""
+    again = copy.copy(model).update(grown(events, model))
+    assert again.record_.notes["loss"] == pytest.approx(model.record_.notes["loss"], rel=1e-4)
+    asked = Requests.of_users(events, np.arange(20, dtype=np.int32))
+    np.testing.assert_allclose(*(m.score(asked, np.tile(np.arange(12), (20, 1))) for m in (again, model)), atol=5e-3)
+    fresh = IALS(**{**SMALL, "epochs": model.config.update_epochs}).fit(events)
+    assert fresh.record_.notes["loss"] > 1.005 * again.record_.notes["loss"]
+
+
+def test_an_update_learns_what_came_since(events):
+    """From a third of the people on; the loss comes near that of many sweeps on everything."""
+    seen = events.interactions
+    early = seen.user < 10
+    raw = events.users.ids.decode(seen.user[early]), events.items.ids.decode(seen.item[early])
+    past = Dataset.from_columns(*raw, time=seen.time[early])
+    model = IALS(**SMALL).fit(past)
+    whole = grown(events, model)
+    many, few = IALS(**SMALL).fit(whole).record_.notes["loss"], model.update(whole).record_.notes["loss"]
+    assert few == pytest.approx(many, rel=0.02)
+    assert (np.linalg.norm(model.item_vectors, axis=1) > 0).tolist() == (whole.item_counts > 0).tolist()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from palate.contracts.growth import grown
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.errors import ConfigError, DataError
@@ -58,3 +59,12 @@ def test_recent_popularity_needs_times():
 def test_bad_settings_are_refused_before_any_fit(settings):
     with pytest.raises(ConfigError):
         Popularity(**settings)
+
+
+def test_an_update_counts_anew():
+    past = Dataset.from_columns(["a", "b"], ["x", "y"], time=[0, DAY])
+    model = Popularity(half_life_days=1).fit(past)
+    whole = grown(Dataset.from_columns(["c", "a", "b"], ["z", "x", "y"], time=[2 * DAY, 0, DAY]), model)
+    updated = model.update(whole)
+    fitted = Popularity(half_life_days=1).fit(whole)
+    assert updated.weight_.tolist() == fitted.weight_.tolist() == [0.25, 0.5, 1.0]

@@ -1,8 +1,11 @@
 """SASRec: what it learns, unseen people, the same bits alone or in a batch, saved or not."""
 
+import copy
+
 import numpy as np
 import pytest
 
+from palate.contracts.growth import grown
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.errors import ConfigError
@@ -150,3 +153,20 @@ def test_heads_that_do_not_divide_dim_are_a_config_error():
 def test_wrong_settings_are_config_errors(setting):
     with pytest.raises(ConfigError):
         SASRec(**setting)
+
+
+def test_an_update_learns_items_that_came_since(model):
+    """Fitted without a fifth of the items, then updated: the whole chain is known, in a fraction of the steps."""
+    events = DATA.interactions
+    kept = events.item >= N // 5
+    past = Dataset.from_columns(events.user[kept], events.item[kept], time=events.time[kept])
+    former = SASRec(**SMALL).fit(past)
+    whole = grown(DATA, former)
+    updated = copy.copy(former).update(whole)
+    assert updated.record_.notes["epochs"] == updated.config.update_epochs < SMALL["epochs"] / 3
+    raw = whole.items.ids.raw.to_numpy()
+    answers = raw[first_answers(updated)]
+    assert (answers == STEP[raw]).mean() > 0.9
+    fresh = SASRec(**{**SMALL, "epochs": 1}).fit(whole).record_.notes["curve"][0][1]
+    assert updated.record_.notes["curve"][0][1] < 0.8 * fresh
+    assert len(former.item_vectors) == past.n_items

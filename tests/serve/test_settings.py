@@ -45,6 +45,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("[server]\nprot = 1", ["server.prot", "did you mean 'port'"]),
         ("[pipelin]\nx = 1", ["pipelin", "did you mean 'pipeline'"]),
         ("[[pipeline.sources]]\nkind = 'trending'\nhuors = 3", ["pipeline.sources.0.huors", "did you mean 'hours'"]),
+        ("[retrieval]\nindxe = 'ann'", ["retrieval.indxe", "did you mean 'index'"]),
+        ("[retrieval]\nindex = 'hnsw'", ["retrieval.index", "hnsw"]),
         ("[[pipeline.caps]]\nmost = 2\nfeild = 'x'", ["pipeline.caps.0.feild", "did you mean 'field'"]),
         ("[[pipeline.sources]]\nkind = 'nonsense'", ["pipeline.sources.0", "nonsense"]),
         ("[pipeline.explore]\nepsilon = 3", ["pipeline.explore.epsilon", "less than or equal to 1"]),

@@ -16,7 +16,8 @@ from palate.errors import ConfigError, DataError
 from palate.recommend.ease import EASE
 from palate.simulate.world import World
 from palate.study.evaluate import evaluate
-from palate.study.renumber import Renumbered, questions
+from palate.study.questions import asked, of_split
+from palate.study.renumber import Renumbered
 from palate.study.score import score_bundle, score_run
 
 METRICS = ("ndcg@10", "recall@10", "calibration@10")
@@ -82,7 +83,8 @@ def test_raw_ids_bring_bundle_and_split_together(split):
     view = Renumbered(model, split.train)
     assert not view.same
     assert view.dataset.n_items == split.train.n_items + 1
-    raw, requests = questions(split, model)
+    block = next(asked(next(of_split(model, split)), model))
+    raw, requests = block.people, block.requests
     answers, ours = model.recommend(requests, 8), view.recommend(questions_in(split), 8)
     known = view.dataset.items.ids.decode(ours.items[3]).to_pylist()
     assert known == model.items_.ids.decode(answers.items[3]).to_pylist()

@@ -291,3 +291,15 @@ def test_long_epochs_report_inside(monkeypatch):
     inside = [e for e in events if e.stage.startswith("Net: batches")]
     assert [e.done for e in inside] == list(range(1, 9))
     assert inside[0].total == 8
+
+
+def test_the_record_keeps_the_curve(monkeypatch):
+    import palate.training.loop as loop
+
+    record = fit(net(), TrainConfig(epochs=5, patience=0, eval_every=2), evaluate=lambda: 0.25)
+    curve = record.notes["curve"]
+    assert curve == [[n, line["loss"], 0.25 if n in (2, 4, 5) else None] for n, line in enumerate(record.history, 1)]
+    assert json.loads(json.dumps(curve)) == curve
+    monkeypatch.setattr(loop, "CURVE_POINTS", 3)
+    assert [epoch for epoch, *_ in record.notes["curve"]] == [1, 3, 5]
+    assert fit(net(), TrainConfig(epochs=0)).notes["curve"] == []

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import one_of
+from palate.cli.options import Address, EngineName, on_ray, one_of
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, note, print_json, print_table, say
 from palate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from palate.contracts.ranking import Ranking
+    import pyarrow as pa
+
     from palate.contracts.recommender import Recommender
-    from palate.contracts.requests import Requests
+    from palate.study.answers import Engine, Question, Tally
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle made by palate fit.")]
 K = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
-FORMATS = ("table", "jsonl", "parquet", "trec")
+FORMATS = ("table", "jsonl", "parquet", "parts", "trec")
+#: Formats that show names of items, not ids alone.
+NAMED = ("table", "jsonl")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,34 +41,69 @@ def recommend(
     history: Annotated[
         str | None, typer.Option("--history", help="Item ids with commas, oldest first, of somebody new.")
     ] = None,
+    histories: Annotated[
+        Path | None,
+        typer.Option("--histories", help="Parquet (a file or folder): user and a list items, oldest first; or events."),
+    ] = None,
     split: Annotated[Path | None, typer.Option("--split", help="Answer for every test user of a split.")] = None,
     k: K = 10,
     format: Annotated[str, typer.Option("--format", help=" | ".join(FORMATS))] = "table",
-    out: Annotated[Path | None, typer.Option("--out", help="Write to this file (needed for parquet).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write to this file (for parts, a folder).")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Offer items already seen, too.")] = False,
+    engine: EngineName = "local",
+    address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Recommend items to known users, to everybody in a file or a split, or to somebody known by a history alone."""
-    from palate.catalog.registry import load
+    from palate.study.answers import Question, write_parts
 
-    if sum(given is not None for given in (user, users, history, split)) != 1:
-        raise ConfigError("name whom to answer in one way.", remedy="--user ID, --users FILE, --history IDS or --split DIR")
-    one_of(format, FORMATS, "--format")
-    if format == "parquet" and out is None and not as_json:
-        raise ConfigError("parquet goes to a file.", where="--out", remedy="add --out FILE.parquet")
-    model = load(bundle)
-    people, requests = _questions(model, user, users, history, split, include_seen=include_seen)
-    ranking = model.recommend(requests, k)
-    if out is not None or (format != "table" and not as_json):
-        _write(model, people, ranking, format, out)
-    if as_json:
-        print_json(_documents(model, people, ranking))
-    elif out is not None:
-        note(f"{len(people):,} people answered: {out}")
+    if sum(given is not None for given in (user, users, history, histories, split)) != 1:
+        remedy = "--user ID, --users FILE, --history IDS, --histories FILE or --split DIR"
+        raise ConfigError("name whom to answer in one way.", remedy=remedy)
+    _check_output(format, out, as_json=as_json)
+    with _answering(engine, bundle, address) as (model, place):
+        pieces = _questions(model, user, users, history, histories, split)
+        question = Question(k, include_seen, labels=as_json or format in NAMED)
+        if format == "parts" and out is not None:
+            tally = write_parts(lambda folder: place.parts(pieces, question, folder), out, model.name)
+            if as_json:
+                print_json({"out": out, "people": tally.people, "cold": tally.cold})
+        else:
+            tally = _give(place, pieces, question, model.name, format, out, as_json=as_json)
+    if out is not None and not as_json:
+        strangers = f" ({tally.cold:,} of whom nothing is known: popular items)" if tally.cold else ""
+        note(f"{tally.people:,} people answered{strangers}: {out}")
         if format == "trec" and split is not None:
             note(f"Next: {shlex.join(['palate', 'evaluate', str(out), '--split', str(split)])}")
-    elif format == "table":
-        _print_people(model, people, ranking)
+
+
+def _check_output(format: str, out: Path | None, *, as_json: bool) -> None:
+    one_of(format, FORMATS, "--format")
+    if format == "parts" and out is None:
+        raise ConfigError("parts go to a folder.", where="--out", remedy="add --out FOLDER")
+    if format == "parquet" and out is None and not as_json:
+        raise ConfigError("parquet goes to a file.", where="--out", remedy="add --out FILE.parquet")
+    if format != "parts" and out is not None and out.is_dir():
+        raise DataError("a folder stands where a file is needed.", where=out, remedy="name a file, or --format parts")
+
+
+@contextmanager
+def _answering(engine: str, bundle: Path, address: str | None) -> Iterator[tuple[Recommender, Engine]]:
+    """Give the model, and where it answers."""
+    if on_ray(engine, address=address):
+        from palate.contracts.bundle import read_bundle
+        from palate.distributed.cluster import connected
+        from palate.distributed.recommend import PURPOSE, OnRay, restored
+
+        parts = read_bundle(bundle)
+        with connected(PURPOSE, address) as ray:
+            yield restored(parts), OnRay(ray, parts)
+        return
+    from palate.catalog.registry import load
+    from palate.study.answers import Here
+
+    model = load(bundle)
+    yield model, Here(model)
 
 
 def _questions(
@@ -72,57 +111,70 @@ def _questions(
     user: list[str] | None,
     users: Path | None,
     history: str | None,
+    histories: Path | None,
     split: Path | None,
-    *,
-    include_seen: bool,
-) -> tuple[list[Any], Requests]:
+) -> Iterator[pa.Table]:
+    from palate.study import questions
+
     if history is not None:
         items = [i.strip() for i in history.split(",") if i.strip()]
         unknown = [i for i in items if model.items_.ids.number(i) < 0]
         if unknown:
             note(f"Left out, not in the catalogue: {', '.join(unknown)}")
-        return ["(history)"], model.requests(histories=[items], include_seen=include_seen)
+        return questions.of_history(items)
+    if histories is not None:
+        return questions.of_parquet(histories)
     if split is not None:
         from palate.cli.options import load_split
-        from palate.study.renumber import questions
 
-        return questions(load_split(split), model, exclude_seen=not include_seen)
-    named = list(user or ()) if users is None else _lines(users)
-    return _typed(model, named), model.requests(named, include_seen=include_seen)
+        return questions.of_split(model, load_split(split))
+    return questions.of_users(model, _lines(users) if users is not None else user or ())
 
 
-def _typed(model: Recommender, named: list[str]) -> list[Any]:
-    """Return ids in the type of the data where all of them have it, so that output joins with the data."""
-    typed = [model.users_.ids.coerce(name) for name in named]
-    return list(named) if None in typed else typed
-
-
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[str]:
+    found = False
     try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with path.open(encoding="utf-8") as stream:
+            for line in stream:
+                if name := line.strip():
+                    found = True
+                    yield name
     except (OSError, UnicodeDecodeError) as error:
         value = error.strerror if isinstance(error, OSError) else str(error)
         remedy = "give a text file in UTF-8 with one user id a line"
         raise DataError("the file of users can't be read.", where=path, value=value, remedy=remedy) from None
     if not found:
         raise DataError("the file of users is empty.", where=path, remedy="give one user id a line")
-    return found
 
 
-def _documents(model: Recommender, people: list[Any], ranking: Ranking) -> list[dict[str, Any]]:
-    documents = []
-    for row, person in enumerate(people):
-        kept = ranking.items[row] >= 0
-        numbers = ranking.items[row][kept]
-        ids, labels = model.items_.ids.decode(numbers).to_pylist(), model.items_.labels(numbers)
-        scores = ranking.scores[row][kept].tolist()
-        offers = [{"item": i, "label": t, "score": s} for i, t, s in zip(ids, labels, scores, strict=True)]
-        documents.append({"user": person, "cold": bool(ranking.cold[row]), "items": offers})
-    return documents
+def _give(
+    place: Engine, pieces: Iterator[pa.Table], question: Question, system: str, format: str, out: Path | None, *, as_json: bool
+) -> Tally:
+    """Write or print answers as they come; only one JSON document has to hold them all."""
+    from palate.study.answers import Tally, documents, write_answers
+
+    tally = Tally()
+    kept: list[dict[str, Any]] = []
+
+    def blocks() -> Iterator[pa.Table]:
+        for block in tally.of(place.answers(pieces, question)):
+            if as_json:
+                kept.extend(documents(block))
+            yield block
+
+    if out is not None or (format != "table" and not as_json):
+        write_answers(blocks(), format, out, system)
+    else:
+        for block in blocks():
+            if not as_json:
+                _print_people(documents(block))
+    if as_json:
+        print_json(kept)
+    return tally
 
 
-def _print_people(model: Recommender, people: list[Any], ranking: Ranking) -> None:
-    for document in _documents(model, people, ranking):
+def _print_people(found: Iterator[dict[str, Any]]) -> None:
+    for document in found:
         _print_offers(document["items"], f"User {document['user']}")
         if document["cold"]:
             say("Nothing is known of this person: the list is what is popular.")
@@ -134,51 +186,6 @@ def _print_offers(offers: list[dict[str, Any]], title: str) -> None:
     print_table(rows, ["rank", "item", *(["label"] if titled else []), "score"], title=title)
 
 
-def _write(model: Recommender, people: list[Any], ranking: Ranking, format: str, out: Path | None) -> None:
-    if format == "parquet" and out is not None:
-        _write_parquet(model, people, ranking, out)
-        return
-    if format == "trec":
-        from palate.data.writers import write_run
-
-        rows = [model.items_.ids.decode(r[r >= 0]).to_pylist() for r in ranking.items]
-        scores = [s[r >= 0].tolist() for r, s in zip(ranking.items, ranking.scores, strict=True)]
-        write_run(out or "/dev/stdout", people, rows, scores, model.name)
-        return
-    from palate.data.whole import whole_file
-
-    documents = _documents(model, people, ranking)
-    with whole_file(out or Path("/dev/stdout")) as stream:
-        if format == "jsonl":
-            stream.writelines(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
-            return
-        stream.write("user\trank\titem\tscore\n")
-        for document in documents:
-            offers = enumerate(document["items"], 1)
-            stream.writelines(f"{document['user']}\t{at}\t{o['item']}\t{o['score']}\n" for at, o in offers)
-
-
-def _write_parquet(model: Recommender, people: list[Any], ranking: Ranking, out: Path) -> None:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from palate.evaluation.report_files import write_atomic
-
-    kept = ranking.items >= 0
-    counts = kept.sum(axis=1)
-    column = pa.array(people)
-    table = pa.table(
-        {
-            "user": column.take(pa.array(np.repeat(np.arange(len(people)), counts))),
-            "item": model.items_.ids.decode(ranking.items[kept]),
-            "rank": pa.array(np.tile(np.arange(1, ranking.items.shape[1] + 1, dtype=np.int32), (len(people), 1))[kept]),
-            "score": pa.array(ranking.scores[kept]),
-        }
-    )
-    write_atomic(out, lambda work: pq.write_table(table, work))
-
-
 @errors_to_exit_codes
 def similar(
     bundle: Bundle,
@@ -188,17 +195,19 @@ def similar(
 ) -> None:
     """List the items most like one item."""
     import numpy as np
+    import pyarrow as pa
 
     from palate.catalog.registry import load
+    from palate.study.answers import documents, rows
 
     model = load(bundle)
     ranking = model.similar(np.array([_item(model, item)], np.int32), k)
-    document = _documents(model, [item], ranking)[0]
+    found = next(documents(rows(model, pa.array([item]), ranking, labels=True)))["items"]
     if as_json:
-        print_json({"item": item, "similar": document["items"]})
+        print_json({"item": item, "similar": found})
     else:
         label = model.items_.labels(np.array([_item(model, item)]))[0]
-        _print_offers(document["items"], f"Like {label}")
+        _print_offers(found, f"Like {label}")
 
 
 @errors_to_exit_codes

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.options import (
+    Address,
     BadRows,
     Columns,
     ConfigFile,
+    EngineName,
     Format,
     Out,
     Reading,
@@ -21,6 +25,7 @@ from palate.cli.options import (
     is_split,
     load_dataset,
     load_split,
+    on_ray,
     settings_of,
 )
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, plain, print_facts, print_json, progress_bars, say
@@ -28,6 +33,7 @@ from palate.cli.output import MODELS, Json, errors_to_exit_codes, plain, print_f
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
     from palate.data.split import HeldOut
+    from palate.study.tune import Tuned
 
 ModelName = Annotated[str, typer.Argument(help="Name of a system (palate models).")]
 
@@ -50,6 +56,9 @@ def fit(
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Folder to resume from, and to save into.")] = None,
     log: Annotated[Path | None, typer.Option("--log", help="Write a JSON line an epoch into this file.")] = None,
     with_valid: Annotated[bool, typer.Option("--with-valid", help="Learn from train and validation together.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that share the fit, on a Ray cluster.")] = 1,
+    address: Address = None,
+    storage: Annotated[str | None, typer.Option("--storage", help="Folder or s3:// to resume from, with workers.")] = None,
     format: Format = None,
     column: Columns = None,
     reading: Reading = None,
@@ -63,17 +72,27 @@ def fit(
 
     unfitted = create(model, **settings_of(set_, config))
     check_place(out)
+    _check_workers(type(unfitted), workers, checkpoint, address=address, storage=storage)
     with progress_bars(quiet=as_json) as progress:
         if is_split(data):
             dataset, validation = _parts(data, with_valid=with_valid)
         else:
             dataset = load_dataset(data, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
             validation = None
-        callbacks = () if log is None else (JsonLog(log),)
-        fitted = unfitted.fit(
-            dataset, validation, seed=seed, device=device, progress=progress, checkpoint=checkpoint, callbacks=callbacks
-        )
-    fitted.save(out)
+        how: dict[str, Any] = {
+            "seed": seed,
+            "device": device,
+            "progress": progress,
+            "callbacks": () if log is None else (JsonLog(log),),
+        }
+        if workers == 1:
+            fitted = unfitted.fit(dataset, validation, checkpoint=checkpoint, **how)
+            fitted.save(out)
+        else:
+            from palate.distributed.fit import fit_on_workers
+
+            place: dict[str, Any] = {"workers": workers, "out": out, "address": address, "storage": storage}
+            fitted = fit_on_workers(type(unfitted), unfitted.config.model_dump(), dataset, validation, **place, **how)
     facts = {
         "model": model,
         "bundle": out,
@@ -92,6 +111,23 @@ def fit(
     say(f"Saved to {out}. Next: {shlex.join(['palate', 'recommend', str(out), '--user', str(user)])}")
 
 
+def _check_workers(kind: Any, workers: int, checkpoint: Path | None, **of_cluster: str | None) -> None:
+    """Refuse what several workers, or one alone, have no use for, before data are read."""
+    from palate.errors import ConfigError
+
+    if workers == 1:
+        for name, value in of_cluster.items():
+            if value is not None:
+                raise ConfigError("this is for a cluster.", where=f"--{name}", value=value, remedy="add --workers N")
+        return
+    from palate.distributed.fit import trainable
+
+    trainable(kind)
+    if checkpoint is not None:
+        remedy = "name a place that all machines see with --storage; the same command goes on from there"
+        raise ConfigError("workers keep checkpoints in the storage.", where="--checkpoint", value=checkpoint, remedy=remedy)
+
+
 def _parts(folder: str, *, with_valid: bool) -> tuple[Dataset, HeldOut | None]:
     split = load_split(folder)
     if with_valid:
@@ -107,12 +143,18 @@ def tune(
     metric: Annotated[str, typer.Option("--metric", help="What to raise, on validation.")] = "ndcg@10",
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Write the best settings here, as JSON.")] = None,
+    engine: EngineName = "local",
+    parallel: Annotated[
+        int | None,
+        typer.Option("--parallel", min=1, help="Trials at a time on a cluster (4); it counts as the seed does."),
+    ] = None,
+    address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Search good settings on the validation part (the test part stays closed)."""
     from palate.data.whole import whole_file
-    from palate.study.tune import tune as search
 
+    search = _search(engine, parallel, address)
     with progress_bars(quiet=as_json) as progress:
         tuned = search(load_split(data), model, trials=trials, seed=seed, metric=metric, progress=progress)
     facts: dict[str, Any] = {"model": model, "metric": metric, "value": tuned.value, "settings": dict(tuned.settings)}
@@ -127,3 +169,15 @@ def tune(
         [f"--set {k}={plain(v)}" for k, v in tuned.settings.items()] if out is None else [f"--config {shlex.quote(str(out))}"]
     )
     say(f"Next: palate fit {model} --data {shlex.quote(str(data))} {' '.join([*given, '--out my-model'])}")
+
+
+def _search(engine: str, parallel: int | None, address: str | None) -> Callable[..., Tuned]:
+    """Return the function that tunes, here or on a cluster."""
+    if not on_ray(engine, parallel=parallel, address=address):
+        from palate.study.tune import tune as search
+
+        return search
+    from palate.distributed.tune import PARALLEL
+    from palate.distributed.tune import tune as search_on_ray
+
+    return partial(search_on_ray, parallel=parallel or PARALLEL, address=address)

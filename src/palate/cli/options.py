@@ -33,6 +33,8 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings in a
 Metrics = Annotated[str | None, typer.Option("--metrics", help="Names separated by commas, such as ndcg@10,recall@20.")]
 Accept = Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+EngineName = Annotated[str, typer.Option("--engine", help="local, or ray: on a Ray cluster.")]
+Address = Annotated[str | None, typer.Option("--address", help="Of the cluster; else RAY_ADDRESS, else one started here.")]
 
 
 def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
@@ -156,3 +158,12 @@ def one_of(given: str, allowed: Iterable[str], option: str) -> None:
     allowed = list(allowed)
     if given not in allowed:
         raise ConfigError("unknown choice.", where=option, value=given, remedy=nearest(given, allowed))
+
+
+def on_ray(engine: str, **given: object) -> bool:
+    """Say whether work goes to a cluster; options that only a cluster has are refused where it doesn't."""
+    one_of(engine, ("local", "ray"), "--engine")
+    wrong = [name for name, value in given.items() if value is not None]
+    if engine == "local" and wrong:
+        raise ConfigError(f"--{wrong[0]} is for a cluster.", where="--engine", value=engine, remedy="add --engine ray")
+    return engine == "ray"

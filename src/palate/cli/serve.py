@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import Seed, Settings, settings_of
+from palate.cli.options import Address, EngineName, Seed, Settings, on_ray, settings_of
 from palate.cli.output import (
     SERVICE,
     Json,
     errors_to_exit_codes,
+    note,
     print_facts,
     print_json,
     print_table,
@@ -22,7 +24,6 @@ from palate.cli.output import (
 from palate.cli.store import StoreUrl, url_of
 
 if TYPE_CHECKING:
-    from palate.serve.run import Started
     from palate.serve.settings import ServiceSettings
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of the service.")
@@ -49,23 +50,64 @@ def serve(
     insecure_loopback: Annotated[
         bool, typer.Option("--insecure-loopback", help="Answer without API keys, on a loopback address only.")
     ] = False,
+    engine: EngineName = "local",
+    replicas: Annotated[int | None, typer.Option("--replicas", min=1, help="How many answer on the cluster (2).")] = None,
+    most_replicas: Annotated[
+        int | None, typer.Option("--most-replicas", min=1, help="How many may answer under load (as many as replicas).")
+    ] = None,
+    address: Address = None,
     as_json: Json = False,
 ) -> None:
     """Answer over HTTP. With nothing else: MovieLens 100K and a model of it, on this machine only."""
-    from palate.serve.run import home, listen, prepared
-
     settings = _settings(config, store, host, port, insecure_loopback)
-    demo = home() if store is None and bundle is None and config is None else None
-    with contextlib.ExitStack() as stack:
-        with progress_bars(quiet=as_json) as progress:
-            started = stack.enter_context(prepared(settings, bundle=bundle, demo=demo, progress=progress))
-
-        def ready(url: str) -> None:
-            _announce(started, url, as_json=as_json)
-
-        listen(started.service, on_ready=ready, extend=_console(settings.server.console, as_json=as_json))
+    if on_ray(engine, replicas=replicas, address=address, **{"most-replicas": most_replicas}):
+        _serve_on_ray(settings, bundle, replicas or 2, most_replicas, address, as_json=as_json)
+    else:
+        _serve_here(settings, bundle, demo=store is None and bundle is None and config is None, as_json=as_json)
     if not as_json:
         say("Ended; nothing under way was dropped.")
+
+
+def _serve_here(settings: ServiceSettings, bundle: Path | None, *, demo: bool, as_json: bool) -> None:
+    """Answer from this process."""
+    from palate.serve.run import home, listen, prepared
+
+    with contextlib.ExitStack() as stack:
+        with progress_bars(quiet=as_json) as progress:
+            found = prepared(settings, bundle=bundle, demo=home() if demo else None, progress=progress)
+            started = stack.enter_context(found)
+        active = started.service.shelf.active
+
+        def ready(url: str) -> None:
+            facts = {
+                "url": url,
+                "store": started.service.store.url,
+                "model": None if active is None else active.version,
+                "key": started.key,
+            }
+            _announce(settings, facts, started.key_file, as_json=as_json)
+
+        listen(started.service, on_ready=ready, extend=_console(settings.server.console, as_json=as_json))
+
+
+def _serve_on_ray(
+    settings: ServiceSettings, bundle: Path | None, replicas: int, most: int | None, address: str | None, *, as_json: bool
+) -> None:
+    """Answer from replicas on a cluster; what Ray itself says goes beside the answer."""
+    from palate.distributed.serve import Serving, serve_on_ray
+
+    answer = sys.stdout
+    settings = settings.replace(server={**settings.server.model_dump(), "console": False})
+
+    def ready(serving: Serving) -> None:
+        facts = {"url": serving.url, "store": serving.store, "model": serving.model, "key": serving.key, "replicas": replicas}
+        with contextlib.redirect_stdout(answer):
+            _announce(settings, facts, serving.key_file, as_json=as_json)
+
+    if not as_json:
+        note("Starting replicas; the console is for one process, and not among them.")
+    with contextlib.redirect_stdout(sys.stderr):
+        serve_on_ray(settings, bundle=bundle, replicas=replicas, most=most, address=address, on_ready=ready)
 
 
 def _console(wanted: bool, *, as_json: bool) -> Any:
@@ -83,22 +125,21 @@ def _console(wanted: bool, *, as_json: bool) -> Any:
     return mount
 
 
-def _announce(started: Started, url: str, *, as_json: bool) -> None:
+def _announce(settings: ServiceSettings, facts: dict[str, Any], key_file: Path | None, *, as_json: bool) -> None:
     """Say that the service answers, and what to type next."""
     from palate.extras import available
 
-    settings, active = started.service.settings, started.service.shelf.active
-    version = None if active is None else active.version
     if as_json:
-        print_json({"url": url, "store": started.service.store.url, "model": version, "key": started.key})
+        print_json(facts)
         return
+    url = facts["url"]
     say(f"Palate answers at {url}", "bold")
     if settings.server.console and available("nicegui"):
         say(f"  console {url}/console/")
-    say(f"  store   {started.service.store.url}")
-    say(f"  model   {version or 'none yet: palate retrain SYSTEM, or palate publish BUNDLE --activate'}")
-    if started.key is not None:
-        say(f"  key     {started.key}   (also in {started.key_file})")
+    say(f"  store   {facts['store']}")
+    say(f"  model   {facts['model'] or 'none yet: palate retrain SYSTEM, or palate publish BUNDLE --activate'}")
+    if facts["key"] is not None:
+        say(f"  key     {facts['key']}   (also in {key_file})")
     elif not settings.server.insecure_loopback:
         say("  key     one made before; a new one: palate keys add NAME")
     header = "" if settings.server.insecure_loopback else " -H 'Authorization: Bearer KEY'"
@@ -149,26 +190,31 @@ def retrain_(
     store: StoreUrl = None,
     models: Models = None,
     set_: Settings = None,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Have the active model learn on from the new events, instead of anew.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Hold it against the active model first.")] = True,
     activate: Annotated[bool, typer.Option("--activate/--publish-only", help="Make it the model that answers.")] = True,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit a model on everything in the store, hold it against the active one, publish it."""
+    """Have a model learn from everything in the store, hold it against the active one, publish it."""
     from palate.serve.retrain import retrain
     from palate.serve.run import home
     from palate.serve.store import Store
 
     place = models or (home() / "models" if store is None else Path("models"))
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
-        done = retrain(
-            opened, place, system, settings_of(set_, None) or None, gate=gate, activate=activate, seed=seed, progress=progress
-        )
+        how: dict[str, Any] = {"incremental": incremental, "gate": gate, "activate": activate, "seed": seed}
+        done = retrain(opened, place, system, settings_of(set_, None) or None, **how, progress=progress)
     facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate}
+    facts |= {"learnt_on_from": done.before, "updates": done.updates}
     if as_json:
         print_json(facts)
         return
     say(f"{done.version} {'answers now' if activate else 'is published'} ({done.seconds:.1f} s): {done.folder}")
+    if done.before is not None:
+        say(f"It learnt on from {done.before} (updates since the last full fit: {done.updates}).")
     say("Gate: " + ("left out, or not enough events to decide" if done.gate is None else done.gate.reason))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from nicegui import ui
 from pydantic import ValidationError
 
+from palate.console.curves import EPOCH
 from palate.console.format import Complaint, complaint
 from palate.errors import PalateError
 from palate.progress import Progress, ProgressEvent
@@ -36,6 +38,8 @@ class Job(Generic[T]):
         What is being done.
     event
         The latest step.
+    epochs
+        Steps that ended an epoch of a fit, with its figures.
     result
         What came out, once it is done.
     trouble
@@ -45,6 +49,7 @@ class Job(Generic[T]):
     def __init__(self, title: str, work: Callable[[Progress], T]) -> None:
         self.title, self._work = title, work
         self.event: ProgressEvent | None = None
+        self.epochs: list[ProgressEvent] = []
         self.result: T | None = None
         self.trouble: Complaint | None = None
         self.done = False
@@ -64,6 +69,8 @@ class Job(Generic[T]):
 
     def _note(self, event: ProgressEvent) -> None:
         self.event = event
+        if event.metrics and event.stage.endswith(EPOCH):
+            self.epochs.append(event)
 
 
 @dataclass
@@ -86,7 +93,16 @@ class Desk:
     doorman: Doorman
     meters: Meters
     jobs: dict[str, Job[Any]] = field(default_factory=dict)
+    _found: dict[str, tuple[float, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def lately(self, name: str, seconds: float, work: Callable[[], T]) -> T:
+        """Return what some work found, at most so many seconds ago."""
+        known, now = self._found.get(name), time.monotonic()
+        if known is None or now - known[0] > seconds:
+            known = self._found[name] = (now, work())
+        found: T = known[1]
+        return found
 
     def begin(self, kind: str, title: str, work: Callable[[Progress], T]) -> Job[T]:
         """Start long work, unless some of its kind is under way."""

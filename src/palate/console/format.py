@@ -69,11 +69,21 @@ def share(value: float | None) -> str:
     return DASH if value is None or not math.isfinite(value) else f"{value:.1%}"
 
 
-def interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Return an estimate with its interval."""
-    if value is None:
+def decimals(values: Iterable[float | None]) -> int:
+    """Return with how many decimals figures of a column stand, so that the largest has three digits that mean something."""
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0)
+    return 0 if largest >= 100 or not largest else min(6, 2 - math.floor(math.log10(largest)))
+
+
+def interval(value: float | None, low: float | None, high: float | None, places: int | None = None) -> str:
+    """Return an estimate with its interval, all three with the same decimals (as many as given, or as mean something)."""
+    if value is None or not math.isfinite(value):
         return DASH
-    return number(value, 3) if low is None or high is None else f"{number(value, 3)} ({number(low, 3)} to {number(high, 3)})"
+    ends = [end for end in (low, high) if end is not None and math.isfinite(end)]
+    if len(ends) < 2:
+        return number(value, 3) if places is None else f"{value:,.{places}f}"
+    digits = decimals([value, *ends]) if places is None else places
+    return f"{value:,.{digits}f} ({ends[0]:,.{digits}f} to {ends[1]:,.{digits}f})"
 
 
 def price(value: float | None) -> str:

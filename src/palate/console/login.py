@@ -33,7 +33,7 @@ def show(request: Request, trouble: str = "") -> None:
         parts.text("Log in with an API key of this service. It stays in this browser's session for twelve hours.")
         if trouble in WORDS:
             parts.alert(WORDS[trouble], "fault")
-        with parts.box("form", "panel", method="post", action="login"):
+        with parts.box("form", "stack", method="post", action="login"):
             parts.text("API key", "label").props["for"] = "key"
             field = {"id": "key", "name": "key", "type": "password", "autocomplete": "current-password", "required": "required"}
             parts.box("input", **field)

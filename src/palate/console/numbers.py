@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import distinct, func, select
+from sqlalchemy import func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from palate.console.format import ago, counted, day
@@ -45,29 +45,53 @@ class Traffic:
     offerable: int
 
 
-def traffic(service: Service) -> Traffic:
-    """Count what came in and went out in the last days."""
+def traffic(service: Service, offered: int | None = None) -> Traffic:
+    """Count what came in and went out in the last days.
+
+    Parameters
+    ----------
+    offered
+        What :func:`offered_lately` found a moment ago; ``None`` counts it now.
+    """
     store, now = service.store, service.clock()
     first = int(now // DAY) - DAYS + 1
     with store.database.read() as connection:
-        came, answered, said = (_by_day(connection, table.c.time, first) for table in (events, slates, feedback))
+        came, answered = (_by_day(connection, table.c.time, first) for table in (events, slates))
+        said = _in_one_pass(connection, feedback.c.time, first)
         latest = connection.scalar(select(func.max(events.c.time)))
-        offered = connection.scalar(
-            select(func.count(distinct(impressions.c.item)))
-            .join_from(impressions, slates, impressions.c.slate == slates.c.id)
-            .join(items, items.c.id == impressions.c.item)
-            .where(slates.c.time >= now - LATELY * DAY, items.c.deleted.is_(None), items.c.available)
-        )
     dates = [day((first + at) * DAY) for at in range(DAYS)]
-    shown = int(service.catalogue.shown.sum())
-    return Traffic(dates, came, answered, said, None if latest is None else float(latest), int(offered or 0), shown)
+    lately, shown = offered_lately(service) if offered is None else offered, int(service.catalogue.shown.sum())
+    return Traffic(dates, came, answered, said, None if latest is None else float(latest), lately, shown)
+
+
+def offered_lately(service: Service) -> int:
+    """Count the items that were in a slate lately and may be shown; this reads every impression of those days."""
+    lately = (
+        select(impressions.c.item)
+        .join_from(impressions, slates, impressions.c.slate == slates.c.id)
+        .where(slates.c.time >= service.clock() - LATELY * DAY)
+    )
+    wanted = select(func.count()).where(items.c.id.in_(lately), items.c.deleted.is_(None), items.c.available)
+    with service.store.database.read() as connection:
+        return int(connection.scalar(wanted) or 0)
 
 
 def _by_day(connection: Any, time: ColumnElement[Any], first: int) -> list[int]:
-    borders = [(first + at) * DAY for at in range(DAYS)]
-    counts = [func.count().filter(time >= border, time < border + DAY) for border in borders]
-    row = connection.execute(select(*counts).where(time >= borders[0], time < borders[-1] + DAY)).one()
+    """Count by day, each day by its own stretch of an index on time."""
+    counts = [select(func.count()).where(*within).scalar_subquery() for within in _days(time, first)]
+    return [int(count) for count in connection.execute(select(*counts)).one()]
+
+
+def _in_one_pass(connection: Any, time: ColumnElement[Any], first: int) -> list[int]:
+    """Count by day where no index leads to a day."""
+    counts = [func.count().filter(*within) for within in _days(time, first)]
+    row = connection.execute(select(*counts).where(time >= first * DAY, time < (first + DAYS) * DAY)).one()
     return [int(count) for count in row]
+
+
+def _days(time: ColumnElement[Any], first: int) -> list[tuple[ColumnElement[bool], ColumnElement[bool]]]:
+    borders = [(first + at) * DAY for at in range(DAYS)]
+    return [(time >= border, time < border + DAY) for border in borders]
 
 
 def active_people(store: Store, since: float, limit: int) -> list[str]:

@@ -6,14 +6,21 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from nicegui import ui
+from nicegui import events, ui
 from nicegui.element import Element
 
 from palate.console import format as show
 from palate.console.desk import Job, Visit
 
-#: Characters from which a cell asks for room.
-LONG = 32
+#: Characters from which a cell asks for room, and from which a figure of a tile is words.
+LONG, WORDS = 32, 14
+#: Columns up to which a table is as wide as what it holds, and from which its rows become cards on a phone.
+NARROW, STACKED = 2, 3
+#: Words that have a colour.
+GOOD_OR_BAD = {
+    **dict.fromkeys(("holds", "met", "differs", "active", "running"), "yes"),
+    **dict.fromkeys(("does not hold", "not met", "leak"), "no"),
+}
 #: Makes the content of a cell by hand.
 Cell = str | Callable[[], Any]
 
@@ -43,17 +50,31 @@ def panel(title: str, about: str | None = None) -> Iterator[Element]:
         yield made
 
 
+@contextmanager
+def group(title: str) -> Iterator[Element]:
+    """Make a group of fields that has a name."""
+    with box("fieldset") as made:
+        text(title, "legend")
+        yield made
+
+
 def tiles(facts: Mapping[str, str]) -> None:
     """Show a few figures with their names."""
     with box("dl", "tiles"):
         for name, value in facts.items():
-            with box("div"):
+            with box("div", "long" if len(value) > WORDS else ""):
                 text(name, "dt")
                 text(value, "dd")
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, right: Sequence[int] = (), empty: str = ""
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    right: Sequence[int] = (),
+    empty: str = "",
+    stack: bool = True,
 ) -> None:
     """Show a table.
 
@@ -67,28 +88,41 @@ def table(
         Numbers of the columns that hold figures.
     empty
         What to say when there are no rows.
+    stack
+        Whether rows become cards on a phone.
     """
     if not rows:
         text(empty or "Nothing here yet.", classes="soft")
         return
-    with box("div", "scroll", tabindex="0", role="region", aria_label=caption), box("table", "figures"):
+    looks = f"figures{' narrow' if len(heads) <= NARROW else ''}{' stacked' if stack and len(heads) >= STACKED else ''}"
+    # roles are named, because cards on a phone are laid out as no table, and would be read as none
+    with box("div", "scroll", tabindex="0", role="region", aria_label=caption), box("table", looks, role="table"):
         text(caption, "caption")
-        with box("thead"), box("tr"):
+        with box("thead", role="rowgroup"), box("tr", role="row"):
             for at, head in enumerate(heads):
-                text(head, "th", "right" if at in right else "").props["scope"] = "col"
-        with box("tbody"):
+                made = text(head, "th", "right" if at in right else "")
+                made.props["scope"], made.props["role"] = "col", "columnheader"
+        with box("tbody", role="rowgroup"):
             for row in rows:
-                with box("tr"):
+                with box("tr", role="row"):
                     for at, cell in enumerate(row):
-                        _cell(cell, "right" if at in right else "")
+                        _cell(cell, heads[at] if at else "", "right" if at in right else "")
 
 
-def _cell(cell: Cell, classes: str) -> None:
+def _cell(cell: Cell, head: str, classes: str) -> None:
     if isinstance(cell, str):
-        text(cell, "td", f"{classes} long" if len(cell) > LONG else classes)
-        return
-    with box("td", classes):
-        cell()
+        made: Element = text(cell, "td", f"{classes} long" if len(cell) > LONG else classes)
+    else:
+        with box("td", classes) as made:
+            cell()
+    made.props["role"] = "cell"
+    if head:
+        made.props["data-head"] = head
+
+
+def verdict(word: str) -> None:
+    """Show in one word how something came out, in a colour that goes with the word."""
+    text(word, "span", f"badge {GOOD_OR_BAD.get(word, 'quiet')}")
 
 
 def alert(words: str, kind: str = "") -> None:
@@ -164,32 +198,57 @@ async def sure(question: str, consequence: str, action: str) -> bool:
     return answer
 
 
-def follow(visit: Visit, job: Job[Any], finished: Callable[[], Any]) -> None:
-    """Show how far long work is, and call a function when it is done."""
-    with box("div", "panel"):
-        title = text(job.title, "h3")
+def follow(visit: Visit, job: Job[Any], finished: Callable[[], Any], watch: Callable[[Job[Any]], None] | None = None) -> None:
+    """Show how far long work is, and call a function when it is done; ``watch`` is called with every look at it."""
+    with box("div", "panel inner") as place:
+        text(job.title, "h3")
         words = text("starting …", classes="soft small")
         words.props["role"] = "status"
         bar = ui.linear_progress(0.0, show_value=False).props("rounded instant-feedback aria-label='Progress'")
 
     def look() -> None:
-        event = job.event
+        done, event = job.done, job.event
         if event is not None:
-            done = f"{event.done:,} of {event.total:,}" if event.total else f"{event.done:,}"
+            count = f"{event.done:,} of {event.total:,}" if event.total else f"{event.done:,}"
             figures = ", ".join(f"{name} {show.number(float(value))}" for name, value in event.metrics.items())
-            words.set_text(f"{event.stage}: {done}{'; ' + figures if figures else ''}")
+            words.set_text(f"{event.stage}: {count}{'; ' + figures if figures else ''}")
             bar.set_value(event.done / event.total if event.total else 0.0)
-        if job.done:
+        if watch is not None:
+            watch(job)
+        if done:
             timer.deactivate()
-            bar.set_value(1.0)
-            title.set_text(f"{job.title}: {'done' if job.trouble is None else 'not done'}")
+            place.delete()
             finished()
 
     timer = ui.timer(0.2, look)
 
 
+def file_field(
+    visit: Visit, label: str, name: str, accept: str, most: int, came: Callable[[events.UploadEventArguments], Awaitable[None]]
+) -> None:
+    """Make a field for one file of at most ``most`` bytes, and hand over what comes; ``name`` is its id in the page."""
+
+    async def take(event: events.UploadEventArguments) -> None:
+        await visit.guarded(came)(event)
+        uploader.reset()
+
+    limit = f"send at most {most // 2**20} MB"
+    uploader = ui.upload(
+        auto_upload=True,
+        max_files=1,
+        max_file_size=most,
+        on_upload=take,
+        on_rejected=lambda: visit.complain(show.Complaint("The file is too large.", label, None, limit)),
+    ).classes("away")
+    with box("div", "filing"):
+        text(label, "label").props["for"] = name
+        chosen = box("input", "file", id=name, type="file", accept=accept)
+    # the browser's own field is what keyboards and screen readers know; the hidden part only sends
+    chosen.on("change", js_handler=f"(e) => runMethod({uploader.id}, 'addFiles', [e.target.files])")
+
+
 def by_words(lines: Sequence[str]) -> None:
     """Show sentences as a list."""
-    with box("ul"):
+    with box("ul", "words"):
         for line in lines:
             text(line, "li")

@@ -74,7 +74,7 @@ def offers(slate: wire.Slate, name: str, *, new: Sequence[str] = (), badge: str 
                         if item.id in new:
                             parts.text(badge, "span", "badge")
                     parts.text(item_facts(item.categories, item.price), "div", "soft small")
-                    parts.text(why(item.why), "div", "small")
+                    parts.text(why(item.why), "div", "small" if item.why else "soft small")
                     if item.sources:
                         named = ", ".join(f"{origin.source} (rank {origin.rank})" for origin in item.sources)
                         moved = f"; {'; '.join(item.moves)}" if item.moves else ""

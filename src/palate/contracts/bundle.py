@@ -176,7 +176,8 @@ def _write_entities(path: Path, entities: Entities) -> None:
 
 
 def _read_entities(path: Path) -> Entities:
-    table = pq.read_table(path)
+    with pq.ParquetFile(path) as file:  # read_table imports pandas where it is installed
+        table = file.read()
     ids = Vocabulary(table.column("__id__").combine_chunks())
     attributes = table.drop_columns(["__id__"])
     return Entities(ids, attributes if attributes.num_columns else None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from palate.contracts import conformance_answers, conformance_fitting  # noqa: F401  (they enter their checks)
+from palate.contracts import conformance_answers, conformance_fitting, conformance_updates  # noqa: F401  (they enter checks)
 from palate.contracts.conformance_bench import CHECKS, Bench
 from palate.contracts.recommender import Recommender
 from palate.data.dataset import Dataset

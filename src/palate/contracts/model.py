@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,9 +15,42 @@ from palate.contracts.config import Config
 from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.split import HeldOut
-from palate.errors import BundleError, ConfigError, NotFittedError, UnsupportedError
+from palate.data.vocabulary import Vocabulary
+from palate.errors import BundleError, ConfigError, DataError, NotFittedError, UnsupportedError
 from palate.progress import Progress, ProgressEvent, silent
 from palate.runtime import generator, versions
+
+
+@dataclass(frozen=True)
+class Former:
+    """What a model had learnt before it learns on, in numbers that the new data set keeps.
+
+    Attributes
+    ----------
+    state
+        Its arrays, as saved in a bundle. They must not be written into.
+    histories, item_counts
+        Of the data that it had learnt from; people and items that came since are missing.
+    """
+
+    state: Mapping[str, np.ndarray]
+    histories: Histories
+    item_counts: np.ndarray
+
+    @property
+    def users(self) -> np.ndarray:
+        """``int64[n]`` numbers of people from whose events it had learnt."""
+        return np.flatnonzero(self.histories.lengths > 0)
+
+    @property
+    def items(self) -> np.ndarray:
+        """``int64[n]`` numbers of items from whose events it had learnt."""
+        return np.flatnonzero(self.item_counts > 0)
+
+    def carry_items(self, name: str, fresh: np.ndarray) -> np.ndarray:
+        """Put the rows of an array of items, as far as learnt, into the fresh one of the new data; return it."""
+        fresh[self.items] = self.state[name][self.items]
+        return fresh
 
 
 @dataclass(frozen=True)
@@ -40,6 +73,8 @@ class Fitting:
         Fingerprint of the training data; a checkpoint of other data is refused.
     callbacks
         Called after each epoch by models that learn in epochs (:mod:`palate.training.callbacks`).
+    former
+        What the model had learnt before, where it learns on (:meth:`Model.update`); ``None`` where it starts anew.
     """
 
     seed: int = 0
@@ -49,6 +84,7 @@ class Fitting:
     checkpoint: Path | None = None
     data: str = ""
     callbacks: Sequence[Callable[[Any], None]] = ()
+    former: Former | None = None
 
     def rng(self, *names: str | int) -> np.random.Generator:
         """Return the generator of one purpose (independent streams, never global)."""
@@ -73,13 +109,16 @@ class Model:
     """Base of all systems.
 
     A subclass names itself, gives a :class:`Config` and implements ``_fit``, ``_state`` and ``_restore``. The constructor only
-    stores settings. Fitted attributes end in an underscore.
+    stores settings. Fitted attributes end in an underscore. One that can learn on says ``can_update``, and begins its ``_fit``
+    from ``fitting.former`` where there is one.
     """
 
     #: Name in the catalogue, such as ``"ease"``.
     name: ClassVar[str]
     #: The class of settings.
     Settings: ClassVar[type[Config]] = Config
+    #: Whether :meth:`update` works.
+    can_update: ClassVar[bool] = False
 
     config: Config
     users_: Entities
@@ -124,7 +163,49 @@ class Model:
             Called after each epoch, such as ``palate.training.callbacks.JsonLog("log.jsonl")``.
         """
         folder = None if checkpoint is None else Path(checkpoint)
-        fitting = Fitting(seed, device, progress, validation, folder, dataset.fingerprint, tuple(callbacks))
+        return self._take_up(
+            dataset, Fitting(seed, device, progress, validation, folder, dataset.fingerprint, tuple(callbacks))
+        )
+
+    def update(self, dataset: Dataset, *, seed: int = 0, device: str = "cpu", progress: Progress = silent) -> Self:
+        """Learn on from what was learnt before, with everything that is known now; return self.
+
+        Settings stay as they are, but for ``epochs``, in whose place stands ``update_epochs`` where the system has it. After an
+        error the model is as it was.
+
+        Parameters
+        ----------
+        dataset
+            All data, old and new. Its vocabularies begin with the model's own, in their order
+            (:func:`palate.contracts.growth.grown` brings them into it); people and items that came since follow.
+        seed, device, progress
+            As in :meth:`fit`.
+
+        Raises
+        ------
+        UnsupportedError
+            If the system can only be fitted anew.
+        DataError
+            If the vocabularies don't begin with the model's own.
+        """
+        self._check_fitted()
+        if not self.can_update:
+            raise self._refuse("learn on from what it learnt before", "fit it anew on all data")
+        for what, own, all_ in (("users", self.users_, dataset.users), ("items", self.items_, dataset.items)):
+            _check_grown(own.ids, all_.ids, what)
+        before, updates = dict(self.__dict__), int(self.record_.notes.get("updates", 0))
+        former = Former(self._state(), self.histories_, self.item_counts_)
+        try:
+            self._take_up(dataset, Fitting(seed, device, progress, data=dataset.fingerprint, former=former))
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        self.record_ = replace(self.record_, notes={**self.record_.notes, "updates": updates + 1})
+        return self
+
+    def _take_up(self, dataset: Dataset, fitting: Fitting) -> Self:
+        """Take over people, items and histories of the data, learn, and write the record."""
         self.__dict__.pop("record_", None)  # a fit that fails leaves no mixture of old and new behind
         self.users_, self.items_ = dataset.users, dataset.items
         self.histories_, self.item_counts_ = dataset.histories, dataset.item_counts
@@ -138,7 +219,7 @@ class Model:
             "interactions": len(dataset),
             "spec": [dict(step) for step in dataset.spec],
         }
-        self.record_ = FitRecord(seed, time.perf_counter() - started, data, notes)
+        self.record_ = FitRecord(fitting.seed, time.perf_counter() - started, data, notes)
         return self
 
     def save(self, folder: str | Path, *, metrics: Mapping[str, Any] | None = None) -> Path:
@@ -236,3 +317,16 @@ class Model:
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.config.model_dump().items())
         return f"{type(self).__name__}({settings})"
+
+
+def _check_grown(own: Vocabulary, whole: Vocabulary, what: str) -> None:
+    """Refuse a vocabulary that doesn't begin with another, and name the first place where it differs."""
+    if not len(own) or whole.raw[: len(own)].equals(own.raw):
+        return
+    first = next((at for at, raw in enumerate(own.raw) if at >= len(whole) or not raw.equals(whole.raw[at])), 0)
+    raise DataError(
+        f"the data set's {what} don't begin with those that the model knows.",
+        where=f"{what}, number {first}",
+        value=own.raw[first].as_py(),
+        remedy="renumber it: palate.contracts.growth.grown(dataset, model)",
+    )

@@ -43,7 +43,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import rankdata
 
 from palate.data.dataset import Entities
 from palate.data.interactions import Interactions
@@ -296,6 +295,8 @@ def _as_numbers(raw: pa.Array) -> np.ndarray | None:
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Return Spearman's rank correlation (0 where one side is constant)."""
+    from scipy.stats import rankdata  # half a second to import
+
     ranks = rankdata(x), rankdata(y)
     if any(r.min() == r.max() for r in ranks):
         return 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from palate.errors import DataError
 from palate.evaluation.bootstrap import Interval, as_table, bootstrap_ci
@@ -99,7 +99,7 @@ def paired_t(differences: np.ndarray) -> Tested:
         certain = len(known) > 1 and known[0] != 0
         return Tested(0.0 if certain else 1.0, float("inf") * np.sign(known[0]) if certain else 0.0, len(known), "paired t")
     t = float(known.mean() / (spread / np.sqrt(len(known))))
-    return Tested(float(2 * stats.t.sf(abs(t), len(known) - 1)), t, len(known), "paired t")
+    return Tested(float(2 * special.stdtr(len(known) - 1, -abs(t))), t, len(known), "paired t")
 
 
 def wilcoxon(differences: np.ndarray, *, zeros: Literal["wilcox", "pratt"] = "wilcox") -> Tested:
@@ -113,6 +113,8 @@ def wilcoxon(differences: np.ndarray, *, zeros: Literal["wilcox", "pratt"] = "wi
     known = _known(differences)
     if not np.any(known):
         return Tested(1.0, 0.0, len(known), "Wilcoxon signed rank")
+    from scipy import stats  # half a second to import
+
     found = stats.wilcoxon(known, zero_method=zeros)
     return Tested(float(found.pvalue), float(found.statistic), len(known), "Wilcoxon signed rank")
 

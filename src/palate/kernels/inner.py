@@ -15,11 +15,10 @@ Three steps, each row on its own:
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from palate.kernels.compile import compiled
-from palate.kernels.spans import each_span
+from palate.kernels.spans import each_span, even_rows
 from palate.kernels.topk import _insert, topk_dense_reference
 from palate.runtime import single_threaded_blas, threads
 
@@ -67,15 +66,24 @@ def topk_inner(
         return items, best
     offsets, exclude = _sorted_rows(offsets, exclude, n)
     if n < FEW or k + SPARE >= len(vectors):
-        _plain_rows(queries, vectors, np.arange(n), offsets, exclude, items, best)
+        _plain(queries, vectors, np.arange(n), offsets, exclude, items, best)
         return items, best
     norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     order = np.argsort(-norms, kind="stable").astype(np.int32)
     search = _Search(queries, vectors[order], norms[order], order, offsets, exclude, items, best)
     doubtful = search.run()
     if len(doubtful):
-        _plain_rows(queries, vectors, doubtful, offsets, exclude, items, best)
+        _plain(queries, vectors, doubtful, offsets, exclude, items, best)
     return items, best
+
+
+def _plain(queries, vectors, rows, offsets, exclude, items, best) -> None:  # type: ignore[no-untyped-def]
+    """Answer some rows by scoring everything."""
+    each_span(
+        lambda a, b: _plain_rows(queries, vectors, rows, offsets, exclude, items, best, a, b),
+        even_rows(len(rows)),
+        len(rows) * vectors.size,
+    )
 
 
 def inner_pairs(queries: np.ndarray, vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -84,7 +92,9 @@ def inner_pairs(queries: np.ndarray, vectors: np.ndarray, items: np.ndarray) -> 
     The same bits as :func:`topk_inner` gives.
     """
     out = np.empty(items.shape, np.float32)
-    _pairs(np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(vectors, np.float32), items, out)
+    queries, vectors = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(vectors, np.float32)
+    work = items.size * vectors.shape[1]
+    each_span(lambda a, b: _pairs(queries, vectors, items, out, a, b), even_rows(len(items)), work)
     return out
 
 
@@ -239,18 +249,18 @@ def _rescore(rows, vectors, order, heap, place, slack, items, best, doubtful):  
         doubtful[row] = heap[row, 0] > -np.inf and not best[row, k - 1] > heap[row, 0] + slack[row]
 
 
-@compiled(parallel=True)
-def _pairs(queries, vectors, items, out):  # type: ignore[no-untyped-def]
-    for row in nb.prange(items.shape[0]):
+@compiled()
+def _pairs(queries, vectors, items, out, first, last):  # type: ignore[no-untyped-def]
+    for row in range(first, last):
         for at in range(items.shape[1]):
             item = items[row, at]
             out[row, at] = dot(queries[row], vectors[item]) if item >= 0 else -np.inf
 
 
-@compiled(parallel=True)
-def _plain_rows(queries, vectors, rows, offsets, exclude, items, best):  # type: ignore[no-untyped-def]
+@compiled()
+def _plain_rows(queries, vectors, rows, offsets, exclude, items, best, first, last):  # type: ignore[no-untyped-def]
     k = items.shape[1]
-    for at in nb.prange(rows.shape[0]):
+    for at in range(first, last):
         row = rows[at]
         items[row, :], best[row, :] = -1, -np.inf
         for item in range(vectors.shape[0]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numba as nb
 import numpy as np
 
 from palate.kernels.compile import compiled
+from palate.kernels.spans import each_span, even_spans
 
 
 def distinct_rows_reference(offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,19 +22,20 @@ def distinct_rows(offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, 
     offsets = np.asarray(offsets, np.int64)
     sorted_values, lengths = values[offsets[0] : offsets[-1]].copy(), np.empty(len(offsets) - 1, np.int64)
     starts = offsets - offsets[0]
-    _distinct_in_place(starts, sorted_values, lengths)
+    spans, work = even_spans(starts), 16 * len(sorted_values)
+    each_span(lambda a, b: _distinct_in_place(starts, sorted_values, lengths, a, b), spans, work)
     packed = np.concatenate([[0], np.cumsum(lengths)])
     if packed[-1] == len(sorted_values):
         return packed, sorted_values
     out = np.empty(packed[-1], values.dtype)
-    _pack(starts, sorted_values, packed, out)
+    each_span(lambda a, b: _pack(starts, sorted_values, packed, out, a, b), spans, len(sorted_values))
     return packed, out
 
 
-@compiled(parallel=True)
-def _distinct_in_place(offsets, values, lengths):  # type: ignore[no-untyped-def]
+@compiled()
+def _distinct_in_place(offsets, values, lengths, first, last):  # type: ignore[no-untyped-def]
     """Sort each row and bring its distinct values to its front."""
-    for row in nb.prange(len(lengths)):
+    for row in range(first, last):
         own = values[offsets[row] : offsets[row + 1]]
         if not _ascending(own):
             own[:] = np.sort(own)
@@ -46,9 +47,9 @@ def _distinct_in_place(offsets, values, lengths):  # type: ignore[no-untyped-def
         lengths[row] = kept
 
 
-@compiled(parallel=True)
-def _pack(offsets, values, packed, out):  # type: ignore[no-untyped-def]
-    for row in nb.prange(len(packed) - 1):
+@compiled()
+def _pack(offsets, values, packed, out, first, last):  # type: ignore[no-untyped-def]
+    for row in range(first, last):
         for at in range(packed[row + 1] - packed[row]):
             out[packed[row] + at] = values[offsets[row] + at]
 
@@ -76,13 +77,13 @@ def sum_rows_reference(offsets: np.ndarray, items: np.ndarray, matrix: np.ndarra
 def sum_rows(offsets: np.ndarray, items: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """As :func:`sum_rows_reference`, fast."""
     out = np.zeros((len(offsets) - 1, matrix.shape[1]), np.float32)
-    _sum_rows(offsets, items, matrix, out)
+    each_span(lambda a, b: _sum_rows(offsets, items, matrix, out, a, b), even_spans(offsets), len(items) * matrix.shape[1])
     return out
 
 
-@compiled(parallel=True)
-def _sum_rows(offsets, items, matrix, out):  # type: ignore[no-untyped-def]
-    for row in nb.prange(out.shape[0]):
+@compiled()
+def _sum_rows(offsets, items, matrix, out, first, last):  # type: ignore[no-untyped-def]
+    for row in range(first, last):
         own = items[offsets[row] : offsets[row + 1]]
         if not _ascending(own):
             own = np.sort(own)
@@ -113,13 +114,14 @@ def sum_sparse_rows(
 ) -> np.ndarray:
     """As :func:`sum_sparse_rows_reference`, fast."""
     out = np.zeros((len(offsets) - 1, width), np.float32)
-    _sum_sparse_rows(offsets, items, starts, columns, weights, out)
+    work = len(items) * max(1, len(columns) // max(1, len(starts) - 1))
+    each_span(lambda a, b: _sum_sparse_rows(offsets, items, starts, columns, weights, out, a, b), even_spans(offsets), work)
     return out
 
 
-@compiled(parallel=True)
-def _sum_sparse_rows(offsets, items, starts, columns, weights, out):  # type: ignore[no-untyped-def]
-    for row in nb.prange(out.shape[0]):
+@compiled()
+def _sum_sparse_rows(offsets, items, starts, columns, weights, out, first, last):  # type: ignore[no-untyped-def]
+    for row in range(first, last):
         own = items[offsets[row] : offsets[row + 1]]
         if not _ascending(own):
             own = np.sort(own)

@@ -26,6 +26,11 @@ def even_spans(offsets: np.ndarray, parts: int = SPANS) -> np.ndarray:
     return np.searchsorted(work, np.linspace(0, work[-1], parts + 1)).astype(np.int64)
 
 
+def even_rows(rows: int, parts: int = SPANS) -> np.ndarray:
+    """Return ``int64[parts + 1]`` row bounds that share rows of equal work."""
+    return np.linspace(0, rows, parts + 1).astype(np.int64)
+
+
 def each_span(run: Callable[[int, int], None], spans: np.ndarray, work: int) -> None:
     """Call ``run(low, high)`` for spans of rows: in threads where there is enough ``work``, else all rows at once.
 

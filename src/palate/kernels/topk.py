@@ -8,10 +8,10 @@ the same for any block size and thread count.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from palate.kernels.compile import compiled
+from palate.kernels.spans import each_span, even_rows, even_spans
 
 
 def tie_key(items: np.ndarray) -> np.ndarray:
@@ -60,10 +60,10 @@ def topk_dense(
     """As :func:`topk_dense_reference`, fast. ``scores`` may be overwritten."""
     scores = np.ascontiguousarray(scores, np.float32)
     if offsets is not None and exclude is not None:
-        _mask(scores, offsets, exclude)
+        each_span(lambda a, b: _mask(scores, offsets, exclude, a, b), even_spans(offsets), len(exclude))
     items = np.full((len(scores), k), -1, np.int32)
     best = np.full((len(scores), k), -np.inf, np.float32)
-    _select_rows(scores, items, best)
+    each_span(lambda a, b: _select_rows(scores, items, best, a, b), even_rows(len(scores)), scores.size)
     return items, best
 
 
@@ -87,9 +87,9 @@ def topk_rows(
     return np.pad(top, pad, constant_values=-1), np.pad(best, pad, constant_values=-np.inf)
 
 
-@compiled(parallel=True)
-def _mask(scores, offsets, exclude):  # type: ignore[no-untyped-def]
-    for row in nb.prange(scores.shape[0]):
+@compiled()
+def _mask(scores, offsets, exclude, first, last):  # type: ignore[no-untyped-def]
+    for row in range(first, last):
         for at in range(offsets[row], offsets[row + 1]):
             scores[row, exclude[at]] = -np.inf
 
@@ -117,10 +117,10 @@ def _insert(items, best, item, score):  # type: ignore[no-untyped-def]
     best[at], items[at] = score, item
 
 
-@compiled(parallel=True)
-def _select_rows(scores, items, best):  # type: ignore[no-untyped-def]
+@compiled()
+def _select_rows(scores, items, best, first, last):  # type: ignore[no-untyped-def]
     k = items.shape[1]
-    for row in nb.prange(scores.shape[0]):
+    for row in range(first, last):
         line = scores[row]
         for item in range(line.shape[0]):
             score = line[item]

@@ -16,7 +16,8 @@ the vector that training would have found.
 Source: S. Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, figure 4.
 Differences: triples go through the pairs in a random order without replacement (the paper draws with replacement); item biases
 by option; with ``n_candidates`` above 1 the item had not is the highest scored of so many (dynamic negative sampling, W. Zhang
-et al., SIGIR 2013); the fold-in is ours. People and items without training events have zero vectors.
+et al., SIGIR 2013); the fold-in is ours; an update takes up the vectors learnt before, and somebody new begins from ``F(H)``.
+People and items without training events have zero vectors.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palate.contracts.config import Config
-from palate.contracts.model import Fitting
+from palate.contracts.model import Fitting, Former
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.kernels.bpr import bpr_descend
@@ -53,6 +54,7 @@ class BPRMFConfig(Config):
 
     dim: int = Field(64, gt=0, description="width of the vectors")
     epochs: int = Field(60, ge=0, description="passes over all pairs; with validation, the most")
+    update_epochs: int = Field(10, ge=1, description="passes of an update, which begins from the vectors learnt before")
     lr: float = Field(0.05, gt=0, description="step size")
     reg: float = Field(0.01, ge=0, description="weight of the squared size of the vectors and biases of a triple")
     bias: bool = Field(True, description="whether items have biases")
@@ -75,6 +77,7 @@ class BPRMF(FoldedRecommender):
     """Matrix factorisation by Bayesian personalised ranking (see the module's text)."""
 
     name: ClassVar[str] = "bpr_mf"
+    can_update: ClassVar[bool] = True
     Settings = BPRMFConfig
     config: BPRMFConfig
 
@@ -82,6 +85,10 @@ class BPRMF(FoldedRecommender):
         c = self.config
         matrix = dataset.matrix()
         factors = _Factors(dataset.n_users, dataset.n_items, c, fitting.rng("bpr_mf", "weights"))
+        shared = c.model_dump(include=set(_Descent.model_fields))
+        if fitting.former is not None:
+            factors.take_up(fitting.former, dataset.histories)
+            shared["epochs"] = c.update_epochs
         hard = c.n_candidates > 1
         pairs = Pairs(matrix, HARD_CHUNK if hard else CHUNK)
         check = validator(self, fitting.validation)
@@ -94,7 +101,6 @@ class BPRMF(FoldedRecommender):
         def batches(epoch: int, rng: np.random.Generator) -> Any:
             return pairs.epoch_hard(rng, c.n_candidates, factors.scores) if hard else pairs.epoch(rng)
 
-        shared = c.model_dump(include=set(_Descent.model_fields))
         record = fit_module(
             factors,
             batches=batches,
@@ -159,6 +165,21 @@ class _Factors(nn.Module):
         self.items = nn.Parameter(torch.from_numpy(rng.standard_normal((n_items, config.dim), np.float32) * scale))
         self.bias = nn.Parameter(torch.zeros(n_items if config.bias else 0))
         self.lr, self.reg = config.lr, config.reg
+
+    @torch.no_grad()
+    def take_up(self, former: Former, histories: Histories) -> None:
+        """Begin from what was learnt before: trained vectors where there are some, ``F(H)`` for people who came since."""
+        own, shares, items = (former.state[name] for name in ("own", "shares", "items"))
+        self.items[former.items] = torch.from_numpy(items[former.items, :-1])
+        if len(self.bias):
+            self.bias[:] = float(items[:, -1].min(initial=0))  # as the model has it of items never chosen
+            self.bias[former.items] = torch.from_numpy(items[former.items, -1])
+        known = np.zeros((len(self.items), shares.shape[1] - 1), np.float32)
+        known[former.items] = shares[former.items, :-1]
+        people = fold(histories, known)
+        people[former.users] = own[former.users, :-1] + fold(former.histories, known)[former.users]
+        begun = np.flatnonzero(people.any(axis=1))
+        self.people[torch.from_numpy(begun)] = torch.from_numpy(people[begun])
 
     def scores(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return ``float32[m, c]`` scores of items ``int32[m, c]`` for people ``int32[m]`` (-1 scores ``-inf``)."""

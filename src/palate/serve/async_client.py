@@ -127,6 +127,22 @@ class AsyncClient(ClientBase):
         """Return to the model that was active before."""
         return await self.send(Calls.roll_back())
 
+    async def make_experiment(self, name: str, spec: Mapping[str, Any]) -> wire.ExperimentOut:
+        """Make an experiment (keys of :class:`~palate.serve.experiments.ExperimentSpec`); it begins when it is started."""
+        return await self.send(Calls.make_experiment(name, spec))
+
+    async def start_experiment(self, name: str) -> wire.ExperimentOut:
+        """Start an experiment."""
+        return await self.send(Calls.turn_experiment(name, "start"))
+
+    async def stop_experiment(self, name: str) -> wire.ExperimentOut:
+        """Stop an experiment; it can't be started again."""
+        return await self.send(Calls.turn_experiment(name, "stop"))
+
+    async def read_experiment(self, name: str) -> dict[str, Any]:
+        """Return what may be concluded about an experiment now."""
+        return await self.send(Calls.read_experiment(name))
+
     async def ready(self) -> wire.Ready:
         """Say whether the service can answer."""
         return await self.send(Calls.ready())

@@ -74,6 +74,12 @@ def _named(event: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": uuid.uuid4().hex, **event}
 
 
+def _passing(response: Any) -> bool:
+    """Say whether asking again may help: the service says so, or something between failed (its words are not ours)."""
+    ours = response.headers.get("Content-Type", "").startswith("application/json")
+    return response.status_code in AGAIN or (response.status_code >= 500 and not ours)
+
+
 class Calls:
     """Makes the requests of both clients."""
 
@@ -150,6 +156,22 @@ class Calls:
         return Call("POST", "/v1/models/rollback", wire.ModelOut)
 
     @staticmethod
+    def make_experiment(name: str, spec: Mapping[str, Any]) -> Call[wire.ExperimentOut]:
+        """Make an experiment."""
+        body = _body(wire.ExperimentIn, {"name": name, "spec": dict(spec)})
+        return Call("POST", "/v1/experiments", wire.ExperimentOut, body)
+
+    @staticmethod
+    def turn_experiment(name: str, act: str) -> Call[wire.ExperimentOut]:
+        """Start or stop an experiment."""
+        return Call("POST", f"/v1/experiments/{quote(name, safe='')}/{act}", wire.ExperimentOut)
+
+    @staticmethod
+    def read_experiment(name: str) -> Call[dict]:
+        """Read an experiment."""
+        return Call("GET", f"/v1/experiments/{quote(name, safe='')}", dict)
+
+    @staticmethod
     def ready() -> Call[wire.Ready]:
         """Ask whether it is ready."""
         return Call("GET", "/v1/ready", wire.Ready)
@@ -166,7 +188,7 @@ class ClientBase:
 
     def _wait(self, response: Any, attempt: int) -> float | None:
         """Return seconds to wait before asking again; ``None`` if the answer stands."""
-        if attempt >= self.retries or (response is not None and response.status_code not in AGAIN):
+        if attempt >= self.retries or (response is not None and not _passing(response)):
             return None
         named = None if response is None else response.headers.get("Retry-After")
         return float(named) if named is not None and named.isdigit() else 0.1 * 2.0**attempt
@@ -293,6 +315,22 @@ class Client(ClientBase):
     def roll_back(self) -> wire.ModelOut:
         """Return to the model that was active before."""
         return self.send(Calls.roll_back())
+
+    def make_experiment(self, name: str, spec: Mapping[str, Any]) -> wire.ExperimentOut:
+        """Make an experiment (keys of :class:`~palate.serve.experiments.ExperimentSpec`); it begins when it is started."""
+        return self.send(Calls.make_experiment(name, spec))
+
+    def start_experiment(self, name: str) -> wire.ExperimentOut:
+        """Start an experiment."""
+        return self.send(Calls.turn_experiment(name, "start"))
+
+    def stop_experiment(self, name: str) -> wire.ExperimentOut:
+        """Stop an experiment; it can't be started again."""
+        return self.send(Calls.turn_experiment(name, "stop"))
+
+    def read_experiment(self, name: str) -> dict[str, Any]:
+        """Return what may be concluded about an experiment now."""
+        return self.send(Calls.read_experiment(name))
 
     def ready(self) -> wire.Ready:
         """Say whether the service can answer."""

@@ -1,8 +1,11 @@
 """Experiments on live traffic: who gets which variant, what they did then, and what may be concluded.
 
-A variant is a change of the pipeline or another model. People are assigned by a salted hash of their id, so every worker gives
-the same answer without asking anybody; the first time somebody meets a variant is kept as an exposure, and only what happens
-after it counts. An answer is part of one experiment at most: the first running one, by start, whose traffic the person is in.
+A variant is a change of the pipeline or another model. In an experiment of the kind ``split`` people are assigned by a salted
+hash of their id, so every worker gives the same answer without asking anybody; the first time somebody meets a variant is kept
+as an exposure, and only what happens after it counts. In one of the kind ``interleaving`` every answer to those who take part
+is drafted from the lists of both variants (:mod:`palate.serve.interleave`), and whose items they choose says what they prefer
+(:mod:`palate.serve.preferences`): a person is compared with themselves, so fewer decide, but about rankings only. An answer is
+part of one experiment at most: the first running one, by start, whose traffic the person is in.
 """
 
 from __future__ import annotations
@@ -16,17 +19,19 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from palate.contracts.config import Config
-from palate.errors import DataError
+from palate.errors import ConfigError, DataError
 from palate.evaluation.experiments.analysis import analyse
 from palate.evaluation.experiments.assignment import OUTSIDE, Allocation, Assignment
 from palate.evaluation.experiments.guardrails import Guardrail
-from palate.serve import outcomes
+from palate.serve import outcomes, preferences
 from palate.serve.errors import NotFound
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.store import ExperimentRow, Store
 
 #: Where the store keeps the salt of assignments.
 SALT = "experiments.salt"
+#: What answers of an interleaving experiment have as their variant, and as their policy.
+INTERLEAVED = "interleaved"
 
 
 class Variant(Config):
@@ -53,6 +58,9 @@ class Metric(Config):
 class ExperimentSpec(Config):
     """A whole experiment, settled before it begins."""
 
+    kind: Literal["split", "interleaving"] = Field(
+        "split", description="a person gets one variant, or answers drafted from both in turn"
+    )
     variants: tuple[Variant, ...] = Field(..., min_length=2, max_length=10, description="the first is the control")
     metrics: tuple[Metric, ...] = Field(..., min_length=1, max_length=20, description="what is measured")
     planned: int = Field(..., gt=1, description="people in all arms at which it is to be read")
@@ -70,6 +78,23 @@ class ExperimentSpec(Config):
         if all(m.guardrail is not None for m in self.metrics):
             raise ValueError("at least one metric must be a goal, not a guardrail")
         return self
+
+    @model_validator(mode="after")
+    def _interleaves(self) -> ExperimentSpec:
+        if self.kind != "interleaving":
+            return self
+        if len(self.variants) != 2 or any(v.weight != 1 for v in self.variants):
+            raise ValueError("interleaving drafts from two variants, in turn: name two, and no weights")
+        if any(m.kind != "feedback" or m.guardrail is not None for m in self.metrics):
+            raise ValueError("interleaving counts feedback on items: metrics are of kind 'feedback', without guardrails")
+        if self.covariate_days is not None:
+            raise ValueError("interleaving takes no covariates: a person is compared with themselves")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the variants."""
+        return tuple(variant.name for variant in self.variants)
 
     def allotted(self) -> ExperimentSpec:
         """Return the experiment with its allocation: made now, or as it is."""
@@ -117,9 +142,14 @@ class Assigned:
     variant: int
 
     @property
+    def interleaves(self) -> bool:
+        """Whether the answer is drafted from both variants."""
+        return self.running.spec.kind == "interleaving"
+
+    @property
     def name(self) -> str:
-        """Name of the variant."""
-        return self.running.spec.variants[self.variant].name
+        """Name of the variant, or that it is drafted from both."""
+        return INTERLEAVED if self.interleaves else self.running.spec.variants[self.variant].name
 
 
 def assign(running: Sequence[Running], unit: str) -> Assigned | None:
@@ -139,11 +169,24 @@ def salt_of(store: Store) -> str:
 
 
 def create(store: Store, name: str, spec: ExperimentSpec, base: PipelineConfig) -> ExperimentRow:
-    """Enter an experiment as a draft; every variant must make a pipeline that is right, and name a model that there is."""
+    """Enter an experiment as a draft; every variant must make a pipeline that is right, and name a model that there is.
+
+    Raises
+    ------
+    NotFound
+        If there is no such model.
+    ConfigError
+        If a pipeline is wrong, or two that are to be interleaved have other limits of exposure or pinned items.
+    """
     for at, variant in enumerate(spec.variants):
         if variant.model is not None and store.model(variant.model) is None:
             raise NotFound("a variant names a model that there is not.", where=variant.name, value=variant.model)
         spec.pipeline_of(at, base)
+    if spec.kind == "interleaving":
+        first, second = (spec.pipeline_of(at, base) for at in range(2))
+        if (first.caps, first.pinned) != (second.caps, second.pinned):
+            what = "variants that are interleaved must have the same caps and pinned items: they share one list."
+            raise ConfigError(what, where=name, remedy="leave caps and pinned out, or give both the same")
     return store.add_experiment(name, spec.allotted().model_dump(mode="json"))
 
 
@@ -155,12 +198,15 @@ def analysis(store: Store, name: str) -> dict[str, Any]:
     NotFound
         If there is none of that name.
     DataError
-        If nobody was exposed yet.
+        If nobody was exposed yet; of interleaving, if it is not on record who supplied what.
     """
     row = store.experiment(name)
     if row is None:
         raise NotFound("no such experiment.", where="experiment", value=name)
     spec = ExperimentSpec.parse(row.spec, system=f"experiment {name}")
+    facts = {"experiment": name, "state": row.state, "started": row.started}
+    if spec.kind == "interleaving":
+        return {**facts, **preferences.reading(store, name, spec)}
     units, arms = outcomes.units(store, name)
     if not units:
         raise DataError("nobody has met this experiment yet.", where=name, remedy="start it, and let answers flow")
@@ -186,7 +232,7 @@ def analysis(store: Store, name: str) -> dict[str, Any]:
             m.name: Guardrail(m.guardrail, relative=True, better=m.better) for m in spec.metrics if m.guardrail is not None
         },
     )
-    return {"experiment": name, "state": row.state, "started": row.started, **found.to_dict()}
+    return {**facts, "kind": spec.kind, **found.to_dict()}
 
 
 def _totals(store: Store, name: str, metric: Metric, units: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from palate.serve.store import Store
-from palate.serve.store.tables import events, exposures, feedback, slates
+from palate.serve.store.slates import AGAINST
+from palate.serve.store.tables import events, exposures, feedback, impressions, slates
 
 #: A unit of a slate: the user, else the anonymous key.
 _UNIT = func.coalesce(slates.c.user, slates.c.anonymous)
@@ -64,6 +65,34 @@ def feedback_totals(store: Store, experiment: str, kind: str | None) -> dict[str
         .group_by(_UNIT)
     )
     return _read(store, wanted if kind is None else wanted.where(feedback.c.kind == kind))
+
+
+def team_credits(store: Store, experiment: str, kind: str | None) -> list[tuple[str, str, float]]:
+    """Return the summed values of each unit's feedback on items of each team (of a kind, or all that speak for an item)."""
+    on_item = (feedback.c.slate == impressions.c.slate) & (feedback.c.item == impressions.c.item)
+    wanted = (
+        select(_UNIT, impressions.c.team, func.sum(feedback.c.value))
+        .join_from(slates, impressions, impressions.c.slate == slates.c.id)
+        .join(feedback, on_item)
+        .where(slates.c.experiment == experiment, _UNIT.is_not(None))
+        .group_by(_UNIT, impressions.c.team)
+    )
+    wanted = wanted.where(feedback.c.kind.not_in(AGAINST) if kind is None else feedback.c.kind == kind)
+    with store.database.read() as connection:
+        return [(str(unit), str(team), float(total)) for unit, team, total in connection.execute(wanted)]
+
+
+def team_items(store: Store, experiment: str) -> dict[str, int]:
+    """Return how many items each team supplied to slates of the experiment; ``"none"`` where no team is on record."""
+    team = func.coalesce(impressions.c.team, "none")
+    wanted = (
+        select(team, func.count())
+        .join_from(slates, impressions, impressions.c.slate == slates.c.id)
+        .where(slates.c.experiment == experiment)
+        .group_by(team)
+    )
+    with store.database.read() as connection:
+        return {str(name): int(number) for name, number in connection.execute(wanted)}
 
 
 def _read(store: Store, wanted: Any) -> dict[str, float]:

@@ -73,6 +73,7 @@ def roll_back(service: Service) -> wire.ModelOut:
 
 
 def _model(service: Service, row: ModelRow) -> wire.ModelOut:
+    loaded = service.shelf.find(row.version)
     return wire.ModelOut(
         version=row.version,
         system=row.system,
@@ -80,5 +81,6 @@ def _model(service: Service, row: ModelRow) -> wire.ModelOut:
         metrics=dict(row.metrics),
         created=row.created,
         activated=row.activated,
-        loaded=row.version in service.shelf.versions(),
+        loaded=loaded is not None,
+        index=None if loaded is None else loaded.index_words,
     )

@@ -89,12 +89,12 @@ def prepared(
         service = Service(store, settings, models)
         progress(ProgressEvent("Load", 1, 1))
         with contextlib.closing(service):
-            yield Started(service, *_first_key(store, settings, models.parent))
+            yield Started(service, *first_key(store, settings, models.parent))
     finally:
         store.close()
 
 
-def _first_key(store: Store, settings: ServiceSettings, folder: Path) -> tuple[str | None, Path | None]:
+def first_key(store: Store, settings: ServiceSettings, folder: Path) -> tuple[str | None, Path | None]:
     """Make an admin key for a store without any, and write it down where only its owner can read it."""
     if settings.server.insecure_loopback or store.keys():
         return None, None
@@ -147,7 +147,7 @@ def listen(
     from palate.serve.http.app import make_app
 
     server = service.settings.server
-    place = _bound(server.host, server.port)
+    place = bound(server.host, server.port)
     config = uvicorn.Config(
         make_app(service, extend),
         log_level="warning",
@@ -189,7 +189,8 @@ def listen(
         asyncio.run(run())
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket bound to an address, or say that it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from palate.errors import PalateError
 from palate.serve.catalogue import Catalogue
 from palate.serve.errors import BusyError, NotFound
 from palate.serve.experiments import Running, salt_of
+from palate.serve.memo import Memo
 from palate.serve.people import Person
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.pipeline.pipeline import Pipeline
@@ -27,11 +28,10 @@ from palate.serve.store import Exposure, GroupWriter, Shown, Store
 from palate.serve.store import Slate as SlateRow
 from palate.serve.wire import Ready, RecommendIn, Slate
 
-#: Seconds for which trending lists and click rates are remembered.
-FRESH = 5.0
+#: Seconds for which trending lists and click rates are remembered; up to USABLE they are given while the next are made.
+FRESH, USABLE = 5.0, 10.0
 #: Seconds within which the store is not asked again what changed, unless this process wrote something itself.
 RECENT = 0.1
-T = TypeVar("T")
 
 
 class Service:
@@ -62,20 +62,21 @@ class Service:
     ) -> None:
         self.store, self.settings, self.models, self.clock = store, settings, Path(models), clock
         self.catalogue = Catalogue()
-        self.shelf = Shelf(self.catalogue)
+        self.shelf = Shelf(self.catalogue, settings.retrieval)
         self._pipelines: dict[PipelineConfig, Pipeline] = {}
-        self._fresh: dict[tuple[object, ...], tuple[float, object]] = {}
+        self._memo, self._lists = Memo(FRESH, USABLE), Memo(FRESH, USABLE)
         self.texts = TextIndex(self.catalogue)
         self.writer = GroupWriter(store)
         self.pipeline = self.pipeline_of(settings.pipeline)
         self.lost_slates = 0
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
         self._pulsed = -RECENT
-        self._lists: dict[tuple[object, ...], bytes] = {}
         self.pulse()
 
     def close(self) -> None:
         """Write what is under way, then stop."""
+        self._memo.close()
+        self._lists.close()
         self.writer.close()
 
     def rng(self) -> np.random.Generator:
@@ -111,21 +112,21 @@ class Service:
         """Have the store asked at the next :meth:`pulse`: something was written."""
         self._pulsed = -RECENT
 
-    def known_list(self, key: tuple[object, ...]) -> bytes | None:
-        """Return an answer for nobody in particular that still holds: made of this catalogue, this model, a moment ago."""
+    def known_list(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes | None:
+        """Return an answer for nobody in particular that needs no waiting, while nothing changed that it is made of."""
         if time.monotonic() - self._pulsed > RECENT:
             return None
-        return self._lists.get((*key, *self._state()))
+        return self._lists.peek((key, *self._state()), make)
 
-    def know_list(self, key: tuple[object, ...], answer: bytes) -> None:
-        """Remember an answer for nobody in particular, until anything changes that it is made of."""
-        whole, state = (*key, *self._state()), self._state()
-        self._lists = {k: v for k, v in list(self._lists.items())[-255:] if k[-len(state) :] == state} | {whole: answer}
+    def list_of(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+        """Return an answer for nobody in particular, made only if it isn't remembered."""
+        self.pulse()
+        return self._lists.get((key, *self._state()), make)
 
     def _state(self) -> tuple[object, ...]:
-        """Return what answers for nobody depend on; trends are as old as they may be."""
+        """Return what answers for nobody depend on, beside trends (which are as old as they may be)."""
         active = self.shelf.active
-        return self.catalogue.revision, None if active is None else active.version, int(time.monotonic() / FRESH)
+        return self.catalogue.revision, None if active is None else active.version
 
     def folder(self, version: str) -> Path:
         """Return the folder of a published model."""
@@ -141,13 +142,13 @@ class Service:
             rows, salt = self.store.experiments("running"), salt_of(self.store)
             return [Running.of(row, salt) for row in sorted(rows, key=lambda r: (r.started or 0.0, r.name))]
 
-        return self._remembered(("experiments",), read)
+        return self._memo.get(("experiments",), read)
 
     def ready(self) -> Ready:
         """Say whether the store answers and something can be recommended."""
         trouble = None
         try:
-            self._remembered(("check",), self.store.check)  # it writes, and anybody may ask whether the service is ready
+            self._memo.get(("check",), self.store.check)  # it writes, and anybody may ask whether the service is ready
             self.pulse()
         except PalateError as error:
             trouble = error.what
@@ -161,14 +162,25 @@ class Service:
 
     def forget_caches(self) -> None:
         """Drop everything that is remembered for a few seconds."""
-        self._fresh = {}
+        self._memo.clear()
+        self._lists.clear()
 
-    def log(self, asked: RecommendIn, slate: Slate, sources: Sequence[str | None], *, stochastic: bool) -> None:
+    def log(
+        self,
+        asked: RecommendIn,
+        slate: Slate,
+        sources: Sequence[str | None],
+        teams: Sequence[str | None],
+        *,
+        stochastic: bool,
+    ) -> None:
         """Have a slate, and the exposure to its experiment, written soon; what can't be written is counted.
 
-        ``sources`` names for each item the source that ranked it highest.
+        ``sources`` names for each item the source that ranked it highest, ``teams`` the variant that supplied it to an
+        interleaved list.
         """
-        rows = [Shown(i.id, i.position, i.propensity, source) for i, source in zip(slate.items, sources, strict=True)]
+        given = zip(slate.items, sources, teams, strict=True)
+        rows = [Shown(item.id, item.position, item.propensity, source, team) for item, source, team in given]
         assert slate.slate is not None
         made = SlateRow(
             id=slate.slate,
@@ -214,7 +226,7 @@ class Service:
             kept = [(self.catalogue.row[item], number) for item, number in found if item in self.catalogue.row]
             return np.array([r for r, _ in kept], np.int32), np.array([n for _, n in kept], np.float32)
 
-        rows, counts = self._remembered(("trending", hours, types), count)
+        rows, counts = self._memo.get(("trending", hours, types), count)
         return rows[:limit], counts[:limit]
 
     def newest(self, since: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -225,7 +237,7 @@ class Service:
             order = np.argsort(-created, kind="stable")
             return order.astype(np.int32), created[order]
 
-        rows, created = self._remembered(("newest", self.catalogue.revision), sort)
+        rows, created = self._memo.get(("newest", self.catalogue.revision), sort)
         stop = min(limit, int(np.searchsorted(-created, -since, side="right")))
         return rows[:stop], created[:stop].astype(np.float32)
 
@@ -239,18 +251,9 @@ class Service:
         def count() -> dict[str, tuple[int, int]]:
             return self.store.rates(self.clock() - 30 * 86_400)
 
-        known = self._remembered(("rates",), count)
+        known = self._memo.get(("rates",), count)
         pairs = [known.get(self.catalogue.items[row].id, (0, 0)) for row in rows.tolist()]
         return np.array([p[0] for p in pairs], np.float64), np.array([p[1] for p in pairs], np.float64)
-
-    def _remembered(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        now = time.monotonic()
-        found = self._fresh.get(key)
-        if found is not None and now - found[0] < FRESH:
-            return found[1]  # type: ignore[return-value]
-        made = make()
-        self._fresh = {k: v for k, v in self._fresh.items() if now - v[0] < FRESH} | {key: (now, made)}
-        return made
 
     # -- people -------------------------------------------------------------------------------------
 

@@ -39,11 +39,21 @@ class ServerSettings(Config):
     allow_origins: tuple[str, ...] = Field((), description="web origins that may call from a browser (CORS); none by default")
 
 
+class RetrievalSettings(Config):
+    """How a model's item vectors are searched."""
+
+    index: Literal["exact", "ann"] = Field(
+        "exact", description="exact, or the approximate index of faiss, for catalogues where that is faster"
+    )
+    recall: float = Field(0.99, gt=0, le=1, description="share of the exact answer that the approximate index must find (ann)")
+
+
 class ServiceSettings(Config):
     """Everything in ``palate.toml``."""
 
     store: StoreSettings = Field(StoreSettings(), description="where everything is kept")
     server: ServerSettings = Field(ServerSettings(), description="the HTTP side")
+    retrieval: RetrievalSettings = Field(RetrievalSettings(), description="how a model's item vectors are searched")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="how an answer comes about")
 
     @classmethod

@@ -21,13 +21,17 @@ from palate.contracts.requests import Requests
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.errors import UnsupportedError
-from palate.retrieval.exact import ExactIndex
+from palate.retrieval.index import VectorIndex
 from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
+from palate.serve.indexes import index_of
 from palate.serve.people import Person
+from palate.serve.settings import RetrievalSettings
 
 #: Models kept in memory, at most, when another is activated; more may be there while they are compared.
 MOST = 4
+#: Search of vectors without settings.
+EXACT = RetrievalSettings()
 
 
 class Loaded:
@@ -41,16 +45,21 @@ class Loaded:
         The recommender.
     facts
         The manifest of its bundle.
+    index_words
+        What searches its vectors, and why; ``None`` where it has none.
     """
 
-    def __init__(self, version: str, folder: str | Path, catalogue: Catalogue) -> None:
+    def __init__(self, version: str, folder: str | Path, catalogue: Catalogue, retrieval: RetrievalSettings = EXACT) -> None:
         self.version, self.folder = version, Path(folder)
         self.facts: Mapping[str, Any] = read_manifest(folder)
         model = load(folder)
         if not isinstance(model, Recommender):
             raise UnsupportedError("only recommenders can be served yet.", where=folder, value=self.facts.get("system"))
         self.model, self.catalogue = model, catalogue
-        self.index = ExactIndex(model.item_vectors) if isinstance(model, VectorRecommender) else None
+        self.index: VectorIndex | None = None
+        self.index_words: str | None = None
+        if isinstance(model, VectorRecommender):
+            self.index, self.index_words = index_of(model, retrieval)
         self._lock = threading.Lock()
         self.row_of = np.full(model.n_items, -1, np.int32)
         self.number_of = np.full(1_024, -1, np.int32)
@@ -122,7 +131,7 @@ class Loaded:
         barred
             Rows that must not come.
         """
-        request, barred = self.request(person), np.unique(self.numbers(barred)).astype(np.int32)
+        request, barred = self.request(person), self.numbers(barred)
         if self.index is not None and bool(self.model.informed(request)[0]):
             assert isinstance(self.model, VectorRecommender)
             found, scores = self.index.search(self.model.request_vectors(request), k, exclude=barred, allowed=self.allowed)
@@ -174,8 +183,8 @@ class Loaded:
 class Shelf:
     """The models of this process by version, one of them active."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
+    def __init__(self, catalogue: Catalogue, retrieval: RetrievalSettings = EXACT) -> None:
+        self.catalogue, self.retrieval = catalogue, retrieval
         self._models: dict[str, Loaded] = {}
         self._active: Loaded | None = None
         self._lock = threading.Lock()
@@ -188,6 +197,10 @@ class Shelf:
     def versions(self) -> list[str]:
         """Return the versions in memory."""
         return list(self._models)
+
+    def find(self, version: str) -> Loaded | None:
+        """Return a model that is in memory, or ``None``."""
+        return self._models.get(version)
 
     def get(self, version: str, folder_of: Callable[[str], str | Path] | None = None) -> Loaded:
         """Return a model by version (or ``"active"``), loading it from its folder where it is not in memory."""
@@ -202,7 +215,7 @@ class Shelf:
             raise NotFound("no such model.", where="models", value=version)
         with self._lock:
             if version not in self._models:
-                made = Loaded(version, folder_of(version), self.catalogue)
+                made = Loaded(version, folder_of(version), self.catalogue, self.retrieval)
                 made.warm()
                 self._models[version] = made
             return self._models[version]
@@ -223,7 +236,7 @@ class Shelf:
             old = self._models.get(version)
             if old is None:
                 return
-            made = Loaded(version, old.folder, self.catalogue)
+            made = Loaded(version, old.folder, self.catalogue, self.retrieval)
             made.warm()
             self._models[version] = made
             if self._active is old:

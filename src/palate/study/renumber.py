@@ -13,7 +13,6 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged, offsets_of
-from palate.data.split import PartName, Split
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 
@@ -64,7 +63,7 @@ class Renumbered:
             return requests
         users = np.where(requests.users >= 0, self.users[np.maximum(requests.users, 0)], -1).astype(np.int32)
         exclude, candidates = (None if r is None else self._known(r) for r in (requests.exclude, requests.candidates))
-        histories = _keep(requests.histories, self.to_model)
+        histories = in_numbers(requests.histories, self.to_model)
         return Requests(users, histories, exclude, candidates, requests.times, requests.texts, requests.context)
 
     def _known(self, rows: Ragged) -> Ragged:
@@ -76,16 +75,8 @@ class Renumbered:
         return getattr(self.model, name)
 
 
-def questions(
-    split: Split, model: Recommender, part: PartName = "test", *, exclude_seen: bool = True
-) -> tuple[list[Any], Requests]:
-    """Return whom a part asks about (raw ids), and the requests in the model's numbers; the answers stay closed."""
-    users, histories = split.people(part)
-    requests = Requests(users, histories, exclude=histories.ragged if exclude_seen else None)
-    return split.train.users.ids.decode(users).to_pylist(), Renumbered(model, split.train).requests(requests)
-
-
-def _keep(histories: Histories, numbers: np.ndarray) -> Histories:
+def in_numbers(histories: Histories, numbers: np.ndarray) -> Histories:
+    """Return histories with each item replaced by ``numbers[item]``, and left out where that is -1."""
     mapped = numbers[histories.items]
     known = mapped >= 0
     lengths = np.bincount(histories.ragged.row_numbers[known], minlength=len(histories))

@@ -3,14 +3,20 @@
 The first trial is the defaults; the others are proposed by Optuna's seeded tree-structured Parzen estimator over the
 system's space (:mod:`palate.catalog.spaces`). The test part can't be reached from here: tuning works on a copy of the split
 that has none.
+
+Up to ``parallel`` trials are under way at a time. Outcomes are told to the estimator in the order of the trials, whichever
+ends first, and trial ``t`` is proposed when those up to ``t - parallel`` are told; those still under way count as bad ones
+(constant liar). So the result depends on the seed and on ``parallel``, and not on where or how fast trials run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -61,6 +67,8 @@ class Tuned:
         Its validation metric.
     trials
         All trials, in order; the first is the defaults.
+    parallel
+        How many were under way at a time.
     """
 
     system: str
@@ -69,6 +77,14 @@ class Tuned:
     trials: tuple[Trial, ...]
     metric: str
     seed: int
+    parallel: int = 1
+
+
+class Start(Protocol):
+    """Begins a trial, and returns what waits for its outcome."""
+
+    def __call__(self, settings: dict[str, Any], *, strict: bool = False) -> Callable[[], Trial]:
+        """Begin; where ``strict``, a failure is raised instead of recorded."""
 
 
 def blind(split: Split) -> Split:
@@ -87,6 +103,8 @@ def tune(
     base: Mapping[str, Any] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
+    parallel: int = 1,
+    runner: Callable[[Work], Start] | None = None,
 ) -> Tuned:
     """Choose settings of a system on the validation part.
 
@@ -106,6 +124,11 @@ def tune(
         Ranges to search, instead of the catalogue's.
     base
         Settings that all trials share.
+    parallel
+        How many trials may be under way at a time. More than one is of use where ``runner`` can run them at once, and gives
+        the estimator less to go by.
+    runner
+        Given the work, returns what begins a trial; by default trials run here, one after another.
 
     Raises
     ------
@@ -114,38 +137,65 @@ def tune(
     MissingExtraError
         If there is something to search and Optuna is not installed.
     """
-    if trials < 1:
-        raise ConfigError("trials must be at least 1.", where="trials", value=trials)
-    sign = parse(metric).definition.better
-    if not sign:
+    for name, count in (("trials", trials), ("parallel", parallel)):
+        if count < 1:
+            raise ConfigError(f"{name} must be at least 1.", where=name, value=count)
+    if not parse(metric).definition.better:
         raise ConfigError("of this metric neither more nor less is better.", where="metric", value=metric, remedy="try ndcg@10")
     seen = blind(split)
     held_out = seen.held_out("valid")
-    work = _Work(seen, held_out, Facts.of(seen.train), get(system).load(), dict(base or {}), seed, metric, device)
+    work = Work(seen, held_out, Facts.of(seen.train), get(system).load(), dict(base or {}), seed, metric, device)
+    start = (_here if runner is None else runner)(work)
     ranges = {name: r for name, r in (space_of(system) if space is None else space).items() if name not in work.base}
-    done = [work.trial({}, strict=True)]
-    if np.isnan(done[0].value):
+    first = start({}, strict=True)()
+    if np.isnan(first.value):
         raise ConfigError(
             "this metric has no value on the validation part.", where="metric", value=metric, remedy="try ndcg@10"
         )
-    progress(ProgressEvent(f"{system}: tune", 1, trials, {metric: done[0].value}))
-    if trials > 1 and ranges:
-        study = _study(seed, sign)
-        _tell_defaults(study, ranges, work.defaults(), done[0].value)
-        for at in range(1, trials):
-            asked = study.ask()
-            done.append(work.trial({name: _suggest(asked, name, r) for name, r in ranges.items()}))
-            failed = np.isnan(done[-1].value)
-            study.tell(asked, None if failed else done[-1].value, **({"state": _fail_state()} if failed else {}))
-            best = sign * float(np.nanmax([sign * t.value for t in done]))
-            progress(ProgressEvent(f"{system}: tune", at + 1, trials, {metric: done[-1].value, "best": best}))
-    best_at = int(np.nanargmax([sign * t.value for t in done]))
+    progress(ProgressEvent(f"{system}: tune", 1, trials, {metric: first.value}))
+    done = _search(work, start, first, ranges, trials, parallel, progress) if ranges else [first]
+    best_at = int(np.nanargmax([work.sign * t.value for t in done]))
     chosen = {**work.base, **done[best_at].settings}
-    return Tuned(system, chosen, done[best_at].value, tuple(done), metric, seed)
+    return Tuned(system, chosen, done[best_at].value, tuple(done), metric, seed, parallel)
+
+
+def _search(
+    work: Work, start: Start, first: Trial, ranges: Mapping[str, Range], trials: int, parallel: int, progress: Progress
+) -> list[Trial]:
+    """Run the trials after the defaults, at most ``parallel`` at a time; outcomes are told in the order of the trials."""
+    done = [first]
+    if trials == 1:
+        return done
+    study = _study(work.seed, work.sign)
+    _tell_defaults(study, ranges, work.defaults(), first.value)
+    under_way: deque[tuple[Any, Callable[[], Trial]]] = deque()
+    while len(done) < trials:
+        while len(under_way) < min(parallel, trials - len(done)):
+            asked = study.ask()
+            under_way.append((asked, start({name: _suggest(asked, name, r) for name, r in ranges.items()})))
+        asked, outcome = under_way.popleft()
+        done.append(outcome())
+        failed = np.isnan(done[-1].value)
+        study.tell(asked, None if failed else done[-1].value, **({"state": _fail_state()} if failed else {}))
+        best = work.sign * float(np.nanmax([work.sign * t.value for t in done]))
+        metrics = {work.metric: done[-1].value, "best": best}
+        progress(ProgressEvent(f"{work.system.name}: tune", len(done), trials, metrics))
+    return done
+
+
+def _here(work: Work) -> Start:
+    """Return what runs trials in this process, each when its outcome is wanted."""
+
+    def start(settings: dict[str, Any], *, strict: bool = False) -> Callable[[], Trial]:
+        return partial(work.trial, settings, strict=strict)
+
+    return start
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
+    """What all trials of a search share; it holds no test part."""
+
     split: Split
     held_out: HeldOut
     facts: Facts
@@ -155,7 +205,13 @@ class _Work:
     metric: str
     device: str
 
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, -1 where less is."""
+        return parse(self.metric).definition.better
+
     def trial(self, settings: dict[str, Any], *, strict: bool = False) -> Trial:
+        """Fit and judge one setting; a failure is recorded, or raised where ``strict``."""
         started = time.perf_counter()
         try:
             model = self.system(**{**self.base, **settings})
@@ -168,13 +224,14 @@ class _Work:
         return Trial(settings, value, time.perf_counter() - started)
 
     def defaults(self) -> dict[str, Any]:
+        """Return the settings of the first trial, whole."""
         return dict(self.system(**self.base).config.model_dump())
 
 
 def _study(seed: int, sign: int) -> Any:
     optuna = require("optuna", "tuning")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
     return optuna.create_study(direction="maximize" if sign > 0 else "minimize", sampler=sampler)
 
 

@@ -13,7 +13,8 @@ class TrainConfig(Config):
     """Base of the settings of models that learn by steps."""
 
     epochs: int = Field(20, ge=0, description="passes over the training data; with validation, the most")
-    batch_size: int = Field(1024, gt=0, description="training examples a step")
+    batch_size: int = Field(1024, gt=0, description="training examples of a batch")
+    accumulate: int = Field(1, gt=0, description="batches a step (of each worker); their gradients are averaged")
     lr: float = Field(1e-3, gt=0, description="step size of the optimiser")
     weight_decay: float = Field(0.0, ge=0, description="decoupled decay of weights towards zero")
     patience: int = Field(5, ge=0, description="validation looks without improvement before stopping (0 = never)")

@@ -3,15 +3,21 @@
 Every epoch has its own random streams, made from the seed, the title and the epoch's number. Nothing else carries randomness
 from one epoch to the next, so a fit that was killed goes on from its last checkpoint exactly as if it had never stopped. The
 process-wide torch generator is restored afterwards; inside an epoch it is seeded too, for modules that draw from it.
+
+Where torch.distributed is initialised, the fit is shared by its workers (:mod:`palate.training.workers`). All of them draw the
+same plan of an epoch, and each computes some batches of every group of ``workers x accumulate``. So N workers take the very
+steps of one process with ``accumulate=N``, up to rounding, and up to what a loss draws from its generator (dropout): that has a
+stream for each epoch and worker, the first worker's being that of one process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -21,17 +27,21 @@ from torch import Tensor, nn
 from palate.contracts.model import Fitting
 from palate.data.fingerprint import fingerprint
 from palate.errors import TrainingError
+from palate.progress import silent
 from palate.training.callbacks import Callback, EpochEvent
 from palate.training.checkpoint import Checkpoint, pack_optimizer, read_checkpoint, unpack_optimizer, write_checkpoint
 from palate.training.config import TrainConfig
 from palate.training.device import precision_context
 from palate.training.stopping import Stopping
+from palate.training.workers import Company, Objective, grouped
 
 Batch_co = TypeVar("Batch_co", covariant=True)
 #: Seconds between progress reports inside an epoch.
 REPORT_EVERY = 0.5
 #: Settings that may change when a fit goes on, as they alter no step.
 FREE = {"epochs", "checkpoint_every"}
+#: Most points of a curve in a model's record.
+CURVE_POINTS = 300
 
 
 class Batches(Sized, Iterable[Batch_co], Protocol[Batch_co]):
@@ -59,8 +69,11 @@ class TrainingRecord:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What a model's record keeps of it."""
-        return {"epochs": self.epochs_run, "best_epoch": self.best_epoch, "best_value": self.best_value}
+        """What a model's record keeps of it; ``curve`` is ``[epoch, loss, value or None]``, of evenly spaced epochs if many."""
+        best = {"epochs": self.epochs_run, "best_epoch": self.best_epoch, "best_value": self.best_value}
+        kept = min(len(self.history), CURVE_POINTS)
+        lines = [self.history[at] for at in np.linspace(0, len(self.history) - 1, kept).round().astype(int)]
+        return {**best, "curve": [[line["epoch"], line["loss"], line.get("value")] for line in lines]}
 
 
 def fit_module(
@@ -87,9 +100,9 @@ def fit_module(
     loss
         ``loss(batch, generator)`` gives the scalar to lower; dropout draws from ``generator`` (on the module's device).
     config
-        Epochs, step size, patience, clipping, precision, checkpoints.
+        Epochs, batches a step, step size, patience, clipping, precision, checkpoints.
     fitting
-        Seed, progress, and the folder of checkpoints.
+        Seed, progress, and the folder of checkpoints. Several workers each read the checkpoint; the first one writes it.
     title
         Shown in progress and errors; names the random streams.
     evaluate
@@ -97,14 +110,15 @@ def fit_module(
     optimizer
         Default: AdamW with ``config.lr`` and ``config.weight_decay``.
     callbacks
-        Called after each epoch, beside those of ``fitting``.
+        Called after each epoch (on every worker), beside those of ``fitting``.
     metric
         What progress calls the validation value.
 
     Raises
     ------
     TrainingError
-        If the loss, a weight or the validation value is not a number; if a checkpoint is damaged or of another fit.
+        If the loss, a weight or the validation value is not a number (all workers stop); if a checkpoint is damaged or of
+        another fit; if several workers are to share a loss that has no gradient.
     """
     if optimizer is None:
         optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
@@ -127,15 +141,19 @@ class _Run:
         evaluate: Callable[[], float] | None,
         optimizer: torch.optim.Optimizer,
     ) -> None:
-        self.module, self.batches, self.loss, self.config = module, batches, loss, config
-        self.fitting, self.title, self.evaluate, self.optimizer = fitting, title, evaluate, optimizer
+        self.module, self.batches, self.config = module, batches, config
+        self.title, self.evaluate, self.optimizer = title, evaluate, optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.device = self.parameters[0].device
+        self.company = Company.here(self.device)
+        self.fitting = fitting if self.company.first else replace(fitting, progress=silent)
+        self.objective = Objective(module, loss, self.company)
         self.stopping = Stopping(config.patience)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0
-        precision_context(self.device, config.precision)
+        self.context = functools.partial(precision_context, self.device, config.precision)
+        self.context()
         held_out = fitting.validation
         self.questions = "" if held_out is None else fingerprint({"users": held_out.users, "truth": held_out.truth.values})
 
@@ -164,14 +182,18 @@ class _Run:
 
     def _train(self) -> float:
         rng = self.fitting.rng(self.title, "epoch", self.epoch)
-        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        torch.manual_seed(int(rng.integers(2**62)))
+        seeds = [int(rng.integers(2**62)) for _ in range(2)]
+        if not self.company.first:
+            own = self.fitting.rng(self.title, "epoch", self.epoch, "worker", self.company.rank)
+            seeds = [int(own.integers(2**62)) for _ in range(2)]
+        generator = torch.Generator(self.device).manual_seed(seeds[0])
+        torch.manual_seed(seeds[1])
         batches = self.batches(self.epoch, rng)
         self.module.train()
         total, seen, shown = 0.0, 0, time.monotonic()
-        for batch in batches:
-            total += self._step(batch, generator, seen + 1)
-            seen += 1
+        for group in grouped(batches, self.company.size * self.config.accumulate):
+            total += self._step(group, generator, seen + 1)
+            seen += len(group)
             if time.monotonic() - shown > REPORT_EVERY:
                 shown = time.monotonic()
                 self.fitting.report(f"{self.title}: batches of epoch {self.epoch}", seen, len(batches), loss=total / seen)
@@ -180,24 +202,27 @@ class _Run:
             raise self._not_finite("a weight is not a number any more", seen, float("nan"))
         return total / max(1, seen)
 
-    def _step(self, batch: Any, generator: torch.Generator, number: int) -> float:
+    def _step(self, group: list[Any], generator: torch.Generator, number: int) -> float:
+        """Take one step; return the sum of the losses of the group, whose first batch has this number."""
         self.optimizer.zero_grad(set_to_none=True)
-        with precision_context(self.device, self.config.precision):
-            objective = self.loss(batch, generator)
-        value = float(objective.detach())
-        if not math.isfinite(value):
-            raise self._not_finite("the loss is not a number", number, value)
-        objective.backward()  # type: ignore[no-untyped-call]
+        values = self.objective.descend(group, generator, self.context)
+        for at, value in enumerate(values):
+            if not math.isfinite(value):
+                raise self._not_finite("the loss is not a number", number + at, value)
+        if self.company.size > 1 and all(p.grad is None for p in self.parameters):
+            raise TrainingError(
+                "the loss has no gradient that workers could share.", where=self.title, remedy="fit it with one worker"
+            )
         if self.config.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
-        return value
+        return sum(values)
 
     def _look(self, line: dict[str, Any]) -> bool:
         if self.evaluate is None or (self.epoch % self.config.eval_every and self.epoch != self.config.epochs):
             return False
         started = time.perf_counter()
-        value = float(self.evaluate())
+        value = self.company.told(self.evaluate)
         if math.isnan(value):
             raise TrainingError(
                 "the validation value is not a number.",
@@ -227,12 +252,14 @@ class _Run:
         shapes = {name: list(t.shape) for name, t in self.module.state_dict().items()}
         kind = type(self.optimizer).__name__
         given = {"seed": self.fitting.seed, "data": self.fitting.data, "validation": self.questions}
-        return {"title": self.title, **given, "settings": settings, "shapes": shapes, "optimizer": kind}
+        workers = {"workers": self.company.size} if self.company.size > 1 else {}
+        return {"title": self.title, **given, **workers, "settings": settings, "shapes": shapes, "optimizer": kind}
 
     def _save(self) -> None:
         folder = self.fitting.checkpoint
         last = self.epoch == self.config.epochs or self.stopping.stop
-        if folder is None or (self.epoch % self.config.checkpoint_every and not last):
+        due = last or self.epoch % self.config.checkpoint_every == 0
+        if folder is None or not due or not self.company.first:
             return
         state, facts = pack_optimizer(self.optimizer)
         arrays = {f"module/{k}": t for k, t in self.module.state_dict().items()}
@@ -244,6 +271,8 @@ class _Run:
     def _resume(self) -> None:
         folder = self.fitting.checkpoint
         found = None if folder is None else read_checkpoint(folder, self._identity())
+        if not self.company.agree(0 if found is None else int(found.facts["epoch"])):
+            raise TrainingError("the workers have different checkpoints.", where=folder, remedy="give all of them the same")
         if found is None:
             return
         self.module.load_state_dict(_under("module/", found.arrays))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ Batch = TypeVar("Batch")
 class NextItemConfig(TrainConfig):
     """Settings that next-item models share."""
 
+    update_epochs: int = Field(3, ge=1, description="passes of an update, which begins from the weights learnt before")
     dim: int = Field(64, gt=0, description="width of item vectors and states")
     max_len: int = Field(50, gt=0, description="most recent events of a history that are read")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of hidden values set to zero in training")
@@ -117,6 +118,7 @@ def sampler_of(config: NextItemConfig, counts: np.ndarray) -> Weighted:
 class NextItemRecommender(VectorRecommender):
     """Base of next-item models: a module with an item table ``items``, and a state for every history."""
 
+    can_update: ClassVar[bool] = True
     config: NextItemConfig
     module_: nn.Module
 
@@ -137,10 +139,15 @@ class NextItemRecommender(VectorRecommender):
         title: str,
         sampling: Sampling,
     ) -> Mapping[str, Any]:
-        """Train a fresh module on the sequences; ``_loss`` gives the objective of a batch."""
+        """Train a module on the sequences, fresh or from what was learnt before; ``_loss`` gives the objective of a batch."""
         c = self.config
         module: Any = self._fresh(dataset.n_items)
         module.reset(torch.Generator().manual_seed(int(fitting.rng(self.name, "weights").integers(2**62))))
+        if fitting.former is not None:
+            c = c.replace(epochs=c.update_epochs)
+            before = dict(fitting.former.state)
+            before["items.weight"] = fitting.former.carry_items("items.weight", module.items.weight.detach().numpy().copy())
+            module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in before.items()})
         self.module_ = module.to(usable_device(fitting.device))
         sampler = sampler_of(c, dataset.item_counts)
         record = fit_module(

@@ -70,6 +70,9 @@ def test_every_call_of_the_client_is_in_the_document(live_shared: Any) -> None:
         Calls.models(),
         Calls.activate("ID"),
         Calls.roll_back(),
+        Calls.make_experiment("ID", {}),
+        Calls.turn_experiment("ID", "start"),
+        Calls.read_experiment("ID"),
         Calls.ready(),
     ]
     names = {name for name in vars(Calls) if not name.startswith("_")}

@@ -12,7 +12,7 @@ from palate.serve.store import Conversation, Feedback, Search, Shown, Slate
 
 SLATE = Slate(
     "s1",
-    (Shown("a", 1, 0.5, "als"), Shown("b", 2, 1.0)),
+    (Shown("a", 1, 0.5, "als", "control"), Shown("b", 2, 1.0)),
     user="u",
     time=100.0,
     policy="egreedy",

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from palate.errors import ConfigError, DataError
 from palate.serve.errors import BusyError, ConflictError, NotFound, SchemaError, Unavailable
-from palate.serve.store import Event, Exposure, ItemRow, ModelRow, Store, UserRow, schema
+from palate.serve.store import Event, Exposure, ItemRow, ModelRow, Shown, Slate, Store, UserRow, schema
 from palate.serve.store.tables import metadata
 
 
@@ -32,6 +32,13 @@ class TestOpen:
         with pytest.raises(SchemaError, match="newer Palate"):
             Store.open(store_url)
 
+    def test_the_version_is_that_of_the_last_migration(self, store):
+        from palate.serve.store.upgrade import scripts
+
+        assert scripts().get_current_head() == schema.HEAD
+        with store.database.read() as connection:
+            assert schema.version(connection) == schema.HEAD
+
     def test_migrations_make_exactly_the_tables(self, store):
         from alembic.autogenerate import compare_metadata
         from alembic.runtime.migration import MigrationContext
@@ -39,6 +46,24 @@ class TestOpen:
         with store.database.read() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True})
             assert compare_metadata(context, metadata) == []
+
+    def test_a_store_of_the_first_schema_is_brought_up_to_date(self, store, store_url):
+        from palate.serve.store.upgrade import upgrade
+
+        with store.database.write() as connection:
+            for name in [*(table.name for table in reversed(metadata.sorted_tables)), schema.VERSION_TABLE]:
+                connection.execute(text(f"DROP TABLE {name}"))
+            upgrade(connection, "0001")
+            connection.execute(text("INSERT INTO meta VALUES ('store.identity', 'old'), ('store.erasure_key', 'ab')"))
+            connection.execute(text("INSERT INTO slates (id, time, policy, stochastic) VALUES ('s', 1.0, 'p', false)"))
+            connection.execute(text("INSERT INTO impressions VALUES ('s', 1, 'a', 0.5, 'als')"))
+        with Store.open(store_url) as again:
+            assert again.identity == "old"
+            assert again.slate("s").items == (Shown("a", 1, 0.5, "als"),)
+            again.add_slate(Slate("t", (Shown("b", 1, team="treatment"),), stochastic=False))
+            assert again.slate("t").items[0].team == "treatment"
+            with again.database.read() as connection:
+                assert schema.version(connection) == schema.HEAD
 
     def test_processes_that_open_at_once_make_one_store(self, store_url):
         program = "import sys; from palate.serve.store import Store; print(Store.open(sys.argv[1]).identity)"

@@ -13,6 +13,7 @@ from palate.console import format as show
 from palate.console import parts, uploads
 from palate.console.desk import Visit
 from palate.console.frame import page
+from palate.console.pages import training
 from palate.console.setting import parse_settings
 from palate.data.dataset import Dataset
 from palate.data.readers import rows_dropped
@@ -39,17 +40,7 @@ async def data(visit: Visit, request: Request) -> None:
         parts.text("Uploading data needs a key with the scope admin.")
         return
     with parts.panel("1. A file of events", "CSV or TSV, plain or gzip, at most 50 MB, with a line of column names."):
-        uploader = ui.upload(
-            auto_upload=True,
-            max_files=1,
-            max_file_size=UPLOAD_BYTES,
-            on_upload=lambda event: visit.guarded(came)(event),
-            on_rejected=lambda: visit.complain(show.Complaint("The file is too large.", "upload", None, "send at most 50 MB")),
-        ).classes("away")
-        parts.text("File", "label").props["for"] = "upload"
-        chosen = parts.box("input", "file", id="upload", type="file", accept=".csv,.tsv,.gz")
-        # the browser's own field is what keyboards and screen readers know; the hidden part only sends
-        chosen.on("change", js_handler=f"(e) => runMethod({uploader.id}, 'addFiles', [e.target.files])")
+        parts.file_field(visit, "File", "upload", ".csv,.tsv,.gz", UPLOAD_BYTES, lambda event: came(event))
     rest = parts.box("div", "stack")
 
     async def came(event: events.UploadEventArguments) -> None:
@@ -57,7 +48,6 @@ async def data(visit: Visit, request: Request) -> None:
         folder, path = uploads.place_for(event.file.name)
         await event.file.save(path)
         found = await visit.call(uploads.look, folder, path, event.file.name, scope="admin")
-        uploader.reset()
         rest.clear()
         with rest:
             _columns(visit, found)
@@ -70,9 +60,9 @@ def _columns(visit: Visit, found: uploads.Upload) -> None:
             parts.alert(f"{found.trouble} Choose it below.")
         shown = found.columns[:12]
         at = [found.columns.index(name) for name in shown]
-        parts.table("The first rows", shown, [[row[n] for n in at] for row in found.sample])
+        parts.table("The first rows", shown, [[row[n] for n in at] for row in found.sample], stack=False)
         choices = {}
-        with parts.box("div", "line"):
+        with parts.box("div", "fields"):
             for role in NAMES:
                 label = f"{role.title()}{' (needed)' if role in REQUIRED else ''}"
                 options = {"": "none", **{name: name for name in found.columns}}
@@ -132,7 +122,10 @@ def _findings(made: Split, found: Any) -> None:
     leaks = len(found.leaks)
     words = f"{show.counted(leaks, 'leak')}: mend the data before fitting." if leaks else "No leak was found."
     parts.alert(f"{words} Events: {sizes}.", "fault" if leaks else "fine")
-    rows = [[GRAVITY[f.severity], f.message, ", ".join(_example(one) for one in f.examples)] for f in found.findings]
+    rows: list[list[parts.Cell]] = [
+        [partial(parts.verdict, GRAVITY[f.severity]), f.message, ", ".join(_example(one) for one in f.examples)]
+        for f in found.findings
+    ]
     parts.table("Findings, the gravest first", ["Gravity", "What", "Such as"], rows, empty="Nothing to report.")
 
 
@@ -190,7 +183,8 @@ def _fit(visit: Visit, made: Split) -> None:
             await visit.begin("fit", f"Fit {wanted}", work)
             place.clear()
             with place:
-                parts.follow(visit, visit.desk.jobs["fit"], finished)
+                watch = training.watch(visit)
+                parts.follow(visit, visit.desk.jobs["fit"], finished, watch)
 
         def finished() -> None:
             job = visit.desk.jobs["fit"]

@@ -87,9 +87,9 @@ def _list(visit: Visit, rows: list[ExperimentRow], refresh: Any, detail: dict[st
     cells: list[list[parts.Cell]] = [
         [
             row.name,
-            row.state,
-            ", ".join(str(v["name"]) for v in row.spec["variants"]),
-            show.number(row.spec["planned"]),
+            partial(parts.verdict, row.state),
+            ", ".join(str(v["name"]) for v in row.spec.get("variants", ())) or show.DASH,
+            show.number(row.spec.get("planned")),
             show.moment(row.started),
             show.moment(row.stopped),
             partial(acts, row),
@@ -101,7 +101,13 @@ def _list(visit: Visit, rows: list[ExperimentRow], refresh: Any, detail: dict[st
 
 
 def _reading(visit: Visit, found: dict[str, Any]) -> None:
-    """Show what may be concluded now."""
+    """Show what may be concluded now; of a kind of experiment that has no arms side by side, whatever is known."""
+    if "comparisons" not in found or "metrics" not in found:
+        with parts.panel(f"Reading of {found.get('experiment', 'the experiment')}"):
+            parts.by_words([str(line) for line in found.get("words", ())])
+            facts = [[name.replace("_", " "), show.plain(value)] for name, value in found.items() if name != "words"]
+            parts.table("What is known", ["Fact", "Value"], facts)
+        return
     with parts.panel(f"Reading of {found['experiment']}", f"{found['units']:,} of {found['planned']:,} planned people so far."):
         parts.by_words(found["words"])
         arms = [
@@ -110,7 +116,7 @@ def _reading(visit: Visit, found: dict[str, Any]) -> None:
             for arm in row
         ]
         parts.table(
-            "As measured, by variant", ["Metric", "Variant", "People", "Mean (interval at a fixed size)"], arms, right=(2,)
+            "As measured, by variant", ["Metric", "Variant", "People", "Mean (interval at a fixed size)"], arms, right=(2, 3)
         )
         pairs = found["comparisons"]
         rows = [
@@ -125,7 +131,7 @@ def _reading(visit: Visit, found: dict[str, Any]) -> None:
             for one in pairs
         ]
         heads = ["Metric", "Variant", "Difference (holds at any time)", "Lift", "p", "Conclusion"]
-        parts.table("Against the control", heads, rows, right=(3, 4), empty="No variant can be compared yet.")
+        parts.table("Against the control", heads, rows, right=(2, 3, 4), empty="No variant can be compared yet.")
         drawn = [
             charts.Estimate(
                 f"{one['variant']}: {one['metric']}", one["difference"], one["sequential"]["low"], one["sequential"]["high"]
@@ -141,7 +147,7 @@ def _reading(visit: Visit, found: dict[str, Any]) -> None:
                 lambda dark: charts.intervals(dark, drawn, axis_name="difference from the control", zero=True),
                 ["Variant and metric", "Difference"],
                 charts.estimate_rows(drawn),
-                height=90 + 44 * len(drawn),
+                height=70 + 44 * len(drawn),
             )
 
 
@@ -150,20 +156,20 @@ def _make(visit: Visit, versions: list[str], refresh: Any) -> None:
     with parts.panel(
         "Make an experiment", "The control is the service as it stands; the variant differs in model, diversity or more."
     ):
-        with parts.box("div", "line"):
+        with parts.group("What differs"), parts.box("div", "fields"):
             name = parts.entry("Name")
             variant = parts.entry("Name of the variant", "treatment")
             change = _change(versions)
-        with parts.box("div", "line"):
+        with parts.group("Whom it is for, and what decides"), parts.box("div", "fields"):
             kind = parts.select("Goal", METRICS, "events")
-            type_ = parts.entry("Type of event or feedback (empty: all)")
+            type_ = parts.entry("Only of the type").props('hint="of event or feedback; empty: all"')
             planned = parts.figure("People in all arms", 1_000, min=2, step=100)
-            traffic = parts.figure("Share of people who take part", 1.0, min=0.01, max=1, step=0.1)
-            share = parts.figure("Share of the variant", 0.5, min=0.01, max=0.99, step=0.1)
-        with parts.box("div", "line"):
+            traffic = parts.figure("Take part", 1.0, min=0.01, max=1, step=0.1).props('hint="share of all people"')
+            share = parts.figure("Get the variant", 0.5, min=0.01, max=0.99, step=0.1).props('hint="share of those"')
+        with parts.group("What must not get worse"), parts.box("div", "fields"):
             guard = parts.select("Guardrail", {"": "none", **METRICS}, "")
-            margin = parts.figure("May get worse by (share)", 0.05, min=0, max=1, step=0.01)
-            days = parts.figure("Days of events before, for less variance (0: none)", 0, min=0, step=7)
+            margin = parts.figure("At most worse by", 0.05, min=0, max=1, step=0.01).props('hint="share of its value"')
+            days = parts.figure("Days of events before", 0, min=0, step=7).props('hint="lowers the variance; 0: none"')
 
         async def make() -> None:
             metrics: list[dict[str, Any]] = [
@@ -205,7 +211,7 @@ def _change(versions: list[str]) -> Any:
         "Diversity", {"": "as it is", "none": "none", "mmr": "MMR", "dpp": "DPP", "calibrate": "calibrated"}, ""
     )
     level = parts.figure("Its level", 0.3, min=0, max=1, step=0.1)
-    more = parts.entry("Other keys of the pipeline, as JSON", classes="wide")
+    more = parts.entry("Other keys of the pipeline", classes="field").props('hint="as JSON"')
 
     def given() -> tuple[str | None, dict[str, Any]]:
         keys: dict[str, Any] = {}
@@ -234,9 +240,9 @@ def _judge(visit: Visit, versions: list[str]) -> None:
         "Where the log can't tell, the answer is a refusal with its reason."
     )
     with parts.panel("Judge a candidate by the log", about):
-        with parts.box("div", "line"):
+        with parts.box("div", "fields"):
             change = _change(versions)
-            days = parts.figure("Days to look back (0: everything)", 0, min=0, step=1)
+            days = parts.figure("Days to look back", 0, min=0, step=1).props('hint="0: everything"')
 
         async def begin() -> None:
             model, keys = change()
@@ -281,7 +287,7 @@ def _judged(visit: Visit, found: offpolicy.Judged) -> None:
         for one in found.estimates
     ]
     heads = ["Estimator", "Reward of a slate (95% interval)", "Effective sample", "Why not"]
-    parts.table("What the candidate would have earned", heads, rows, right=(2,))
+    parts.table("What the candidate would have earned", heads, rows, right=(1, 2))
     drawn = [charts.Estimate(one.title, one.value, one.low, one.high) for one in found.estimates if one.refused is None]
     if drawn:
         charts.draw(
@@ -290,5 +296,5 @@ def _judged(visit: Visit, found: offpolicy.Judged) -> None:
             lambda dark: charts.intervals(dark, drawn, axis_name="reward of a slate"),
             ["Estimator", "Reward"],
             charts.estimate_rows(drawn),
-            height=90 + 44 * len(drawn),
+            height=70 + 44 * len(drawn),
         )

@@ -1,4 +1,4 @@
-"""Models: what is published and what answers; activate, roll back, retrain; accuracy against diversity and latency."""
+"""Models: what is published and what answers; activate, roll back, retrain; reports, training curves, and what each costs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from fastapi import Request
 from nicegui import ui
 
 from palate.catalog.registry import systems
-from palate.console import charts, numbers, parts, tradeoff
 from palate.console import format as show
+from palate.console import numbers, parts, tradeoff
 from palate.console.desk import Visit
 from palate.console.frame import page
+from palate.console.pages import reports, tradeoffs, training
 from palate.console.setting import parse_settings, settings_table
+from palate.console.weighing import Scale
 from palate.progress import Progress
 from palate.serve import production, wire
 from palate.serve.retrain import Retrained, retrain
@@ -33,6 +35,8 @@ async def models(visit: Visit, request: Request) -> None:
         await published()
     if visit.may("admin"):
         _retrain(visit, published.refresh)
+    await reports.panel(visit)
+    await training.panel(visit)
     _weigh(visit)
 
 
@@ -52,7 +56,7 @@ def _list(visit: Visit, found: wire.ModelList, refresh: Any) -> None:
 
     def act(model: wire.ModelOut) -> None:
         if model.state == "active":
-            parts.text("answers now", "span", "good")
+            parts.text("answers now", "span", "good strong")
         elif visit.may("admin"):
             work = visit.guarded(partial(activate, model.version))
             parts.button("Activate", work, name=f"Activate {model.version}", kind="small")
@@ -61,7 +65,7 @@ def _list(visit: Visit, found: wire.ModelList, refresh: Any) -> None:
         [
             m.version,
             m.system,
-            m.state,
+            partial(parts.verdict, m.state),
             show.plain(m.metrics),
             show.moment(m.created),
             "yes" if m.loaded else "no",
@@ -82,9 +86,12 @@ def _retrain(visit: Visit, refresh: Any) -> None:
     """Show the form that retrains from the store."""
     names = {s.name: s.title for s in systems().values() if s.status == "works" and s.verb == "recommend"}
     same = "as the active model"
-    with parts.panel("Retrain", "Fits on everything in the store, holds it against the active model, and publishes it."):
+    with parts.panel(
+        "Retrain", "Learns from everything in the store, holds the new model against the active one, and publishes it."
+    ):
         with parts.box("div", "line middle"):
             system = parts.select("System", {"": same, **names}, "")
+            learn_on = ui.checkbox("Learn on from the active model", value=False)
             gate = ui.checkbox("Gate: refuse what is worse", value=True)
             activate = ui.checkbox("Activate it if it passes", value=False)
         settings = parts.entry("Settings that differ (name=value, comma between)", classes="wide")
@@ -109,6 +116,7 @@ def _retrain(visit: Visit, refresh: Any) -> None:
                     service.models,
                     name,
                     given or None,
+                    incremental=learn_on.value,
                     gate=gate.value,
                     activate=activate.value,
                     progress=progress,
@@ -122,7 +130,8 @@ def _retrain(visit: Visit, refresh: Any) -> None:
         def follow() -> None:
             place.clear()
             with place:
-                parts.follow(visit, visit.desk.jobs["retrain"], finished)
+                watch = training.watch(visit)
+                parts.follow(visit, visit.desk.jobs["retrain"], finished, watch)
 
         def finished() -> None:
             job = visit.desk.jobs["retrain"]
@@ -145,7 +154,8 @@ def _outcome(done: Retrained | None, trouble: show.Complaint | None) -> None:
         parts.trouble(trouble)
         return
     assert done is not None
-    parts.alert(f"{done.version} is published ({done.seconds:.1f} s).", "fine")
+    origin = "" if done.before is None else f", learnt on from {done.before}"
+    parts.alert(f"{done.version} is published ({done.seconds:.1f} s){origin}.", "fine")
     if done.gate is None:
         parts.text("The gate was left out, or there were too few events to decide.")
     else:
@@ -205,42 +215,9 @@ def _plots(visit: Visit, found: list[tradeoff.Measured]) -> None:
             "flattered; for a fair comparison use the gate, or palate compare."
         )
         parts.alert(words)
-    rows = [
-        [
-            one.version,
-            _told(one.accuracy),
-            _told(one.diversity),
-            _told(one.milliseconds),
-            show.share(one.unseen),
-        ]
-        for one in found
+    scales = [
+        Scale("NDCG@10", 1, {one.version: one.accuracy for one in found}),
+        Scale("Diversity of a list", 1, {one.version: one.diversity for one in found if one.diversity is not None}),
+        Scale("Time of an answer (ms)", -1, {one.version: one.milliseconds for one in found}),
     ]
-    heads = ["Model", "NDCG@10", "Diversity@10", "Milliseconds", "Hidden events unseen"]
-    with parts.box("div", "two"):
-        with parts.box("div"):
-            parts.text("Accuracy against latency", "h3")
-            fast = [(one.version, one.milliseconds, one.accuracy) for one in found]
-            charts.draw(
-                visit,
-                "Accuracy against latency",
-                lambda dark: charts.scatter(dark, fast, x_name="milliseconds an answer", y_name="NDCG@10"),
-                heads,
-                rows,
-                height=250 + 24 * len(found),
-            )
-        varied = [(one.version, one.diversity, one.accuracy) for one in found if one.diversity is not None]
-        if varied:
-            with parts.box("div"):
-                parts.text("Accuracy against diversity", "h3")
-                charts.draw(
-                    visit,
-                    "Accuracy against diversity",
-                    lambda dark: charts.scatter(dark, varied, x_name="diversity of a list", y_name="NDCG@10"),
-                    heads,
-                    rows,
-                    height=250 + 24 * len(found),
-                )
-
-
-def _told(one: charts.Estimate | None) -> str:
-    return show.DASH if one is None else show.interval(one.value, one.low, one.high)
+    tradeoffs.plots(visit, [one.version for one in found], scales, "Accuracy, diversity and latency, with 95% intervals")

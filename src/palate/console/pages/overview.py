@@ -9,16 +9,11 @@ from palate.console import format as show
 from palate.console.desk import Desk, Visit
 from palate.console.frame import page
 
-NAMES = {
-    "events": "Events",
-    "users": "People",
-    "items": "Items",
-    "slates": "Slates",
-    "feedback": "Feedback",
-    "searches": "Searches",
-    "models": "Models",
-    "experiments": "Experiments",
-}
+#: Tables of the store whose sizes stand among the data, and among the traffic.
+HELD = {"events": "Events", "users": "People", "searches": "Searches", "items": "Items"}
+ANSWERED = {"slates": "Slates", "feedback": "Feedback"}
+#: Seconds for which the number of items offered lately is good: counting it reads every impression of a week.
+FRESH = 60.0
 
 
 @page("")
@@ -37,10 +32,10 @@ async def overview(visit: Visit, request: Request) -> None:
         share = seen.offered / seen.offerable if seen.offerable else None
         parts.tiles(
             {
-                **{title: f"{sizes.get(name, 0):,}" for name, title in NAMES.items()},
-                "Latest event": show.ago(seen.latest, service.clock()),
+                **{title: f"{sizes.get(name, 0):,}" for name, title in HELD.items()},
                 "Items that may be shown": f"{seen.offerable:,}",
                 f"Of them offered in {numbers.LATELY} days": show.share(share),
+                "Latest event": show.ago(seen.latest, service.clock()),
             }
         )
         _by_day(visit, "Events by day", seen.days, {"Events": seen.events})
@@ -50,6 +45,7 @@ async def overview(visit: Visit, request: Request) -> None:
         requests = _requests(visit.desk)
         parts.tiles(
             {
+                **{title: f"{sizes.get(name, 0):,}" for name, title in ANSWERED.items()},
                 f"Slates in {numbers.DAYS} days": f"{sum(seen.slates):,}",
                 f"Feedback in {numbers.DAYS} days": f"{sum(seen.feedback):,}",
                 "Requests": f"{sum(requests.values()):,}",
@@ -66,7 +62,8 @@ async def overview(visit: Visit, request: Request) -> None:
                 "System": show.DASH if active is None else str(active.facts["system"]),
                 "Policy": service.settings.pipeline.name,
                 "Explores": service.settings.pipeline.explore.kind,
-                "Running experiments": f"{len(await visit.call(service.running)):,}",
+                "Published models": f"{sizes.get('models', 0):,}",
+                "Running experiments": f"{len(await visit.call(service.running)):,} of {sizes.get('experiments', 0):,}",
             }
         )
         parts.link("To the models", "/console/models")
@@ -74,7 +71,7 @@ async def overview(visit: Visit, request: Request) -> None:
 
 def _look(desk: Desk) -> tuple[numbers.Traffic, dict[str, int], list[str]]:
     desk.service.pulse()
-    seen = numbers.traffic(desk.service)
+    seen = numbers.traffic(desk.service, desk.lately("offered", FRESH, lambda: numbers.offered_lately(desk.service)))
     trouble = None if "retrain" not in desk.jobs else desk.jobs["retrain"].trouble
     refused = [trouble.value or trouble.what] if trouble is not None and trouble.where == "gate" else []
     return seen, desk.service.store.sizes(), numbers.alerts(desk.service, seen, refused)

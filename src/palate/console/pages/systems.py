@@ -21,6 +21,8 @@ from palate.study.claims import last_result
 
 #: Where results of claims stand, below the folder in which the service was started.
 CLAIMS = Path("claims")
+#: How the sentence about a claim looks, by its verdict.
+CLAIMED = {"holds": "fine", "holds in part": "", "does not hold": "fault"}
 
 
 @page("systems")
@@ -74,7 +76,7 @@ def _browse(visit: Visit, rows: list[System], results: Mapping[str, Mapping[str,
         with place:
             heads = ["System", "Verb", "Family", "Status", "Claim", "More"]
             cells: list[list[parts.Cell]] = [
-                [s.title, s.verb, s.family, s.status, _verdict(s, results), partial(more, s)] for s in kept
+                [s.title, s.verb, s.family, s.status, partial(_verdict, s, results), partial(more, s)] for s in kept
             ]
             parts.table("Systems", heads, cells, empty="No system fits.")
 
@@ -87,11 +89,14 @@ def _browse(visit: Visit, rows: list[System], results: Mapping[str, Mapping[str,
     fill()
 
 
-def _verdict(system: System, results: Mapping[str, Mapping[str, Any]]) -> str:
+def _verdict(system: System, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Fill the cell of a system's claim."""
     if not system.claim:
-        return show.DASH
+        parts.text(show.DASH, "span")
+        return
     found = results.get(system.claim)
-    return f"{system.claim}: {found['verdict'] if found is not None else 'not run here'}"
+    parts.verdict("not run here" if found is None else str(found["verdict"]))
+    parts.text(system.claim.replace("_", " "), "span", "soft small")
 
 
 def _facts(system: System, claim: Mapping[str, Any] | None) -> None:
@@ -105,27 +110,29 @@ def _facts(system: System, claim: Mapping[str, Any] | None) -> None:
     }
     parts.table(f"Facts about {system.title}", ["Fact", "Value"], [[name, value] for name, value in facts.items()])
     if claim is not None:
-        parts.alert(f"Claim “{claim['title']}”: {claim['verdict']}. {claim['statement']}", "fine")
+        parts.alert(f"Claim “{claim['title']}”: {claim['verdict']}. {claim['statement']}", CLAIMED[claim["verdict"]])
 
 
 def _claims(results: list[dict[str, Any]]) -> None:
     """Show what was claimed, and what came out."""
     with parts.panel("Claims", "Experiments with a rule set before the run; the verdict follows from the rule alone."):
-        rows: list[list[parts.Cell]] = [
-            [r["title"], r["verdict"], str(r["finished"])[:10], show.counted(len(r["effects"]), "effect")] for r in results
-        ]
-        empty = "No results here: the folder claims/results is not below the folder in which the service was started."
-        parts.table("Claims and their verdicts", ["Claim", "Verdict", "Run on", "Effects"], rows, empty=empty)
+        if not results:
+            parts.text("No results here: the folder claims/results is not below the folder of the service.", classes="soft")
         for result in results:
-            with parts.box("details"):
-                parts.text(f"Effects of: {result['title']}", "summary")
-                effects = [
+            with parts.box("details", "claim"):
+                with parts.box("summary"):
+                    parts.text(result["title"], "span")
+                    parts.verdict(result["verdict"])
+                    parts.text(f"run {str(result['finished'])[:10]}", "span", "soft small")
+                parts.text(result["statement"])
+                effects: list[list[parts.Cell]] = [
                     [
                         name,
                         show.interval(e["value"], e["low"], e["high"]),
                         str(e["bar"]),
-                        "met" if e["met"] else "not met",
+                        partial(parts.verdict, "met" if e["met"] else "not met"),
                     ]
                     for name, e in result["effects"].items()
                 ]
-                parts.table(result["statement"], ["Effect", "Value (95% interval)", "Bar", "Outcome"], effects)
+                heads = ["Effect", "Value (95% interval)", "Bar", "Outcome"]
+                parts.table(f"Effects of: {result['title']}", heads, effects, right=(1,))

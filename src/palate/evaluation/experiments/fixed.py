@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from palate.errors import ConfigError
 from palate.evaluation.experiments.contrast import LiftMethod, contrast, lift, lift_interval
@@ -79,10 +79,10 @@ def compare_fixed(
     one, two = control.error2, variant.error2
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = (one + two) ** 2 / (one**2 / (control.n - 1) + two**2 / (variant.n - 1))
-        p = 2 * stats.t.sf(np.abs(difference) / error, freedom)
+        p = 2 * special.stdtr(freedom, -np.abs(difference) / error)
     flat = error == 0
     p = np.where(flat, np.where(difference == 0, 1.0, 0.0), p)
-    critical = np.where(flat, 0.0, stats.t.ppf((1 + confidence) / 2, np.where(flat, 1.0, freedom)))
+    critical = np.where(flat, 0.0, special.stdtrit(np.where(flat, 1.0, freedom), (1 + confidence) / 2))
     reach = critical * error
     low, high = lift_interval(control, variant, critical, method=method, common=common)
     return Compared(difference, difference - reach, difference + reach, lift(control, variant), low, high, p, error, freedom)
@@ -91,7 +91,7 @@ def compare_fixed(
 def interval(arm: Moments, *, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of Student's interval of an arm's value; NaN below two units."""
     check_share(confidence, "confidence")
-    reach = stats.t.ppf((1 + confidence) / 2, np.maximum(arm.n - 1, 1)) * np.sqrt(arm.error2)
+    reach = special.stdtrit(np.maximum(arm.n - 1, 1), (1 + confidence) / 2) * np.sqrt(arm.error2)
     return arm.value - reach, arm.value + reach
 
 

@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from palate.errors import ConfigError, DataError
 from palate.evaluation.bootstrap import bootstrap_ci
@@ -195,6 +194,8 @@ def preferences(
 
 
 def _preference(votes: np.ndarray, system: str, baseline: str, ends: tuple[float, float]) -> Preference:
+    from scipy import stats  # half a second to import
+
     wins, losses = int((votes > 0).sum()), int((votes < 0).sum())
     p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     delta = float(votes.mean()) if len(votes) else float("nan")

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from palate.errors import ConfigError, DataError
 from palate.evaluation.experiments.fixed import check_share
@@ -102,7 +102,7 @@ def fixed_ratio_p(counts: ArrayLike, weights: ArrayLike) -> np.ndarray:
     seen = _counts(counts)
     due = seen.sum(-1, keepdims=True) * _shares(weights, seen.shape[-1])
     statistic = np.divide((seen - due) ** 2, due, out=np.zeros(seen.shape), where=due > 0).sum(-1)
-    return stats.chi2.sf(statistic, seen.shape[-1] - 1)
+    return special.chdtrc(seen.shape[-1] - 1, statistic)
 
 
 def sequential_ratio_p(counts: ArrayLike, weights: ArrayLike, *, target: float, threshold: float = THRESHOLD) -> np.ndarray:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from palate.errors import ConfigError, DataError, TrainingError
 from palate.evaluation.offpolicy.log import Log, as_floats, check_bounds
@@ -211,6 +211,8 @@ def _logistic(z: np.ndarray, y: np.ndarray, v: np.ndarray, reg: float) -> tuple[
 
     rate = np.clip(np.average(y, weights=v), 1e-6, 1 - 1e-6)
     start = np.append(np.zeros(z.shape[1]), special.logit(rate))
+    from scipy import optimize
+
     found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-8, "ftol": 1e-14})
     if not np.isfinite(found.x).all() or np.abs(found.jac).max() > 1e-4:
         raise TrainingError("the fit of the reward model doesn't end.", where="logistic", value=str(found.message))

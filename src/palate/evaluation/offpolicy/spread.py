@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from palate.errors import ConfigError, DataError
 from palate.evaluation.bootstrap import bootstrap_ci
@@ -113,7 +113,7 @@ def interval(
     if not 0 < confidence < 1:
         raise ConfigError("confidence lies between 0 and 1.", where="confidence", value=confidence)
     if how == "normal":
-        half = float(stats.t.ppf((1 + confidence) / 2, max(len(units) - 1, 1))) * standard_error(terms, units)
+        half = float(special.stdtrit(max(len(units) - 1, 1), (1 + confidence) / 2)) * standard_error(terms, units)
         return Ends(float(terms.mean()) - half, float(terms.mean()) + half)
     if how == "bootstrap":
         drawn = bootstrap_ci(terms, clusters=units.number, confidence=confidence, resamples=resamples, seed=seed)

@@ -56,6 +56,7 @@ def make_app(service: Service, extend: Callable[[FastAPI, Service], None] | None
     app.state.service, app.state.meters = service, Meters()
     app.state.doorman = Doorman(service.store, service.settings.server)
     app.state.wider_bodies = {}  # beginnings of paths whose bodies may be larger, and how large; for ``extend``
+    app.state.all_meters = None  # async () -> bytes, where several processes answer as one service
     for router in (
         events.router,
         catalogue.router,

@@ -40,7 +40,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope["palate.request"] = request_id = uuid.uuid4().hex[:16]
+        request_id = scope.setdefault("palate.request", uuid.uuid4().hex[:16])
         started, status = time.perf_counter(), 500
         api = scope["path"].startswith("/v1")
 

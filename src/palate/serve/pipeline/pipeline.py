@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from palate.retrieval.fusion import Source, reciprocal_ranks
+from palate.retrieval.fusion import reciprocal_ranks_of_few
 from palate.serve.pipeline.caps import Caps
 from palate.serve.pipeline.config import PipelineConfig, SearchSource
 from palate.serve.pipeline.diversity import diversify
@@ -20,6 +20,8 @@ from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
 from palate.serve.pipeline.rules import Rule
 from palate.serve.pipeline.sources import Found, Question, World, ask
 
+#: Rank (from 1) and score of an item in each source that named it.
+_Sources = dict[str, tuple[int, float]]
 #: How many times more is asked for when a list can't be filled; candidates asked for at first, for each item wanted.
 GROWTH, AT_FIRST = 8, 3
 
@@ -101,8 +103,8 @@ class Pipeline:
         self.explorer = explorer(config.explore, rates)
         self.banned, self.pinned = frozenset(config.banned), config.pinned
 
-    def answer(self, question: Question, rng: np.random.Generator, *, explore: bool = True) -> Answer:
-        """Answer one question."""
+    def answer(self, question: Question, rng: Callable[[], np.random.Generator], *, explore: bool = True) -> Answer:
+        """Answer one question; a generator is asked for only where something is drawn."""
         ordered = self._ordered(question)
         return Answer(self._slate(question, ordered, rng, explore=explore), ordered.trace)
 
@@ -140,21 +142,18 @@ class Pipeline:
 
     # -- candidates ---------------------------------------------------------------------------------
 
-    def _candidates(
-        self, question: Question, trace: Trace, wanted: int
-    ) -> tuple[np.ndarray, np.ndarray, dict[int, dict[str, tuple[int, float]]]]:
+    def _candidates(self, question: Question, trace: Trace, wanted: int) -> tuple[np.ndarray, np.ndarray, dict[int, _Sources]]:
         """Ask the sources until enough candidates pass, or no source has more."""
         growth, most = 1, AT_FIRST * max(wanted, self._pool(question))
-        test = self._test(question)
         while True:
             steps = len(trace.steps)
             found, more = self._ask_all(question, growth, growth * most, trace)
             started = time.perf_counter()
             named = _named(found)
-            passed = {row: sources for row, sources in named.items() if test(row)}
+            passed = self._passed(question, named)
             trace.add("filter", len(named), len(passed), started, self._failures())
             if len(passed) >= min(wanted, len(self.world.catalogue)) or not more:
-                return (*self._fuse(passed), passed)
+                return (*self._fuse(found, passed), passed)
             growth *= GROWTH
             del trace.steps[steps:]
 
@@ -178,14 +177,21 @@ class Pipeline:
             trace.add(f"source {source.name}", quota, len(answer.rows), started, answer.note)
         return found, more
 
-    def _fuse(self, named: dict[int, dict[str, tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and fused scores, best first: Σ weight/(constant + rank)."""
-        lists = []
-        for source in self.config.sources:
-            ranks = sorted((ranks[source.name][0], row) for row, ranks in named.items() if source.name in ranks)
-            lists.append(Source(source.name, np.array([row for _, row in ranks], np.int32), weight=source.weight))
-        fused = reciprocal_ranks(lists, constant=self.config.rank.constant)
-        return fused.items.astype(np.int64), fused.scores.astype(np.float64)
+    def _passed(self, question: Question, named: dict[int, _Sources]) -> dict[int, _Sources]:
+        """Return what may be shown, and passes the rule, the caller's filter and the list of the banned."""
+        if self.rule is None and question.allows is None and not self.banned:
+            shown = self.world.catalogue.shown
+            return {row: sources for row, sources in named.items() if shown[row]}
+        test = self._test(question)
+        return {row: sources for row, sources in named.items() if test(row)}
+
+    def _fuse(self, found: dict[str, Found], passed: dict[int, _Sources]) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and fused scores, best first: Σ weight/(constant + rank among those that passed)."""
+        asked = [source for source in self.config.sources if source.name in found]
+        lists = [[row for row in found[source.name].rows.tolist() if row in passed] for source in asked]
+        weights = [source.weight for source in asked]
+        rows, scores = reciprocal_ranks_of_few(lists, weights, constant=self.config.rank.constant)
+        return rows.astype(np.int64), scores.astype(np.float64)
 
     def _test(self, question: Question) -> Callable[[int], bool]:
         items, shown, banned, rule = self.world.catalogue.items, self.world.catalogue.shown, self.banned, self.rule
@@ -207,6 +213,8 @@ class Pipeline:
         return f"the rule could not be answered {failed} times since the start" if failed else ""
 
     def _pins(self, question: Question) -> np.ndarray:
+        if not self.pinned:
+            return np.empty(0, np.int64)
         test = self._test(question)
         rows = self.world.catalogue.rows_of(self.pinned)
         return np.array([row for row in rows if test(row) and row not in question.near.tolist()][: question.k], np.int64)
@@ -255,17 +263,19 @@ class Pipeline:
             left = left[caps.fits(pin, left)]
         return left, lambda taken, rest: caps.fits(int(left[taken]), left[rest])
 
-    def _slate(self, question: Question, ordered: _Ordered, rng: np.random.Generator, *, explore: bool) -> tuple[Pick, ...]:
+    def _slate(
+        self, question: Question, ordered: _Ordered, rng: Callable[[], np.random.Generator], *, explore: bool
+    ) -> tuple[Pick, ...]:
         """Fill the positions: pinned items first, then what the explorer draws from the rest."""
         started, trace, pins = time.perf_counter(), ordered.trace, ordered.pins
-        left, fits = self._left(ordered)
         chooser = self.explorer if explore else Greedy()
         if isinstance(chooser, Greedy) and not self.config.caps:
-            chosen = np.arange(min(question.k - pins, len(left)))
-            chances = np.ones(len(chosen))
+            places = list(range(min(question.k, len(ordered.rows))))
+            chances = np.ones(len(places) - pins)
         else:
-            chosen, chances = chooser.choose(ordered.rows[left], question.k - pins, rng, fits)
-        places = [*range(pins), *left[chosen].tolist()]
+            left, fits = self._left(ordered)
+            chosen, chances = chooser.choose(ordered.rows[left], question.k - pins, rng(), fits)
+            places = [*range(pins), *left[chosen].tolist()]
         kind = self.config.explore.kind if explore else "off"
         if kind not in ("none", "off"):
             for at, place in enumerate(places):
@@ -277,9 +287,9 @@ class Pipeline:
         return tuple(Pick(r, s, c, ordered.named.get(r, {})) for r, s, c in zip(rows, scores, likely, strict=True))
 
 
-def _named(found: dict[str, Found]) -> dict[int, dict[str, tuple[int, float]]]:
+def _named(found: dict[str, Found]) -> dict[int, _Sources]:
     """Return for each row its rank and score in every source that named it."""
-    named: dict[int, dict[str, tuple[int, float]]] = {}
+    named: dict[int, _Sources] = {}
     for source, answer in found.items():
         for rank, (row, score) in enumerate(zip(answer.rows.tolist(), answer.scores.tolist(), strict=True), 1):
             named.setdefault(row, {})[source] = (rank, score)

@@ -31,7 +31,7 @@ class Question:
     context
         Plain facts about the situation.
     barred
-        Rows that must not come.
+        Rows that must not come, ascending.
     now
         Seconds since 1970.
     diversity
@@ -143,5 +143,8 @@ def _search(source: SearchSource, question: Question, world: World, quota: int) 
 
 def _open(rows: np.ndarray, scores: np.ndarray, question: Question, world: World, quota: int) -> Found:
     """Leave out what is barred or hidden, and cut."""
-    good = world.catalogue.shown[rows] & ~np.isin(rows, question.barred)
+    good = world.catalogue.shown[rows]
+    if len(question.barred):
+        places = np.searchsorted(question.barred, rows)
+        good &= question.barred[np.minimum(places, len(question.barred) - 1)] != rows
     return Found(rows[good][:quota].astype(np.int32), scores[good][:quota].astype(np.float32))

@@ -3,10 +3,9 @@
 from palate.extras import missing
 
 try:
-    import alembic  # noqa: F401
     import sqlalchemy  # noqa: F401
 except ImportError as error:
-    raise missing(error.name or "sqlalchemy", "the store") from error
+    raise missing("sqlalchemy", "the store") from error
 
 from palate.serve.store.rows import (
     Added,

@@ -18,7 +18,7 @@ from palate.errors import DataError
 from palate.progress import Progress, ProgressEvent, silent
 from palate.serve.errors import ConflictError
 from palate.serve.store.bulk import BLOCK, arrow_schema, is_empty, put_block, read_blocks, settle_numbers
-from palate.serve.store.schema import IDENTITY, current, scripts
+from palate.serve.store.schema import HEAD, IDENTITY, version
 from palate.serve.store.store import Store
 from palate.serve.store.tables import IN_ORDER, meta
 
@@ -41,7 +41,7 @@ def export_store(store: Store, folder: str | Path, *, progress: Progress = silen
         for at, table in enumerate(IN_ORDER):
             progress(ProgressEvent("Export", at, len(IN_ORDER)))
             rows[table.name] = _write(connection, table, target / f"{table.name}.parquet")
-        facts = {"kind": "palate-store", "schema": current(connection), "identity": store.identity, "rows": rows}
+        facts = {"kind": "palate-store", "schema": version(connection), "identity": store.identity, "rows": rows}
         (target / MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     progress(ProgressEvent("Export", len(IN_ORDER), len(IN_ORDER)))
     return folder
@@ -110,7 +110,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         raise DataError("this is no export of a store.", where=place, value=str(error), remedy=_REMEDY) from error
     if not isinstance(facts, dict) or facts.get("kind") != "palate-store" or not isinstance(facts.get("rows"), dict):
         raise DataError("this is no export of a store.", where=place, remedy=_REMEDY)
-    if facts.get("schema") != scripts().get_current_head():
+    if facts.get("schema") != HEAD:
         remedy = "import it with the Palate that wrote it, then open that store with this one"
         raise DataError("the export has another schema.", where=place, value=facts.get("schema"), remedy=remedy)
     return facts

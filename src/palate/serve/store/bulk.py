@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import BigInteger, Boolean, Connection, Double, Index, Integer, Table, func, select, text
+from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Index, Integer, Table, func, select, text
 
 from palate.serve.store.tables import IN_ORDER, meta
 
@@ -28,6 +30,26 @@ def put_block(connection: Connection, table: Table, names: Sequence[str], rows: 
     with driver.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
         for row in rows:
             copy.write_row(tuple(row))
+
+
+def rows_named(connection: Connection, columns: Sequence[Column[Any]], key: Column[Any], ids: Iterable[str]) -> list[Any]:
+    """Return the rows of one table whose ``key`` is among some ids, as plain tuples in the order of ``columns``.
+
+    The ids go as one value, so any number of them is one statement that both sides have seen before.
+    """
+    wanted = sorted(ids)
+    if not wanted:
+        return []
+    words = _named(connection.dialect.name, tuple(columns), key)
+    given: Any = json.dumps(wanted) if connection.dialect.name == "sqlite" else wanted
+    return list(connection.exec_driver_sql(words, (given,)).all())
+
+
+@cache
+def _named(dialect: str, columns: tuple[Column[Any], ...], key: Column[Any]) -> str:
+    among = "IN (SELECT value FROM json_each(?))" if dialect == "sqlite" else "= ANY(%s)"
+    listed = ", ".join(f'"{column.name}"' for column in columns)
+    return f'SELECT {listed} FROM "{key.table.name}" WHERE "{key.name}" {among}'
 
 
 def read_blocks(connection: Connection, statement: Any, size: int = BLOCK) -> Iterator[Sequence[Any]]:

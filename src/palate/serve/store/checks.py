@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import from_json as read_json
+
 from palate.errors import DataError
 
 #: Characters of an id, at most.
@@ -111,4 +113,4 @@ def object_to_json(value: Any, where: str) -> str | None:
 
 def from_json(text: str | None) -> dict[str, Any]:
     """Return the object of :func:`object_to_json`."""
-    return {} if text is None else json.loads(text)
+    return {} if text is None else read_json(text)

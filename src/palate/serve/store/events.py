@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 
 from palate.errors import PalateError
 from palate.serve.errors import ConflictError
-from palate.serve.store.bulk import put_block
+from palate.serve.store.bulk import put_block, rows_named
 from palate.serve.store.checks import (
     check_id,
     check_optional_id,
@@ -20,7 +20,7 @@ from palate.serve.store.checks import (
     object_to_json,
 )
 from palate.serve.store.items import ensure_items
-from palate.serve.store.part import Part, chunks, raised
+from palate.serve.store.part import Part, raised
 from palate.serve.store.rows import Added, Event
 from palate.serve.store.tables import events
 from palate.serve.store.users import ensure_users
@@ -71,9 +71,9 @@ class Events(Part):
 
     def history_of(self, user: str, limit: int = 500) -> tuple[list[str], list[float]]:
         """Return items and times of a person's latest events, oldest first: what an answer needs, from an index alone."""
-        with self.database.read() as connection:
-            rows = connection.execute(_HISTORY, {"who": check_id(user, "user"), "most": limit}).all()
-        return [row[0] for row in reversed(rows)], [row[1] for row in reversed(rows)]
+        rows = self.database.glance(_HISTORY, {"who": check_id(user, "user"), "most": limit})
+        rows.reverse()
+        return [row[0] for row in rows], [row[1] for row in rows]
 
     def count_of(self, user: str) -> int:
         """Return how many events a person has."""
@@ -169,9 +169,10 @@ def _row(event: Event, where: str, now: float) -> dict[str, Any]:
 def _kept(connection: Connection, ids: set[str]) -> dict[str, Mapping[str, Any]]:
     """Return the rows that have these ids already."""
     kept: dict[str, Mapping[str, Any]] = {}
-    for some in chunks(sorted(ids)):
-        for row in connection.execute(select(events).where(events.c.id.in_(some))).mappings():
-            kept[row["id"]] = dict(row)
+    columns = list(events.columns)
+    for row in rows_named(connection, columns, events.c.id, ids):
+        known = dict(zip((column.name for column in columns), row, strict=True))
+        kept[known["id"]] = known
     return kept
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from palate.errors import DataError
 from palate.serve.catalogue import Item
+from palate.serve.store.bulk import put_block, rows_named
 from palate.serve.store.checks import (
     check_id,
     check_optional_number,
@@ -79,19 +81,18 @@ class Items(Part):
         """Return items that changed after a revision, each with its own, in that order; deleted ones are among them."""
         wanted = select(items).where(items.c.revision > revision).order_by(items.c.revision).limit(limit)
         with self.database.read() as connection:
-            return [(row[10], _entry(row)) for row in connection.execute(wanted)]
+            return [(row[10], _entry(row)) for row in connection.execute(wanted).all()]
 
 
 def ensure_items(connection: Connection, ids: Iterable[str], now: float) -> None:
     """Make bare rows for items that are new (a deleted one stays deleted)."""
-    for some in chunks(sorted(ids)):
-        known = set(connection.scalars(select(items.c.id).where(items.c.id.in_(some))))
-        new = [id_ for id_ in some if id_ not in known]
-        if not new:
-            continue
+    wanted = sorted(ids)
+    known = {row[0] for row in rows_named(connection, [items.c.id], items.c.id, wanted)}
+    new = [id_ for id_ in wanted if id_ not in known]
+    if new:
         first = last_revision(connection) + 1
-        bare = {"title": "", "text": "", "available": True, "created": now, "updated": now}
-        connection.execute(insert(items), [{"id": id_, "revision": first + at, **bare} for at, id_ in enumerate(new)])
+        names = ("id", "title", "text", "available", "created", "updated", "revision")
+        put_block(connection, items, names, ((id_, "", "", True, now, now, first + at) for at, id_ in enumerate(new)))
 
 
 def last_revision(connection: Connection) -> int:
@@ -102,15 +103,22 @@ def last_revision(connection: Connection) -> int:
 def item_of(row: Any) -> ItemRow:
     """Return a row of the table as an item."""
     id_, title, text, categories, price, available, attributes, image, created, updated, revision, deleted = row
-    words = () if categories is None else tuple(json.loads(categories))
-    return ItemRow(id_, title, text, words, price, available, from_json(attributes), image, created, updated, revision, deleted)
+    own = (_words(categories), price, available, from_json(attributes), image)
+    return ItemRow(id_, title, text, *own, created, updated, revision, deleted)
 
 
 def _entry(row: Any) -> Item:
     """Return a row of the table as an entry of the catalogue (straight: a service reads all of them when it starts)."""
     id_, title, text, categories, price, available, attributes, image, created, _, _, deleted = row
-    words = () if categories is None else tuple(json.loads(categories))
-    return Item(id_, title, text, words, price, available, from_json(attributes), image, created, deleted is not None)
+    return Item(
+        id_, title, text, _words(categories), price, available, from_json(attributes), image, created, deleted is not None
+    )
+
+
+@lru_cache(10_000)
+def _words(categories: str | None) -> tuple[str, ...]:
+    """Return the categories of a row: many items have the same ones."""
+    return () if categories is None else tuple(json.loads(categories))
 
 
 def _made(connection: Connection, ids: set[str]) -> dict[str, float]:

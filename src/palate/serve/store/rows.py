@@ -104,12 +104,15 @@ class Shown:
         deterministic and does not say.
     source
         What named it.
+    team
+        In an interleaved list, the variant whose ranking supplied it.
     """
 
     item: str
     position: int
     propensity: float | None = None
     source: str | None = None
+    team: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

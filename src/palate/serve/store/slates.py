@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, distinct, func, insert, select
 
 from palate.errors import DataError, PalateError
 from palate.serve.errors import ConflictError, NotFound
-from palate.serve.store.bulk import put_block
+from palate.serve.store.bulk import put_block, rows_named
 from palate.serve.store.checks import (
     check_chance,
     check_id,
@@ -154,7 +154,7 @@ def write_slates(connection: Connection, batches: Sequence[Sequence[Slate]], now
     """Write batches of slates in one transaction; a bad batch gives its error, and leaves the others alone."""
     ids = {s.id for batch in batches for s in batch if isinstance(s.id, str) and is_clean(s.id)}
     kept: dict[str, Slate] = {}
-    for some in chunks(sorted(ids)):
+    for some in chunks(row[0] for row in rows_named(connection, [slates.c.id], slates.c.id, ids)):
         kept.update((s.id, s) for s in read_slates(connection, slates.c.id.in_(some)))
     outcomes: list[Added | PalateError] = []
     heads: list[dict[str, Any]] = []
@@ -209,8 +209,8 @@ def read_slates(connection: Connection, fits: ColumnElement[bool], limit: int | 
     bodies: dict[str, list[Shown]] = {head["id"]: [] for head in heads}
     for some in chunks(bodies):
         body = select(impressions).where(impressions.c.slate.in_(some)).order_by(impressions.c.slate, impressions.c.position)
-        for slate, position, item, propensity, source in connection.execute(body):
-            bodies[slate].append(Shown(item, position, propensity, source))
+        for slate, position, item, propensity, source, team in connection.execute(body):
+            bodies[slate].append(Shown(item, position, propensity, source, team))
     return [
         Slate(
             **{**head, "stochastic": bool(head["stochastic"]), "context": from_json(head["context"])},
@@ -279,6 +279,7 @@ def _checked_shown(slate: Slate, at: int, shown: Shown, where: str) -> dict[str,
         "item": check_id(shown.item, f"{where}.item"),
         "propensity": chance,
         "source": check_optional_id(shown.source, f"{where}.source"),
+        "team": check_optional_id(shown.team, f"{where}.team"),
     }
 
 

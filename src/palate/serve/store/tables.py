@@ -97,6 +97,7 @@ impressions = Table(
     Column("item", Id, nullable=False),
     Column("propensity", Double),
     Column("source", Id),
+    Column("team", Id),
 )
 
 feedback = Table(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from palate.serve.store.bulk import put_block, rows_named
 from palate.serve.store.checks import check_id, from_json, object_to_json
-from palate.serve.store.part import Part, chunks, upsert
+from palate.serve.store.part import Part, upsert
 from palate.serve.store.rows import UserRow
 from palate.serve.store.tables import users
 
@@ -49,11 +50,11 @@ class Users(Part):
 
 def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None:
     """Make bare rows for users that are new."""
-    for some in chunks(sorted(ids)):
-        known = set(connection.scalars(select(users.c.id).where(users.c.id.in_(some))))
-        new = [{"id": id_, "created": now, "updated": now} for id_ in some if id_ not in known]
-        if new:
-            connection.execute(insert(users), new)
+    wanted = sorted(ids)
+    known = {row[0] for row in rows_named(connection, [users.c.id], users.c.id, wanted)}
+    new = [(id_, now, now) for id_ in wanted if id_ not in known]
+    if new:
+        put_block(connection, users, ("id", "created", "updated"), new)
 
 
 def user_of(row: Any) -> UserRow:

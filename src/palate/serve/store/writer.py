@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from sqlalchemy import Connection
 
 from palate.errors import PalateError
 from palate.serve.errors import BusyError, StoreError, Unavailable
+from palate.serve.store.checkpoints import Checkpoints
 from palate.serve.store.events import write_events
 from palate.serve.store.experiments import write_exposures
 from palate.serve.store.logs import write_searches
@@ -46,6 +48,10 @@ class _Job:
     future: Future[Added] = field(default_factory=Future)
 
 
+#: What only wakes the writer up.
+_NUDGE = _Job("", ())
+
+
 class GroupWriter:
     """A thread that writes what others submit; it is a context manager.
 
@@ -61,9 +67,11 @@ class GroupWriter:
 
     def __init__(self, store: Store, *, waiting: int = 1_000, rows: int = 5_000) -> None:
         self.store, self.rows = store, rows
-        self._queue: queue.Queue[_Job | None] = queue.Queue(waiting + 1)
-        self._waiting, self._closed, self._gate = waiting, False, threading.Lock()
+        self._queue: queue.Queue[_Job | None] = queue.Queue()
+        self._patient: deque[_Job] = deque()  # beside the queue: putting one there wakes nobody
+        self._waiting, self._closed, self._awake, self._gate = waiting, False, False, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="palate-writer", daemon=True)
+        self._checkpoints = Checkpoints(store.database)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -75,7 +83,7 @@ class GroupWriter:
     @property
     def depth(self) -> int:
         """How many batches wait."""
-        return self._queue.qsize()
+        return self._queue.qsize() + len(self._patient)
 
     def add_events(self, batch: Sequence[Event]) -> Future[Added]:
         """Have a batch of events written (see :meth:`Store.add_events`)."""
@@ -108,6 +116,7 @@ class GroupWriter:
                 self._closed = True
                 self._queue.put(None)
         self._thread.join()
+        self._checkpoints.close()
 
     def _submit(self, kind: str, rows: Sequence[Any]) -> Future[Added]:
         """Put a batch into the queue.
@@ -123,46 +132,65 @@ class GroupWriter:
                 raise BusyError(
                     "the service is going down.", remedy="send it again to another worker, or later", retry_after=2.0
                 )
-            if self._queue.qsize() >= self._waiting:
-                raise BusyError(
-                    "too much waits to be written.", value=self._queue.qsize(), remedy="send it again later, or slower"
-                )
-            self._queue.put_nowait(job)
+            if self.depth >= self._waiting:
+                raise BusyError("too much waits to be written.", value=self.depth, remedy="send it again later, or slower")
+            if kind in PATIENT:
+                self._patient.append(job)
+                if self._awake:
+                    return job.future
+                self._awake = True  # it sleeps without end: one call for all that come until it looks again
+                self._queue.put_nowait(_NUDGE)
+            else:
+                self._queue.put_nowait(job)
         return job.future
 
     def _run(self) -> None:
-        left: _Job | None = None
+        left: list[_Job] = []
         going = True
-        while going or left is not None:
+        while going or left:
             jobs, left, going = self._gather(left, going)
             taken = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if taken:
                 self._write(taken)
 
-    def _gather(self, first: _Job | None, going: bool) -> tuple[list[_Job], _Job | None, bool]:
-        """Return what waits, up to the limit of rows; what was taken beyond it; and whether more may come.
+    def _gather(self, before: list[_Job], going: bool) -> tuple[list[_Job], list[_Job], bool]:
+        """Return what is to be written now, up to the limit of rows; what is left over; and whether more may come.
 
-        While only what nobody waits for has come, a little more time is given for more of it.
+        Where nobody waits for what has come, a little time is given for company.
         """
-        jobs, size = ([], 0) if first is None else ([first], len(first.rows))
-        patient = first is None or first.kind in PATIENT
-        until = time.monotonic() + LINGER
+        came = list(before)
+        if going and not came:
+            came, going = self._await()
         while going:
-            wait = until - time.monotonic() if patient else 0.0
             try:
-                job = self._queue.get(block=not jobs or wait > 0, timeout=wait if jobs and wait > 0 else None)
+                job = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if not jobs:
-                until = time.monotonic() + LINGER
-            if job is None:
-                return jobs, None, False
-            if jobs and size + len(job.rows) > self.rows:
-                return jobs, job, True
-            jobs.append(job)
+            going = job is not None
+            if job is not None and job is not _NUDGE:
+                came.append(job)
+        while self._patient:
+            came.append(self._patient.popleft())
+        size = stop = 0
+        for stop, job in enumerate(came):
             size += len(job.rows)
-            patient = patient and job.kind in PATIENT
-        return jobs, None, going
+            if size > self.rows and stop:
+                return came[:stop], came[stop:], going
+        return came, [], going
+
+    def _await(self) -> tuple[list[_Job], bool]:
+        """Sleep until something that somebody waits for comes, or something else has waited for company long enough."""
+        with self._gate:
+            self._awake = bool(self._patient)
+        until = time.monotonic() + LINGER if self._awake else None
+        while True:
+            try:
+                job = self._queue.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return [], True
+            if job is not _NUDGE:
+                return ([], False) if job is None else ([job], True)
+            until = time.monotonic() + LINGER
 
     def _write(self, jobs: Sequence[_Job]) -> None:
         try:
@@ -177,6 +205,7 @@ class GroupWriter:
             outcomes = [
                 error if isinstance(error, PalateError) else StoreError("the write failed.", value=type(error).__name__)
             ]
+        self._checkpoints.written()
         for job, outcome in zip(jobs, outcomes, strict=True):
             if isinstance(outcome, PalateError):
                 job.future.set_exception(outcome)

@@ -38,6 +38,7 @@ class ModelOut(Wire):
     created: float
     activated: float | None
     loaded: bool
+    index: str | None = Field(None, description="what searches its vectors, where it is loaded and has some")
 
 
 class ModelList(Wire):

@@ -90,7 +90,7 @@ class Slate(Wire):
     )
     items: list[Offered]
     policy: str
-    model: str | None
+    model: str | None = Field(description="version that answered; nothing where two that are interleaved differ")
     experiment: str | None = None
     variant: str | None = None
     cold: bool = Field(description="nothing is known of this person")

@@ -19,15 +19,18 @@ async def recommend(body: wire.RecommendIn, request: Request, caller: Reader) ->
     """
     service, meters = service_of(request), meters_of(request)
     key = _list_key(service, body)
-    known = None if key is None else service.known_list(key)
-    if known is None:
+    if key is None:
         slate = await run(request, answers.recommend, service, body)
-        known = slate.model_dump_json().encode()
         meters.slates.labels(slate.policy, str(slate.cold).lower()).inc()
-        if key is not None:
-            service.know_list(key, known)
-    else:
-        meters.slates.labels(service.pipeline.config.name, "true").inc()
+        return Response(slate.model_dump_json(), media_type="application/json")
+
+    def make() -> bytes:
+        return answers.recommend(service, body).model_dump_json().encode()
+
+    known = service.known_list(key, make)
+    if known is None:
+        known = await run(request, service.list_of, key, make)
+    meters.slates.labels(service.pipeline.config.name, "true").inc()
     return Response(known, media_type="application/json")
 
 
