@@ -70,7 +70,7 @@ def run(target: dict[str, Any], on: str, changed: dict[str, Any]) -> dict[str, A
         "evaluate seconds": round(time.perf_counter() - fitted, 1),
         "others": {name: round(judged.value(name), 4) for name in metrics if name != target["metric"]},
         "settings": settings,
-        "fit": dict(model.record_.notes),
+        "fit": {name: note for name, note in model.record_.notes.items() if name != "curve"},
         "split": split.fingerprint,
         "seed": seed,
         "device": target["device"],

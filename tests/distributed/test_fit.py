@@ -191,6 +191,16 @@ def test_the_command(by_command: tuple[Path, str]) -> None:
     assert list((folder / "storage").iterdir())  # one that is named stays
 
 
+def test_the_same_fit_goes_on_from_its_storage(by_command: tuple[Path, str], parts: Split, tmp_path: Path) -> None:
+    """As after the caller was killed; more epochs are still the same fit."""
+    events: list[ProgressEvent] = []
+    longer, storage = {**SASREC, "epochs": 6}, by_command[0] / "storage"
+    fitted = on_two("sasrec", longer, parts, tmp_path / "model", storage=storage, progress=events.append)
+    assert [event.done for event in events if event.stage == "SASRec: resumed"] == [5]
+    assert [event.done for event in events if event.stage == "SASRec: epoch"] == [6]
+    assert fitted.record_.notes["curve"][:5] == load(by_command[0] / "model").record_.notes["curve"]
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
