@@ -101,12 +101,15 @@ def test_data(tour: Any, tmp_path: Path) -> None:
     rows = (f"n{n % 20},i{(n * 7) % 40},{1_690_000_000 + 60 * n}" for n in range(400))
     file.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
     page = tour.go("data")
+    page.locator("#upload").wait_for(state="attached")
     for _ in range(60):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "upload":
             break
+    else:
+        raise AssertionError("the field can't be reached with Tab")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(str(file))
     tour.tab_to("button", "Read the file")
     page.keyboard.press("Enter")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.errors import ConfigError, DataError
-from palate.retrieval.fusion import Source, quotas, reciprocal_ranks, weighted_scores
+from palate.retrieval.fusion import Source, quotas, reciprocal_ranks, reciprocal_ranks_of_few, weighted_scores
 
 
 def source(name: str, items: list[int], scores: list[float] | None = None, weight: float = 1.0) -> Source:
@@ -16,6 +16,15 @@ def source(name: str, items: list[int], scores: list[float] | None = None, weigh
 
 
 lists = st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True)
+
+
+@given(st.lists(lists, min_size=1, max_size=4), st.integers(0, 100))
+def test_short_lists_are_fused_alike(own: list[list[int]], constant: int) -> None:
+    weights = [1.0, 0.3, 2.5, 0.7][: len(own)]
+    whole = reciprocal_ranks([source(str(at), items, weight=weights[at]) for at, items in enumerate(own)], constant=constant)
+    items, scores = reciprocal_ranks_of_few(own, weights, constant=constant)
+    np.testing.assert_array_equal(items, whole.items)
+    np.testing.assert_array_equal(scores, whole.scores)
 
 
 def test_reciprocal_ranks_by_hand() -> None:

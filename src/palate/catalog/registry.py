@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate.catalog.baselines import BASELINES
 from palate.catalog.papers import PAPERS
 from palate.catalog.system import System
 from palate.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from palate.contracts.bundle import Bundle
 
 #: Entry-point group; each entry point loads a :class:`System` (or a list of them).
 GROUP = "palate.systems"
@@ -76,5 +79,9 @@ def load(folder: str | Path) -> Any:
     """Load the model of a bundle, whichever system it is."""
     from palate.contracts.bundle import read_bundle
 
-    bundle = read_bundle(folder)
-    return get(str(bundle.manifest["system"])).load().from_bundle(bundle, where=folder)
+    return restored(read_bundle(folder), where=folder)
+
+
+def restored(bundle: Bundle, *, where: str | Path = "") -> Any:
+    """Return the model of a bundle that was read, whichever system it is."""
+    return get(str(bundle.manifest["system"])).load().from_bundle(bundle, where=where)

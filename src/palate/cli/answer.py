@@ -91,9 +91,10 @@ def _check_output(format: str, out: Path | None, *, as_json: bool) -> None:
 def _answering(engine: str, bundle: Path, address: str | None) -> Iterator[tuple[Recommender, Engine]]:
     """Give the model, and where it answers."""
     if on_ray(engine, address=address):
+        from palate.catalog.registry import restored
         from palate.contracts.bundle import read_bundle
         from palate.distributed.cluster import connected
-        from palate.distributed.recommend import PURPOSE, OnRay, restored
+        from palate.distributed.recommend import PURPOSE, OnRay
 
         parts = read_bundle(bundle)
         with connected(PURPOSE, address) as ray:

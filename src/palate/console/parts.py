@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from nicegui import events, ui
 from nicegui.element import Element
 
 from palate.console import format as show
 from palate.console.desk import Job, Visit
+from palate.progress import Progress
+
+T = TypeVar("T")
 
 #: Characters from which a cell asks for room, and from which a figure of a tile is words.
 LONG, WORDS = 32, 14
@@ -221,6 +224,28 @@ def follow(visit: Visit, job: Job[Any], finished: Callable[[], Any], watch: Call
             finished()
 
     timer = ui.timer(0.2, look)
+
+
+async def work_in(
+    visit: Visit, place: Element, kind: str, title: str, work: Callable[[Progress], T], then: Callable[[T], Any]
+) -> None:
+    """Do long work while ``place`` shows how far it is; ``then`` shows the result there, where it is not trouble."""
+    await visit.call(visit.desk.begin, kind, title, work)
+    place.clear()
+
+    def finished() -> None:
+        job = visit.desk.jobs.pop(kind, None)
+        if job is None:
+            return
+        place.clear()
+        with place:
+            if job.trouble is not None:
+                trouble(job.trouble)
+            else:
+                then(cast(T, job.result))
+
+    with place:
+        follow(visit, visit.desk.jobs[kind], finished)
 
 
 def file_field(

@@ -57,6 +57,11 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.users)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of who is asked about, and the answers; a fit that is resumed must have the same."""
+        return fingerprint({"users": self.users, "truth": self.truth.values})
+
     def take(self, rows: np.ndarray) -> HeldOut:
         """Return some of the questions."""
         offsets, at = row_positions(self.truth.offsets, rows)

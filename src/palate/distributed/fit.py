@@ -22,7 +22,6 @@ from typing import Any
 from palate.contracts.bundle import check_place
 from palate.contracts.model import Model
 from palate.data.dataset import Dataset
-from palate.data.fingerprint import fingerprint
 from palate.data.split import HeldOut
 from palate.distributed.cluster import connected
 from palate.distributed.relay import near
@@ -200,7 +199,7 @@ def _identity(config: Any, dataset: Dataset, validation: HeldOut | None, seed: i
     """Return a name for all that a fit can't change and still go on."""
     from palate.training.loop import FREE
 
-    asked = None if validation is None else fingerprint({"users": validation.users, "truth": validation.truth.values})
+    asked = None if validation is None else validation.fingerprint
     facts = [config.model_dump(mode="json", exclude=FREE), dataset.fingerprint, asked, seed, workers]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

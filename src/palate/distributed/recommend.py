@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from palate.catalog.registry import get
+from palate.catalog.registry import restored
 from palate.contracts.bundle import Bundle
 from palate.distributed.cluster import cores_of_nodes, ray_module
 from palate.errors import ConfigError, PalateError
@@ -110,11 +110,6 @@ def _ray_data() -> Any:
         data.DataContext.get_current()
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return data
-
-
-def restored(bundle: Bundle) -> Any:
-    """Return the model of a bundle that was read, whichever system it is."""
-    return get(str(bundle.manifest["system"])).load().from_bundle(bundle)
 
 
 class Answerer:

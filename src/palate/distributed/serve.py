@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.distributed.cluster import connected
+from palate.distributed.cluster import connected, cores_of_nodes
 from palate.distributed.replica import APPLICATION, Plan, deployment, serve_module
 from palate.errors import ConfigError, PalateError
 from palate.extras import require
-from palate.serve.run import DRAIN, bound, first_key, serve_bundle
+from palate.serve.run import DRAIN, bound, first_key, serve_bundle, url_of
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Store
 
@@ -110,12 +110,12 @@ def serve_on_ray(
         if serve.status().proxies:
             remedy = "use another cluster, or end what it serves (serve shutdown)"
             raise ConfigError("the cluster serves something already.", where="Ray Serve", remedy=remedy)
-        share = room([node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]], most or replicas)
+        share = room(cores_of_nodes(ray), most or replicas)
         target = deployment(Plan(settings, models.resolve()), **_options(replicas, most, share))
         try:
             _start(serve, settings, target)
             with _told(until) as ended:
-                on_ready(Serving(_url(settings), store_url, model, key, key_file))
+                on_ready(Serving(url_of(settings.server.host, settings.server.port), store_url, model, key, key_file))
                 _watch(serve, ended)
         finally:
             _end(serve)
@@ -236,11 +236,6 @@ def _end(serve: Any) -> None:
             # Ray prints there that its controller, told to end, has ended
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         serve.shutdown()
-
-
-def _url(settings: ServiceSettings) -> str:
-    host = settings.server.host
-    return f"http://{'[' + host + ']' if ':' in host else host}:{settings.server.port}"
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class LightGCNConfig(TrainConfig):
     """Settings of LightGCN."""
 
     epochs: int = Field(100, ge=0, description="passes over all pairs; with validation, the most")
-    batch_size: int = Field(2048, gt=0, description="pairs a step")
+    batch_size: int = Field(2048, gt=0, description="pairs a batch")
     lr: float = Field(5e-3, gt=0, description="step size of Adam")
     patience: int = Field(10, ge=0, description="validation looks without improvement before stopping (0 = never)")
     precision: Literal["float32"] = Field("float32", description="arithmetic")

@@ -173,8 +173,7 @@ def listen(
                     signal.signal(number, handler)
 
     app = Server(config)
-    host, port = place.getsockname()[:2]
-    url = f"http://{'[' + host + ']' if ':' in host else host}:{port}"
+    url = url_of(*place.getsockname()[:2])
 
     async def run() -> None:
         task = asyncio.create_task(app.serve(sockets=[place]))
@@ -187,6 +186,11 @@ def listen(
     sys.setswitchinterval(SWITCH)
     with place:
         asyncio.run(run())
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the URL of a service that listens there."""
+    return f"http://{'[' + host + ']' if ':' in host else host}:{port}"
 
 
 def bound(host: str, port: int) -> socket.socket:

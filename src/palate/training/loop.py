@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from palate.contracts.model import Fitting
-from palate.data.fingerprint import fingerprint
 from palate.errors import TrainingError
 from palate.progress import silent
 from palate.training.callbacks import Callback, EpochEvent
@@ -39,7 +38,7 @@ Batch_co = TypeVar("Batch_co", covariant=True)
 #: Seconds between progress reports inside an epoch.
 REPORT_EVERY = 0.5
 #: Settings that may change when a fit goes on, as they alter no step.
-FREE = {"epochs", "checkpoint_every"}
+FREE = {"epochs", "checkpoint_every", "update_epochs"}
 #: Most points of a curve in a model's record.
 CURVE_POINTS = 300
 
@@ -155,7 +154,7 @@ class _Run:
         self.context = functools.partial(precision_context, self.device, config.precision)
         self.context()
         held_out = fitting.validation
-        self.questions = "" if held_out is None else fingerprint({"users": held_out.users, "truth": held_out.truth.values})
+        self.questions = "" if held_out is None else held_out.fingerprint
 
     def go(self, callbacks: Sequence[Callback], metric: str) -> TrainingRecord:
         self._resume()

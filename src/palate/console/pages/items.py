@@ -115,27 +115,15 @@ async def _reach(visit: Visit, found: wire.ItemOut) -> None:
                 progress(ProgressEvent("Ask", at + 1, len(asked)))
             return lucky, len(asked)
 
-        await visit.call(visit.desk.begin, kind, "Who gets it", work)
-        place.clear()
-        with place:
-            parts.follow(visit, visit.desk.jobs[kind], finished)
+        await parts.work_in(visit, place, kind, "Who gets it", work, named)
 
-    def finished() -> None:
-        job = visit.desk.jobs.pop(kind, None)
-        if job is None:
-            return
-        place.clear()
-        with place:
-            if job.trouble is not None:
-                parts.trouble(job.trouble)
-                return
-            assert job.result is not None
-            lucky, asked = job.result
-            parts.text(f"{len(lucky)} of {asked} people get it in their top {K}.").props["role"] = "status"
-            rows: list[list[parts.Cell]] = [
-                [lambda user=user: parts.link(user, show.address("people", user=user)), str(position)]  # type: ignore[misc]
-                for user, position in sorted(lucky, key=lambda pair: pair[1])[:50]
-            ]
-            parts.table(
-                "Who gets it, and at which place", ["Person", "Place"], rows, right=(1,), empty="Nobody of the sample does."
-            )
+    def named(found: tuple[list[tuple[str, int]], int]) -> None:
+        lucky, asked = found
+        parts.text(f"{len(lucky)} of {asked} people get it in their top {K}.").props["role"] = "status"
+        rows: list[list[parts.Cell]] = [
+            [lambda user=user: parts.link(user, show.address("people", user=user)), str(position)]  # type: ignore[misc]
+            for user, position in sorted(lucky, key=lambda pair: pair[1])[:50]
+        ]
+        parts.table(
+            "Who gets it, and at which place", ["Person", "Place"], rows, right=(1,), empty="Nobody of the sample does."
+        )

@@ -42,21 +42,9 @@ async def panel(visit: Visit) -> None:
         await read(name, work)
 
     async def read(name: str, work: Callable[[], Report]) -> None:
-        await visit.call(visit.desk.begin, kind, f"Read {name}", lambda progress: work())
-        place.clear()
-        with place:
-            parts.follow(visit, visit.desk.jobs[kind], finished)
-
-    def finished() -> None:
-        job = visit.desk.jobs.pop(kind, None)
-        if job is None:
-            return
-        with place:
-            if job.trouble is not None:
-                parts.trouble(job.trouble)
-            else:
-                assert job.result is not None
-                show_report(visit, job.result)
+        await parts.work_in(
+            visit, place, kind, f"Read {name}", lambda progress: work(), lambda report: show_report(visit, report)
+        )
 
     names = await visit.call(comparison.names)
     with parts.panel("Compare report", about):
