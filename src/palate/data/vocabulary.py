@@ -88,7 +88,8 @@ class Vocabulary:
             column = raw.cast(self.raw.type) if raw.type != self.raw.type else raw
             found = pc.index_in(column, value_set=self.raw).fill_null(-1)
             return np.asarray(found.to_numpy()).astype(np.int32)
-        return np.fromiter((self.number(r) for r in raw), dtype=np.int32, count=len(raw))
+        number, coerce = self._numbers.get, str if self.is_text else self.coerce
+        return np.fromiter((number(coerce(r), -1) for r in raw), dtype=np.int32, count=len(raw))
 
     def without(self, numbers: np.ndarray) -> Vocabulary:
         """Return the vocabulary with some raw ids replaced by unguessable ones of the same type (numbers don't change)."""

@@ -23,6 +23,7 @@ from palate.errors import PalateError
 from palate.extras import require
 from palate.runtime import set_threads
 from palate.serve.errors import NotFound, Unavailable
+from palate.serve.lasting import lasting
 from palate.serve.run import SWITCH
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
@@ -185,7 +186,8 @@ class Opened:
         sys.setswitchinterval(SWITCH)
         store = Store.open(plan.settings.store.url)
         try:
-            service = SharedService(store, plan.settings, plan.models, everyone=everyone)
+            with lasting():
+                service = SharedService(store, plan.settings, plan.models, everyone=everyone)
         except BaseException:
             store.close()
             raise

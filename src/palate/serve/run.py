@@ -21,6 +21,7 @@ from palate.errors import ConfigError
 from palate.extras import require
 from palate.progress import Progress, ProgressEvent, silent
 from palate.serve.demo import fill
+from palate.serve.lasting import lasting
 from palate.serve.production import publish
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
@@ -86,7 +87,8 @@ def prepared(
         if bundle is not None:
             serve_bundle(store, bundle)
         progress(ProgressEvent("Load", 0, 1))
-        service = Service(store, settings, models)
+        with lasting():
+            service = Service(store, settings, models)
         progress(ProgressEvent("Load", 1, 1))
         with contextlib.closing(service):
             yield Started(service, *first_key(store, settings, models.parent))
@@ -144,18 +146,19 @@ def listen(
     """
     import uvicorn
 
-    from palate.serve.http.app import make_app
-
     server = service.settings.server
     place = bound(server.host, server.port)
-    config = uvicorn.Config(
-        make_app(service, extend),
-        log_level="warning",
-        timeout_graceful_shutdown=DRAIN,
-        server_header=False,
-        date_header=False,
-        **options,
-    )
+    with lasting():
+        from palate.serve.http.app import make_app
+
+        config = uvicorn.Config(
+            make_app(service, extend),
+            log_level="warning",
+            timeout_graceful_shutdown=DRAIN,
+            server_header=False,
+            date_header=False,
+            **options,
+        )
 
     class Server(uvicorn.Server):
         """A server that ends on a signal without raising it again afterwards."""

@@ -78,20 +78,18 @@ class Loaded:
 
     def _changed(self, rows: Sequence[int]) -> None:
         """Take up rows of the catalogue that are new or changed."""
-        ids, items = self.model.items_.ids, self.catalogue.items
+        items = self.catalogue.items
+        at = np.fromiter(rows, np.int64, len(rows))
+        numbers = self.model.items_.ids.encode([items[row].id for row in rows])
+        shown = np.fromiter((items[row].shown for row in rows), bool, len(rows))
+        known = numbers >= 0
         with self._lock:
             top = max(rows, default=-1) + 1
             if top > len(self.number_of):
                 more = np.full(max(top, 2 * len(self.number_of)) - len(self.number_of), -1, np.int32)
                 self.number_of = np.concatenate([self.number_of, more])
-            for row in rows:
-                number = self.number_of[row]
-                if number < 0:
-                    number = ids.number(items[row].id)
-                    if number < 0:
-                        continue
-                    self.number_of[row], self.row_of[number] = number, row
-                self.allowed[number] = items[row].shown
+            self.number_of[at[known]], self.row_of[numbers[known]] = numbers[known], at[known]
+            self.allowed[numbers[known]] = shown[known]
 
     def numbers(self, rows: np.ndarray) -> np.ndarray:
         """Return item numbers of rows; what the model doesn't know is left out."""

@@ -37,6 +37,7 @@ _HISTORY = (
     .order_by(events.c.time.desc(), events.c.n.desc())
     .limit(bindparam("most"))
 )
+_LAST = select(func.max(events.c.n))
 
 
 class Events(Part):
@@ -130,7 +131,7 @@ def write_events(connection: Connection, batches: Sequence[Sequence[Event]], now
 
 def last_number(connection: Connection) -> int:
     """Return the number of the last event, or 0."""
-    return int(connection.scalar(select(func.max(events.c.n))) or 0)
+    return int(connection.scalar(_LAST) or 0)
 
 
 def event_of(row: Any) -> Event:
