@@ -1,7 +1,7 @@
 """Python's cyclic collector beside a large catalogue.
 
-A full collection looks at every object in memory and holds all threads meanwhile. For 100,000 items that is a fifth of a second:
-again and again while they are read, and in the middle of answers later.
+A full collection looks at every object in memory and holds all threads meanwhile. For 100,000 items that is a fifth of a
+second: again and again while they are read, and in the middle of answers later.
 """
 
 from __future__ import annotations
