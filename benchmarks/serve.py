@@ -1,8 +1,9 @@
 """The service under load: one process answers, this one asks, on the same machine.
 
 A made-up world is loaded into a store (SQLite, synchronous FULL); a model of 100,000 items and 64 dimensions is served.
-Open loop: requests are due at a set rate and latency counts from then. The peer is an implicit model behind a minimal FastAPI
-handler, with as many items, dimensions and histories; it has no store, no live events, no filters and no log.
+Open loop: requests are due at a set rate and latency counts from then. The same world on PostgreSQL, where a server is at hand.
+Peers have as many items, dimensions and histories: an implicit model behind a minimal FastAPI handler, without store, live
+events, filters and log; and LibRecommender's own serving from Redis.
 """
 
 from __future__ import annotations
@@ -12,21 +13,19 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _load import Request, load
-from _peers import HERE, peer_python
+from _peers import HERE
 from _record import record
-from scipy import sparse
+from _serve_peers import peers
 
 from palate.serve import answers, wire
 from palate.serve.retrain import retrain
@@ -55,13 +54,14 @@ def main() -> None:
             load_dataset(store, data)
             retrain(store, home / "models", "ials", {"dim": DIM, "epochs": 3}, gate=False)
             rows += in_process(store, home)
-        rows += over_http(url, given.seconds, given.soak)
-        rows += peer(data, home, given.seconds)
+        rows += over_http(url, home, given.seconds, given.soak)
+        rows += on_postgresql(data, home, given.seconds)
+        rows += peers(data.matrix(), DIM, home, given.seconds)
     for row in rows:
         print(row, flush=True)
     if not given.dry:
-        peers = {"implicit": "0.7.3", "fastapi": "0.165.0"}
-        record("serve", rows, what=__doc__, peers=peers, seeds=[0], notes={"seconds of each load": given.seconds})
+        versions = {"implicit": "0.7.3", "fastapi": "0.165.0", "LibRecommender": "1.5.2", "sanic": "25.12.1"}
+        record("serve", rows, what=__doc__, peers=versions, seeds=[0], notes={"seconds of each load": given.seconds})
 
 
 def in_process(store: Store, home: Path) -> list[dict[str, Any]]:
@@ -93,10 +93,30 @@ def in_process(store: Store, home: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def over_http(url: str, seconds: float, soak: float) -> list[dict[str, Any]]:
+def on_postgresql(data: Any, home: Path, seconds: float) -> list[dict[str, Any]]:
+    """Load the world into PostgreSQL, and ask the service over it."""
+    sys.path.insert(0, str(HERE.parent / "tests" / "serve"))
+    from servers import PostgresServer, why_not
+
+    if (reason := why_not()) is not None:
+        print(reason, flush=True)
+        return []
+    server = PostgresServer()
+    try:
+        url = server.database()
+        with Store.open(url) as store:
+            load_dataset(store, data)
+            retrain(store, home / "models on PostgreSQL", "ials", {"dim": DIM, "epochs": 3}, gate=False)
+        rows = over_http(url, home, seconds, 0.0)
+    finally:
+        server.close()
+    return [{**row, "what": f"PostgreSQL: {row['what']}"} for row in rows]
+
+
+def over_http(url: str, home: Path, seconds: float, soak: float) -> list[dict[str, Any]]:
     """Start the service, and ask it over HTTP."""
     command = [sys.executable, "-m", "palate.cli.main", "serve", "--store", url, "--port", "0", "--insecure-loopback", "--json"]
-    config = Path(url.removeprefix("sqlite:///")).with_name("palate.toml")
+    config = home / "palate.toml"
     config.write_text("[server]\nrequests_per_second = 100000.0\nburst = 100000\nconsole = false\n", encoding="utf-8")
     began = time.perf_counter()
     process = subprocess.Popen([*command, "--config", str(config)], stdout=subprocess.PIPE, text=True)
@@ -148,37 +168,6 @@ def mixed(address: str, host: str, seconds: float) -> list[dict[str, Any]]:
         {"what": "event batches of 100 at 100/s, beside slates", **events},
         {"what": "personal slates at 100/s, beside events", **slates},
     ]
-
-
-def peer(data: Any, home: Path, seconds: float) -> list[dict[str, Any]]:
-    """Ask an implicit model behind a minimal FastAPI handler the same."""
-    matrix = data.matrix()
-    rng = np.random.default_rng(0)
-    factors = {"users": rng.standard_normal((USERS, DIM), np.float32), "items": rng.standard_normal((ITEMS, DIM), np.float32)}
-    sparse.save_npz(home / "matrix.npz", matrix)
-    np.savez(home / "factors.npz", **factors)
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
-    program = [str(peer_python("implicit_fastapi")), str(HERE / "peers" / "implicit_fastapi.py")]
-    command = [*program, str(home / "matrix.npz"), str(home / "factors.npz"), str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-            break
-        except OSError:
-            time.sleep(0.1)
-    address, host = f"http://127.0.0.1:{port}", f"127.0.0.1:{port}"
-
-    def make() -> Iterator[Request]:
-        return (Request.post(host, "/recommend", json.dumps({"user": n % USERS, "k": 10}).encode()) for n in itertools.count())
-
-    load(address, make, rate=200.0, seconds=2.0, lanes=16)
-    found = load(address, make, rate=200.0, seconds=seconds, lanes=16).summary()
-    process.terminate()
-    process.wait(timeout=30)
-    return [{"what": "peer: implicit behind FastAPI, slates at 200/s", **found}]
 
 
 def personal(host: str) -> Iterator[Request]:
