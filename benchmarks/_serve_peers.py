@@ -40,7 +40,7 @@ def implicit(matrix: sparse.csr_matrix, dim: int, home: Path, seconds: float) ->
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
     try:
-        wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close())
+        wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close(), 30, process)
 
         def make() -> Iterator[Request]:
             bodies = (json.dumps({"user": n % matrix.shape[0], "k": 10}).encode() for n in itertools.count())
@@ -60,17 +60,20 @@ def librecommender(matrix: sparse.csr_matrix, dim: int, home: Path, seconds: flo
     folder.mkdir()
     redis = subprocess.Popen(["redis-server", "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL)
     command = [str(peer_python("librecommender")), str(PROGRAMS / "librecommender_sanic.py"), str(home / "matrix.npz")]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([*command, str(dim), str(folder), str(port)], **quiet)
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen([*command, str(dim), str(folder), str(port)], stdout=log, stderr=log)
 
     def ask(user: int) -> Request:
         return Request.post(f"127.0.0.1:{port}", "/embed/recommend", json.dumps({"user": str(user), "n_rec": 10}).encode())
 
     known = np.flatnonzero(np.diff(matrix.indptr))
     try:
-        wait_for(lambda: socket.create_connection(("127.0.0.1", port), 1).close(), 300)
+        wait_for(lambda: socket.create_connection(("127.0.0.1", port), 1).close(), 300, process)
         turns = (ask(int(user)) for user in itertools.cycle(known))
         return [{"what": "peer: LibRecommender's serving, slates at 200/s", **timed(port, lambda: turns, seconds)}]
+    except OSError:
+        print(f"LibRecommender did not start:\n{(folder / 'log.txt').read_text()[-2_000:]}", flush=True)
+        return []
     finally:
         end(process)
         end(redis)
@@ -83,15 +86,15 @@ def timed(port: int, make: Callable[[], Iterator[Request]], seconds: float) -> d
     return load(url, make, rate=200.0, seconds=seconds, lanes=16).summary()
 
 
-def wait_for(look: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Wait until something that listens answers."""
+def wait_for(look: Callable[[], Any], seconds: float, process: subprocess.Popen[Any]) -> None:
+    """Wait until a process that is to listen answers."""
     until = time.monotonic() + seconds
     while True:
         try:
             look()
             return
         except OSError:
-            if time.monotonic() > until:
+            if time.monotonic() > until or process.poll() is not None:
                 raise
             time.sleep(0.1)
 

@@ -140,6 +140,7 @@ def over_http(url: str, home: Path, seconds: float, soak: float) -> list[dict[st
         rows.append({"what": name, **load(address, make, rate=rate, seconds=seconds, lanes=lanes).summary()})
         print(rows[-1], flush=True)
     rows += mixed(address, host, seconds)
+    print(rows[-2], rows[-1], sep="\n", flush=True)
     memory.append(resident_mb(process.pid))
     if soak:
         load(address, lambda: personal(host), rate=100.0, seconds=60 * soak, lanes=8)
@@ -147,6 +148,7 @@ def over_http(url: str, home: Path, seconds: float, soak: float) -> list[dict[st
     rows.append(
         {"what": "resident memory, MB: at the start, after the loads, after the soak", "MB": [round(m) for m in memory]}
     )
+    print(rows[0], rows[-1], sep="\n", flush=True)
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
     return rows
