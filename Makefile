@@ -1,6 +1,7 @@
 # make demo   the main job on MovieLens 100K: compare, explain, save, report
 # make test   everything that CI runs
 # make docs   the documentation, into docs/_build/html
+# make audit  known vulnerabilities of the pinned dependencies (needs PyPI's list of them)
 # make claims every claim, from its data to its verdict (long)
 # make bench  every benchmark, beside its peers where they are installed (long)
 #
@@ -16,7 +17,7 @@ PYTEST_ARGS ?=
 
 export PYTHONUTF8 = 1
 
-.PHONY: demo test lint unit docs claims bench clean
+.PHONY: demo test lint unit docs audit claims bench clean
 
 demo: $(VENV)/.user
 	$(BIN)/palate demo
@@ -31,6 +32,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+audit: $(VENV)/.dev
+	$(BIN)/python .ci/audit.py
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/distributed $(PYTEST_ARGS)

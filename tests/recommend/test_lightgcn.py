@@ -138,12 +138,13 @@ def test_resumes_to_the_bit(tmp_path):
 
 def test_sampled_softmax_with_all_items_is_the_whole_softmax():
     """Where the draw holds every item, both objectives are the same loss, penalty included."""
-    from palate.recommend.lightgcn import _Steps, _Table
+    from palate.recommend.graph_base import FreeVectors
+    from palate.recommend.lightgcn import _Steps
     from palate.training.triples import Pairs
 
     config = LightGCN(**SMALL, loss="softmax", n_negatives=5000, reg=0.1).config
     graph = Adjacency.of_matrix(DATA.matrix())
-    table = _Table(len(graph), 8, 0.3, np.random.default_rng(0))
+    table = FreeVectors(len(graph), 8, 0.3, np.random.default_rng(0))
     steps = _Steps(config, table, graph, DATA.n_users)
     batch = next(iter(Pairs(DATA.matrix(), 100).epoch_of_people(np.random.default_rng(1))))
     losses = [getattr(steps, name)(batch, torch.Generator().manual_seed(0)) for name in ("softmax", "sampled_softmax")]

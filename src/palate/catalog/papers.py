@@ -25,9 +25,11 @@ PAPERS: tuple[System, ...] = (
         "Heterogeneous Graphs, ACM Multimedia 2022, arXiv 2201.05946"),
     _paper(2, "rlmrec", "RLMRec", "recommend", "graph with text", "interactions, text, language model, torch",
         "Representation Learning with Large Language Models for Recommendation, WWW 2024, arXiv 2310.15950"),
-    _paper(3, "social_rec", "SocialRS", "recommend", "social graph", "interactions, social, torch",
-        "Sharma et al., A Survey of Graph Neural Networks for Social Recommender Systems, ACM Computing Surveys 2024, "
-        "arXiv 2212.04481"),
+    System("social_rec", "SocialRS", "recommend", "social graph", "palate.recommend.social_rec:SocialRec", paper=3,
+        citation="Sharma et al., A Survey of Graph Neural Networks for Social Recommender Systems, ACM Computing Surveys 2024, "
+        "arXiv 2212.04481", needs=("interactions", "social", "torch"),
+        abilities=("vectors", "unseen users", "explains", "similar"), faithfulness="in the style of", claim="social_rec",
+        quick={"dim": 8, "epochs": 3, "batch_size": 64}),
     _paper(4, "ulmrec", "ULMRec", "recommend", "language model reranking", "interactions, times, text, language model, torch",
         "ULMRec: User-centric Large Language Model for Sequential Recommendation, 2024, arXiv 2412.05543"),
     _paper(5, "crs_framework", "CRS Framework", "converse", "framework", "interactions, dialogues",
@@ -51,8 +53,10 @@ PAPERS: tuple[System, ...] = (
         "Let Me Do It For You: Towards LLM Empowered Recommendation via Tool Learning, SIGIR 2024"),
     _paper(13, "llmrec", "LLMRec", "recommend", "graph with text", "interactions, text, language model, torch",
         "LLMRec: Large Language Models with Graph Augmentation for Recommendation, WSDM 2024, arXiv 2311.00423"),
-    _paper(14, "diffkg", "DiffKG", "recommend", "knowledge graph", "interactions, graph, torch",
-        "DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890"),
+    System("diffkg", "DiffKG", "recommend", "knowledge graph", "palate.recommend.diffkg:DiffKG", paper=14,
+        citation="Jiang et al., DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890",
+        needs=("interactions", "graph", "torch"), abilities=("vectors", "unseen users", "explains", "similar"), claim="diffkg",
+        quick={"dim": 8, "epochs": 2, "batch_size": 64, "hidden": 8, "require_graph": False}),
     _paper(15, "aw_moe", "AW-MoE", "rank", "mixture of experts", "interactions, times, searches, torch",
         "Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce, ICDE 2023, "
         "arXiv 2306.05011"),
@@ -66,8 +70,10 @@ PAPERS: tuple[System, ...] = (
         "Bogdanova and Yazdani, SESA: Supervised Explicit Semantic Analysis, 2017, arXiv 1708.03246"),
     _paper(19, "autoint", "AutoInt", "rank", "feature interaction", "interactions, torch",
         "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019, arXiv 1810.11921"),
-    _paper(20, "pld", "PLD", "recommend", "denoising", "interactions, torch",
-        "Personalized Denoising Implicit Feedback for Robust Recommender System, WWW 2025, arXiv 2502.00348"),
+    System("pld", "PLD", "recommend", "denoising", "palate.recommend.pld:PLD", paper=20,
+        citation="Zhang et al., Personalized Denoising Implicit Feedback for Robust Recommender System, WWW 2025, "
+        "arXiv 2502.00348", needs=("interactions", "torch"), abilities=("vectors", "unseen users", "explains", "similar"),
+        claim="pld", quick={"dim": 8, "epochs": 4, "batch_size": 64, "warmup": 1}),
     _paper(21, "unimp", "UniMP", "recommend", "multimodal", "interactions, times, text, images, language model, torch",
         "Towards Unified Multi-Modal Personalization: Large Vision-Language Models for Generative Recommendation and Beyond, "
         "ICLR 2024"),
@@ -81,8 +87,11 @@ PAPERS: tuple[System, ...] = (
         "When Large Language Models Meet Personalization: Perspectives of Challenges and Opportunities, World Wide Web 2024"),
     _paper(26, "lc_rec", "LC-Rec", "recommend", "generative retrieval", "interactions, times, text, language model, torch",
         "Adapting Large Language Models by Integrating Collaborative Semantics for Recommendation, ICDE 2024"),
-    _paper(27, "ssl_two_tower", "SSL Two-Tower", "recommend", "two towers", "interactions, text, torch",
-        "Yao et al., Self-supervised Learning for Large-scale Item Recommendations, CIKM 2021, arXiv 2007.12865"),
+    System("ssl_two_tower", "SSL Two-Tower", "recommend", "two towers", "palate.recommend.ssl_two_tower:SSLTwoTower", paper=27,
+        citation="Yao et al., Self-supervised Learning for Large-scale Item Recommendations, CIKM 2021, arXiv 2007.12865",
+        needs=("interactions", "text", "torch"), abilities=("vectors", "unseen users", "new items", "explains", "similar"),
+        claim="ssl_two_tower",
+        quick={"dim": 8, "field_dim": 8, "history_dim": 8, "hidden": (16,), "epochs": 2, "batch_size": 64}),
     _paper(28, "all_of_me", "All of Me", "understand", "attributes from sets", "interactions, torch",
         "Tricomi, Pajola, Pasa and Conti, \"All of Me\": Mining Users' Attributes from their Public Spotify Playlists, "
         "Companion of the ACM Web Conference 2024, arXiv 2401.14296"),
@@ -112,9 +121,10 @@ PAPERS: tuple[System, ...] = (
     _paper(39, "optinter", "OptInter", "rank", "feature interaction", "interactions, torch",
         "Memorize, Factorize, or be Naive: Learning Optimal Feature Interaction Methods for CTR Prediction, ICDE 2022, "
         "arXiv 2108.01265"),
-    _paper(40, "rel_mf", "Rel-MF", "recommend", "debiasing", "interactions, torch",
-        "Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit Feedback, WSDM 2020, "
-        "arXiv 1909.03601"),
+    System("rel_mf", "Rel-MF", "recommend", "debiasing", "palate.recommend.rel_mf:RelMF", paper=40,
+        citation="Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit Feedback, WSDM 2020, "
+        "arXiv 1909.03601", needs=("interactions", "torch"), abilities=("vectors", "unseen users", "explains", "similar"),
+        claim="rel_mf", quick={"dim": 8, "epochs": 3, "batch_size": 16}),
     _paper(41, "basket_recipes", "Basket Recipes", "recommend", "baskets", "interactions",
         "Nath and Sen, An Algorithm for Recommending Groceries Based on an Item Ranking Method, 2021"),
     _paper(42, "easyrec", "EasyRec", "recommend", "text encoder", "interactions, text, language model, torch",

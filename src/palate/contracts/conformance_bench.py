@@ -12,7 +12,7 @@ import pyarrow as pa
 from palate.contracts.ranking import Ranking
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
-from palate.data.dataset import Dataset, Entities
+from palate.data.dataset import Dataset, Entities, Graph
 from palate.data.interactions import Interactions
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError, NonConformingError, PalateError
@@ -60,7 +60,9 @@ def check(function: F) -> F:
 
 
 def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
-    """Return a tiny data set: two tastes, times, ratings, a repeat, somebody without events, an item without events."""
+    """Return a tiny data set: two tastes, times, ratings, a repeat, somebody without events, an item without
+    events, ties between people.
+    """
     rng = generator(seed, "small world")
     tastes = np.arange(n_users - 1) % 2
     lengths = rng.integers(4, 9, n_users - 1)
@@ -78,7 +80,20 @@ def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
     )
     people = Entities(Vocabulary(pa.array([f"u{n}" for n in range(n_users)])))
     things = Entities(Vocabulary(pa.array([f"i{n}" for n in range(n_items)])))
-    return Dataset(events, people, things, name="small world")
+    return Dataset(events, people, things, graphs={"social": _ties(tastes)}, name="small world")
+
+
+def _ties(tastes: np.ndarray) -> Graph:
+    """Return ties, mutual and one-way, mostly between people of one taste; the last person has none."""
+    head = np.arange(len(tastes) - 1)
+    pairs = [
+        (head, (head + 2) % len(head)),
+        ((head + 2) % len(head), head),
+        (head, (head + 4) % len(head)),
+        (head[::7], head[::7] + 1),
+    ]
+    ends = [np.concatenate([pair[side] for pair in pairs]).astype(np.int32) for side in (0, 1)]
+    return Graph(ends[0], np.zeros(len(ends[0]), np.int32), ends[1], "user", "user", Vocabulary(pa.array(["knows"])))
 
 
 def expect(condition: bool, reason: str) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 
 from palate.contracts.conformance_bench import Bench, K, answers_of, check, expect, raises, same_bits, state_of, well_formed
 from palate.contracts.requests import Requests
-from palate.data.dataset import Dataset
+from palate.data.dataset import Dataset, Graph
+from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, NonConformingError, NotFittedError
 from palate.progress import ProgressEvent
 from palate.runtime import set_threads, threads
@@ -173,7 +175,10 @@ def progress_is_reported(bench: Bench) -> None:
 
 
 def _one_item() -> Dataset:
-    return Dataset.from_columns(["a", "b", "c"], ["only"] * 3, time=[1, 2, 3])
+    made = Dataset.from_columns(["a", "b", "c"], ["only"] * 3, time=[1, 2, 3])
+    head, tail = np.array([[0, 1, 1], [1, 0, 2]], np.int32)
+    ties = Graph(head, np.zeros(3, np.int32), tail, "user", "user", Vocabulary(pa.array(["knows"])))
+    return made.derive({"step": "ties"}, graphs={"social": ties})
 
 
 def _no_pickle(*_: Any, **__: Any) -> Any:

@@ -18,9 +18,7 @@ from torch.nn import functional
 
 from palate.nn.graph import Adjacency, propagate_reference, spent_gradient
 from palate.nn.multinomial import multinomial_pass, multinomial_reference
-
-#: Vectors shorter than this count as this long.
-TINY = 1e-12
+from palate.nn.unit import TINY, Unit
 
 
 def graph_softmax(
@@ -89,7 +87,7 @@ class _GraphSoftmax(Function):
         needed[first_item:], needed[people] = 1, 1
         # The scale 1/(K+1) of e cancels in its direction, and comes back in the gradient by the length.
         whole = adjacency.horner(free, layers, needed=needed)
-        asked, offered = _Unit(whole[people]), _Unit(whole[first_item:])
+        asked, offered = Unit(whole[people]), Unit(whole[first_item:])
         queries = asked.rows / np.float32(temperature)
         total, d_queries, d_vectors = multinomial_pass(queries, offered.rows, rows, positives - first_item)
         slope = np.zeros_like(free)
@@ -108,16 +106,3 @@ class _GraphSoftmax(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return spent_gradient(ctx, grad), None, None, None, None, None, None, None
-
-
-class _Unit:
-    """Rows brought to length one, and the way back for their gradient."""
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self.lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY).astype(np.float32)
-        self.rows = rows / self.lengths
-
-    def back(self, slope: np.ndarray) -> np.ndarray:
-        along = np.einsum("nd,nd->n", slope, self.rows)[:, None]
-        back: np.ndarray = (slope - along * self.rows) / self.lengths
-        return back

@@ -10,9 +10,13 @@ on them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from palate.data.ragged import offsets_of
 from palate.kernels.spans import each_span
@@ -22,6 +26,29 @@ from palate.runtime import single_threaded_blas
 BLOCK_BYTES = 2**20
 #: Parts that people are dealt into.
 PARTS = 4
+
+
+def multinomial(queries: Tensor, vectors: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+    """Return the loss of the pairs (``int64[P]`` rows, ascending, and columns), with its gradient, in bounded memory."""
+    if queries.device.type != "cpu":
+        index = [torch.from_numpy(a.astype(np.int64)).to(queries.device) for a in (rows, columns)]
+        return multinomial_reference(queries, vectors, *index)
+    loss: Tensor = _Multinomial.apply(queries, vectors, rows, columns)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Multinomial(Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, vectors: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+        loss, *slopes = multinomial_pass(queries.detach().numpy(), vectors.detach().numpy(), rows, columns)
+        ctx.save_for_backward(*(torch.from_numpy(slope) for slope in slopes))
+        return torch.tensor(loss, dtype=queries.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_queries, d_vectors = ctx.saved_tensors
+        return d_queries * grad, d_vectors * grad, None, None
 
 
 def multinomial_reference(queries: Tensor, vectors: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

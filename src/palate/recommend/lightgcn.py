@@ -26,110 +26,59 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
-from palate.nn.adam import Adam
 from palate.nn.graph import Adjacency, graph_bpr, propagate
 from palate.nn.graph_softmax import graph_softmax
 from palate.nn.softmax import shared_softmax
-from palate.recommend.folded import FoldedRecommender
-from palate.training.config import TrainConfig
-from palate.training.device import usable_device
-from palate.training.loop import fit_module
+from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
 from palate.training.triples import Pairs, Triples
-from palate.training.validation import validator
 
 
-class LightGCNConfig(TrainConfig):
+class LightGCNConfig(GraphConfig):
     """Settings of LightGCN."""
 
-    epochs: int = Field(100, ge=0, description="passes over all pairs; with validation, the most")
-    batch_size: int = Field(2048, gt=0, description="pairs a batch")
-    lr: float = Field(5e-3, gt=0, description="step size of Adam")
-    patience: int = Field(10, ge=0, description="validation looks without improvement before stopping (0 = never)")
-    precision: Literal["float32"] = Field("float32", description="arithmetic")
-    dim: int = Field(64, gt=0, description="width of the vectors")
-    layers: int = Field(3, gt=0, description="K, propagation steps")
-    reg: float = Field(1e-4, ge=0, description="weight of the squared size of the free vectors")
-    init: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
     loss: Literal["bpr", "softmax", "sampled_softmax"] = Field("bpr", description="training loss")
     n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (sampled_softmax)")
     temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax losses)")
 
 
-class LightGCN(FoldedRecommender):
+class LightGCN(GraphRecommender):
     """Light graph convolution (see the module's text)."""
 
     name: ClassVar[str] = "lightgcn"
+    title: ClassVar[str] = "LightGCN"
     Settings = LightGCNConfig
     config: LightGCNConfig
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         c = self.config
-        matrix = dataset.matrix()
-        graph = Adjacency.of_matrix(matrix)
-        table = _Table(len(graph), c.dim, c.init, fitting.rng("lightgcn", "weights"))
-        table.to(usable_device(fitting.device))
-        pairs = Pairs(matrix, c.batch_size)
-        steps = _Steps(self.config, table, graph, dataset.n_users)
-        check = validator(self, fitting.validation)
-        kind = Adam if table.free.device.type == "cpu" else torch.optim.AdamW
-
-        def look() -> float:
-            assert check is not None
-            self._finish(table, graph, dataset.n_users)
-            return check()
+        setting = Setting.of(dataset, fitting)
+        table = self._table(setting)
+        pairs = Pairs(setting.matrix, c.batch_size)
+        steps = _Steps(c, table, setting.graph, dataset.n_users)
 
         def batches(epoch: int, rng: np.random.Generator) -> Any:
             if c.loss == "softmax":
                 return pairs.epoch_of_people(rng)
             return pairs.epoch(rng, negatives=c.loss == "bpr")
 
-        record = fit_module(
-            table,
-            batches=batches,
-            loss=getattr(steps, c.loss),
-            config=c,
-            fitting=fitting,
-            title="LightGCN",
-            evaluate=None if check is None else look,
-            optimizer=kind([table.free], lr=c.lr, weight_decay=c.weight_decay),
-        )
-        self._finish(table, graph, dataset.n_users)
-        return record.notes
+        return self._descend(setting, table, getattr(steps, c.loss), batches)
 
-    def _finish(self, table: _Table, graph: Adjacency, n_users: int) -> None:
-        """Set the arrays that answer, from the free vectors."""
-        layers = self.config.layers
-        free = table.free.detach().cpu().numpy().copy()
-        degree = np.diff(graph.offsets)
-        free[degree == 0] = 0
-        below = graph.horner(free, layers - 1)
-        whole = graph.product(below, free)[n_users:] / (layers + 1)
+    def _offered(self, items: np.ndarray) -> np.ndarray:
+        """Return the item vectors, of length one where the loss is on cosines."""
         if self.config.loss != "bpr":
-            whole /= np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12)
-        roots = np.sqrt(np.maximum(degree[n_users:], 1)).astype(np.float32)
-        self.item_vectors_ = np.ascontiguousarray(whole, np.float32)
-        self.shares_ = np.ascontiguousarray(below[n_users:] / (roots[:, None] * (layers + 1)), np.float32)
-        self.own_ = free[:n_users] / np.float32(layers + 1)
-        self.common_ = np.zeros(self.config.dim, np.float32)
-
-
-class _Table(nn.Module):
-    """The free vectors: people first, then items."""
-
-    def __init__(self, rows: int, dim: int, scale: float, rng: np.random.Generator) -> None:
-        super().__init__()
-        self.free = nn.Parameter(torch.from_numpy(rng.standard_normal((rows, dim), np.float32) * np.float32(scale)))
+            items = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
+        return super()._offered(items)
 
 
 class _Steps:
     """The objectives of a batch."""
 
-    def __init__(self, config: LightGCNConfig, table: _Table, graph: Adjacency, n_users: int) -> None:
+    def __init__(self, config: LightGCNConfig, table: FreeVectors, graph: Adjacency, n_users: int) -> None:
         self.config, self.table, self.graph, self.n_users = config, table, graph, n_users
 
     def bpr(self, batch: Triples, generator: torch.Generator) -> Tensor:

@@ -306,6 +306,21 @@ def unbiased_recall(lists: Lists, facts: Facts, k: int | None = None, *, power: 
     return Values(np.divide(found, whole, out=np.full(len(lists), np.nan), where=whole > 0))
 
 
+@_beyond()
+def unbiased_dcg(lists: Lists, facts: Facts, k: int | None = None, *, power: Annotated[float, (0.0, 2.0)] = 0.5) -> Values:
+    """DCG weighted against popularity: ``Σ_{hits} w_i / log2(r_i + 1) / Σ_R w_i``, ``w_i = max(c_i, 1)^{-power}``.
+
+    The self-normalised inverse propensity estimate of the mean discount of relevant items, with propensities taken to grow as
+    a power of popularity. It is divided by the number of relevant items, as it were, not by the ideal DCG.
+    Source: Yang et al., RecSys 2018.
+    """
+    cut = _cut(lists, k)
+    weight = np.maximum(facts.item_counts, 1)[lists.truth.values].astype(np.float64) ** -power
+    discount = np.where(lists.hits(cut), 1 / np.log2(np.maximum(lists.ranks, 1) + 1.0), 0.0)
+    found, whole = lists.row_sums(weight * discount), lists.row_sums(weight)
+    return Values(np.divide(found, whole, out=np.full(len(lists), np.nan), where=whole > 0))
+
+
 def _histories(lists: Lists):  # type: ignore[no-untyped-def]
     if lists.histories is None:
         raise ConfigError("this metric needs the histories of the people asked.", remedy="give Lists(…, histories=…)")

@@ -1,4 +1,8 @@
-"""Blocks of rows, in and out, as fast as the driver allows: COPY on PostgreSQL, one prepared statement on SQLite."""
+"""Blocks of rows, in and out, as fast as the driver allows: COPY on PostgreSQL, statements of many rows on SQLite.
+
+SQLite's driver hands the interpreter to others at every row that it takes or gives, and waits for its turn to have it back. In
+a busy process that wait is many times the row's own cost, so what is asked all the time goes as one row.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +18,8 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Index, I
 
 from palate.serve.store.tables import IN_ORDER, meta
 
-#: Rows of a block.
-BLOCK = 50_000
+#: Rows of a block, and most rows of one of SQLite's statements.
+BLOCK, STATEMENT = 50_000, 256
 
 
 def put_block(connection: Connection, table: Table, names: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -22,14 +27,40 @@ def put_block(connection: Connection, table: Table, names: Sequence[str], rows: 
     quote = connection.dialect.identifier_preparer.quote
     into = f"{quote(table.name)} ({', '.join(quote(name) for name in names)})"
     if connection.dialect.name == "sqlite":
-        block = [tuple(row) for row in rows]
-        if block:
-            connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({', '.join('?' * len(names))})", block)
+        row = f"({', '.join('?' * len(names))})"
+        for block in _pieces([tuple(row) for row in rows]):
+            words = f"INSERT INTO {into} VALUES {', '.join([row] * len(block))}"
+            connection.exec_driver_sql(words, tuple(chain.from_iterable(block)))
         return
     driver: Any = connection.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
         for row in rows:
             copy.write_row(tuple(row))
+
+
+def _pieces(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Cut rows into pieces whose lengths are powers of two: few different statements, which the driver keeps prepared."""
+    start = 0
+    while start < len(rows):
+        stop = start + min(STATEMENT, 1 << ((len(rows) - start).bit_length() - 1))
+        yield rows[start:stop]
+        start = stop
+
+
+def names_new(connection: Connection, key: Column[Any], ids: Iterable[str]) -> list[str]:
+    """Return those ids that no row of the table of ``key`` has, in order."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return []
+    words = _unnamed(connection.dialect.name, key)
+    given: Any = json.dumps(wanted) if connection.dialect.name == "sqlite" else wanted
+    return sorted(row[0] for row in connection.exec_driver_sql(words, (given,)))
+
+
+@cache
+def _unnamed(dialect: str, key: Column[Any]) -> str:
+    among = "json_each(?)" if dialect == "sqlite" else "unnest(%s::text[]) AS one (value)"
+    return f'SELECT value FROM {among} WHERE NOT EXISTS (SELECT 1 FROM "{key.table.name}" WHERE "{key.name}" = value)'
 
 
 def rows_named(connection: Connection, columns: Sequence[Column[Any]], key: Column[Any], ids: Iterable[str]) -> list[Any]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from palate.errors import DataError
 from palate.serve.catalogue import Item
-from palate.serve.store.bulk import put_block, rows_named
+from palate.serve.store.bulk import names_new, put_block
 from palate.serve.store.checks import (
     check_id,
     check_optional_number,
@@ -86,9 +86,7 @@ class Items(Part):
 
 def ensure_items(connection: Connection, ids: Iterable[str], now: float) -> None:
     """Make bare rows for items that are new (a deleted one stays deleted)."""
-    wanted = sorted(ids)
-    known = {row[0] for row in rows_named(connection, [items.c.id], items.c.id, wanted)}
-    new = [id_ for id_ in wanted if id_ not in known]
+    new = names_new(connection, items.c.id, ids)
     if new:
         first = last_revision(connection) + 1
         names = ("id", "title", "text", "available", "created", "updated", "revision")

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from palate.serve.store.bulk import put_block, rows_named
+from palate.serve.store.bulk import names_new, put_block
 from palate.serve.store.checks import check_id, from_json, object_to_json
 from palate.serve.store.part import Part, upsert
 from palate.serve.store.rows import UserRow
@@ -50,11 +50,9 @@ class Users(Part):
 
 def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None:
     """Make bare rows for users that are new."""
-    wanted = sorted(ids)
-    known = {row[0] for row in rows_named(connection, [users.c.id], users.c.id, wanted)}
-    new = [(id_, now, now) for id_ in wanted if id_ not in known]
+    new = names_new(connection, users.c.id, ids)
     if new:
-        put_block(connection, users, ("id", "created", "updated"), new)
+        put_block(connection, users, ("id", "created", "updated"), ((id_, now, now) for id_ in new))
 
 
 def user_of(row: Any) -> UserRow:

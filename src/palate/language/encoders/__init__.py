@@ -1,0 +1,1 @@
+"""Back ends of :class:`palate.language.encoder.TextEncoder`, one a file."""

@@ -1,0 +1,234 @@
+"""Encoder without any download: TF-IDF and a truncated SVD (latent semantic analysis), fitted on your own texts.
+
+    x_f(t) = (1 + ln c_f(t)) idf_f,    idf_f = 1 + ln((1 + N) / (1 + n_f)),    x(t) / |x(t)|
+    X ≈ U Σ Vᵀ,    v(t) = x(t) V
+
+with ``c_f(t)`` the times that feature ``f`` stands in text ``t``, ``N`` texts, and ``n_f`` of them with the feature.
+Features are words, and the runs of four characters in a word with its ends marked (``<bicycle>``: ``<bic``, ``bicy``, …),
+which count ``subwords`` times as much. Through them a word that was never seen (an inflection, a compound, a typing error)
+gets its place from its parts, and scripts written without spaces need no word list. A text of which nothing is known has the
+zero vector.
+
+The SVD is a subspace iteration from random vectors (the same seed gives the same bits); signs are fixed by each column's
+largest entry. With few texts it is exact; columns beyond the rank are zero.
+
+Sources: S. Deerwester et al., "Indexing by Latent Semantic Analysis", JASIS 1990; N. Halko et al., "Finding Structure with
+Randomness", SIAM Review 2011, algorithm 4.4.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+
+from palate.data.fingerprint import fingerprint
+from palate.data.ragged import offsets_of
+from palate.data.whole import whole_folder
+from palate.errors import BundleError, ConfigError, DataError, NotFittedError
+from palate.language.checks import Texts, checked_texts
+from palate.language.encoder import TextEncoder
+from palate.runtime import generator
+
+FILE = "tfidf.safetensors"
+_WORD = re.compile(r"\w+")
+#: Extra random vectors, and rounds of the subspace iteration.
+_EXTRA, _ROUNDS = 16, 6
+#: Characters in a run; texts that are projected at once.
+_RUN, _ROWS = 4, 2048
+#: Parts of the state.
+_PARTS = ("names", "name_offsets", "idf", "vectors", "settings")
+
+
+class TfidfEncoder(TextEncoder):
+    """Text encoder by TF-IDF and truncated SVD (see the module's text).
+
+    Parameters
+    ----------
+    dim
+        Length of a vector.
+    max_features
+        Most features; those of most texts stay.
+    subwords
+        Weight of the runs of characters beside the words; 0 leaves them out.
+    seed
+        Of the random vectors that the SVD begins from.
+
+    Examples
+    --------
+    >>> texts = ["red bicycle", "green bicycle", "steel pan", "iron pan"]
+    >>> v = TfidfEncoder(dim=2).fit(texts).encode(["bicycles", "pans", "?"])
+    >>> bool(v[0] @ v[1] < 0.1), v[2].tolist()
+    (True, [0.0, 0.0])
+    """
+
+    name = "tfidf"
+    cached = False
+
+    names_: dict[str, int]
+    idf_: np.ndarray  # float32[features]
+    vectors_: np.ndarray  # float32[features, dim]
+
+    def __init__(self, *, dim: int = 128, max_features: int = 100_000, subwords: float = 0.5, seed: int = 0) -> None:
+        super().__init__(cache=False)
+        if not (dim > 0 and max_features > 0 and 0 <= subwords <= 100 and seed >= 0):
+            value = {"dim": dim, "max_features": max_features, "subwords": subwords, "seed": seed}
+            raise ConfigError("dim and max_features are above 0, subwords lies in 0 to 100, seed is not negative.", value=value)
+        self.dim, self.max_features, self.subwords, self.seed = dim, max_features, float(subwords), seed
+
+    def fit(self, texts: Texts) -> Self:
+        """Learn features and directions from texts, such as those of all items; return self.
+
+        Raises
+        ------
+        DataError
+            If a row is not text, or no text has a word.
+        """
+        rows = checked_texts(texts)
+        found: Counter[str] = Counter()
+        for text in rows:
+            found.update(set(_features(text, self.subwords > 0)))
+        if not found:
+            raise DataError(
+                "no text has a word in it.", where="texts", value=f"{len(rows)} texts", remedy="give texts of items"
+            )
+        kept = sorted(sorted(found, key=lambda feature: (-found[feature], feature))[: self.max_features])
+        counts = np.array([found[feature] for feature in kept], np.float64)
+        self.names_ = {feature: at for at, feature in enumerate(kept)}
+        self.idf_ = (1 + np.log((1 + len(rows)) / (1 + counts))).astype(np.float32)
+        blocks = [self._matrix(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
+        matrix = sparse.vstack(blocks, format="csr")
+        self.vectors_ = np.zeros((len(kept), self.dim), np.float32)
+        right = _right_vectors(matrix, self.dim, generator(self.seed, "tfidf", "svd"))
+        self.vectors_[:, : right.shape[1]] = right
+        self.__dict__.pop("fingerprint", None)
+        return self
+
+    def _matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
+        """Return the weighted features of each text, rows of length 1."""
+        rows = [Counter(_features(text, self.subwords > 0)) for text in texts]
+        known = [sorted((self.names_[f], c, f[0] != _MARK) for f, c in row.items() if f in self.names_) for row in rows]
+        columns = np.array([column for row in known for column, _, _ in row], np.int32)
+        times = np.array([count for row in known for _, count, _ in row], np.float32)
+        words = np.array([word for row in known for _, _, word in row], bool)
+        offsets = offsets_of([len(row) for row in known])
+        weights = (1 + np.log(times)) * self.idf_[columns] * np.where(words, 1, np.float32(self.subwords))
+        squares = np.concatenate([[0.0], np.cumsum(np.square(weights, dtype=np.float64))])
+        norms = np.sqrt(np.maximum(squares[offsets[1:]] - squares[offsets[:-1]], 0))
+        weights = weights / np.repeat(np.maximum(norms, 1e-12), np.diff(offsets))
+        return sparse.csr_matrix((weights.astype(np.float32), columns, offsets), shape=(len(rows), len(self.names_)))
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        self._check_fitted()
+        out = np.empty((len(texts), self.dim), np.float32)
+        for start in range(0, len(texts), _ROWS):
+            out[start : start + _ROWS] = self._matrix(texts[start : start + _ROWS]) @ self.vectors_
+        return out
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "vectors_"):
+            raise NotFittedError("the TF-IDF encoder has not been fitted.", remedy="call fit(texts), or load a folder")
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything as arrays, for a bundle of a model that uses this encoder; :meth:`of_state` takes them back."""
+        self._check_fitted()
+        words = [feature.encode() for feature in self.names_]
+        settings = {"dim": self.dim, "max_features": self.max_features, "subwords": self.subwords, "seed": self.seed}
+        return {
+            "names": np.frombuffer(b"".join(words), np.uint8),
+            "name_offsets": offsets_of([len(word) for word in words]),
+            "idf": self.idf_,
+            "vectors": self.vectors_,
+            "settings": np.frombuffer(json.dumps(settings, sort_keys=True).encode(), np.uint8),
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """Restore from what :meth:`state` gave.
+
+        Raises
+        ------
+        BundleError
+            If the arrays don't belong together.
+        """
+        try:
+            self = cls(**json.loads(state["settings"].tobytes()))
+            raw, offsets = state["names"].tobytes(), state["name_offsets"].tolist()
+            names = [raw[low:high].decode() for low, high in pairwise(offsets)]
+            self.names_ = {name: at for at, name in enumerate(names)}
+            self.idf_, self.vectors_ = state["idf"], state["vectors"]
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise BundleError(
+                "the arrays are not those of a TF-IDF encoder.", value=str(error), remedy="fit it again"
+            ) from None
+        shapes: list[Any] = [self.idf_.shape, self.vectors_.shape, offsets[-1:]]
+        if shapes != [(len(names),), (len(self.names_), self.dim), [len(raw)]]:
+            raise BundleError("the arrays of the encoder don't belong together.", value=shapes, remedy="fit it again")
+        return self
+
+    def save(self, folder: str | Path) -> Path:
+        """Write one safetensors file into a folder, whole or not at all; return the folder."""
+        state = {name: np.ascontiguousarray(array) for name, array in self.state().items()}
+        with whole_folder(Path(folder), FILE) as work:
+            save_file(state, work / FILE)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        BundleError
+            If there is none, or it can't be read.
+        """
+        path = Path(folder) / FILE
+        try:
+            return cls.of_state(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise BundleError(
+                "there is no TF-IDF encoder here.", where=path, value=str(error), remedy="save one first"
+            ) from None
+
+    def _fingerprint(self) -> str:
+        state = self.state()
+        return fingerprint("tfidf", *(state[name] for name in _PARTS))
+
+
+#: Begins a run of characters, which no word does.
+_MARK = " "
+
+
+def _features(text: str, runs: bool) -> list[str]:
+    """Return the words of a text, and the runs of characters in them."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    if not runs:
+        return words
+    found = list(words)
+    for word in words:
+        marked = f"<{word}>"
+        found += [_MARK + marked[at : at + _RUN] for at in range(max(1, len(marked) - _RUN + 1))]
+    return found
+
+
+def _right_vectors(x: sparse.csr_matrix, dim: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``float32[features, r]``: the first right singular vectors, ``r`` at most ``dim`` and the rank."""
+    width = min(dim + _EXTRA, *x.shape)
+    turned = x.T.tocsr()
+    basis = np.linalg.qr(x @ rng.standard_normal((x.shape[1], width), np.float32))[0]
+    for _ in range(_ROUNDS):
+        basis = np.linalg.qr(x @ np.linalg.qr(turned @ basis)[0])[0]
+    _, sizes, right = np.linalg.svd((turned @ basis).T, full_matrices=False)
+    right = right[:dim][sizes[:dim] > 1e-5 * max(sizes[0], 1e-12)]
+    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])
+    return np.asarray((right * signs[:, None]).T, np.float32)

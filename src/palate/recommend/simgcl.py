@@ -1,0 +1,80 @@
+"""SimGCL: LightGCN beside the contrast of two noisy propagations.
+
+    E^(k) = Â E^(k-1) + ε sign(Â E^(k-1)) ∘ u/|u|,  u ~ U[0, 1)^d        z = 1/K Σ_{k=1..K} E^(k)
+    L = L_BPR(E) + λ (L_cl^people + L_cl^items) + reg/(2B) Σ |e⁰|²
+    L_cl = -1/B Σ_r ln( exp(cos(z'_r, z''_r)/τ) / Σ_s exp(cos(z'_r, z''_s)/τ) )
+
+BPR ranks by the clean propagation ``E = 1/K Σ_{k=1..K} Â^k E^(0)``; layer 0 is in no mean. So a person's vector comes from the
+history alone, ``e_u(H) = 1/√|H| Σ_{i in H} f_i``, and with the training history it is exactly the trained one
+(:mod:`palate.recommend.graph_base`).
+
+Source: J. Yu et al., "Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for Recommendation", SIGIR 2022,
+equations 1, 2, 7 and 8.
+Differences: the paper's denominator runs over the batch's distinct people (items), as here by default; ``against="all"`` takes
+the whole table, and a batch of more than ``contrast_size`` of them is contrasted in random groups, so that large batches keep
+the meaning (and the cost) of the paper's. The penalty is LightGCN's, on layer 0 of the batch's rows. All three propagations
+share their first product and their walk back (:mod:`palate.nn.graph_views`), as noise has no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from palate.nn.graph_views import Passes, Readout
+from palate.recommend.graph_base import Against, GraphConfig, GraphRecommender, Part, Setting, Step, contrast_of_batch
+from palate.training.triples import Triples
+
+
+class SimGCLConfig(GraphConfig):
+    """Settings of SimGCL."""
+
+    layers: int = Field(2, gt=0, description="K, propagation steps")
+    eps: float = Field(0.1, ge=0, description="length of the noise of a node in each layer")
+    cl_weight: float = Field(0.5, ge=0, description="λ, weight of the contrast")
+    temperature: float = Field(0.2, gt=0, description="cosines are divided by this")
+    against: Against = Field("batch", description="whom a node is told apart from")
+    contrast_size: int = Field(2048, gt=0, description="a larger batch is contrasted in random groups of at most so many")
+
+
+class SimGCL(GraphRecommender):
+    """LightGCN with the contrast of noisy views (see the module's text)."""
+
+    name: ClassVar[str] = "simgcl"
+    title: ClassVar[str] = "SimGCL"
+    Settings = SimGCLConfig
+    config: SimGCLConfig
+
+    @property
+    def _lowest(self) -> int:
+        return 1
+
+    def _parts(self, setting: Setting) -> Sequence[Part]:
+        c = self.config
+        return (NoisyViews(c.eps, c.cl_weight, c.temperature, c.against, c.contrast_size),)
+
+
+class NoisyViews(Part):
+    """Two noisy passes beside the clean one, and their contrast."""
+
+    def __init__(self, eps: float, weight: float, temperature: float, against: Against, group: int) -> None:
+        super().__init__()
+        self.eps, self.weight, self.temperature, self.against, self.group = eps, weight, temperature, against, group
+
+    def passes(self, step: Step) -> Passes:
+        """Return a clean pass and two noisy ones."""
+        readouts = tuple(Readout(step.mean.weights, at) for at in range(3))
+        return Passes(readouts, (None, step.seed(), step.seed()), self.eps)
+
+    def rows(self, batch: Triples) -> np.ndarray | None:
+        """Return nothing more than the batch, or everything."""
+        return None if self.against == "all" else super().rows(batch)
+
+    def loss(self, step: Step) -> Tensor:
+        """Return the contrast of the two."""
+        first, second = step.views
+        return self.weight * contrast_of_batch(step, first, second, self.temperature, self.against, self.group)
