@@ -186,3 +186,27 @@ def test_a_reader_never_misses_a_number(store, store_url):
     reader.join()
     assert seen == list(range(1, 181))
     assert [revision for revision, _ in store.items_after(0)] == list(range(1, 46))
+
+
+def test_a_history_is_that_of_the_events_to_the_last_bit(store):
+    times = [1.0, 1_764_000_000.123456789, 0.1 + 0.2, 1e-9, 1_764_000_000.1234568]
+    items = ["plain", 'quo"te', "com,ma", "é\u2028😀", "back\\slash"]
+    store.add_events([Event("u", item, time=time) for item, time in zip(items, times, strict=True)])
+    expected = [(e.item, e.time) for e in store.events_of("u")]
+    found = store.history_of("u")
+    assert list(zip(*found, strict=True)) == expected
+    assert found[1] == sorted(times)
+    latest = store.history_of("u", 2)
+    assert list(zip(*latest, strict=True)) == expected[-2:]
+    assert store.history_of("nobody") == ([], [])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 255, 256, 257, 700])
+def test_batches_of_any_length_are_written_whole(store, count):
+    batch = [Event(f"u{n % 7}", f"i{n}", value=float(n), id=f"e{n}") for n in range(count)]
+    assert store.add_events(batch).stored == count
+    assert store.add_events(batch).repeated == count
+    table = store.events_after(0, 10_000)
+    assert table.column("item").to_pylist() == [event.item for event in batch]
+    assert table.column("value").to_pylist() == [event.value for event in batch]
+    assert sum(store.count_of(f"u{n}") for n in range(7)) == count

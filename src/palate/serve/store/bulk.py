@@ -27,9 +27,9 @@ def put_block(connection: Connection, table: Table, names: Sequence[str], rows: 
     quote = connection.dialect.identifier_preparer.quote
     into = f"{quote(table.name)} ({', '.join(quote(name) for name in names)})"
     if connection.dialect.name == "sqlite":
-        row = f"({', '.join('?' * len(names))})"
+        places = f"({', '.join('?' * len(names))})"
         for block in _pieces([tuple(row) for row in rows]):
-            words = f"INSERT INTO {into} VALUES {', '.join([row] * len(block))}"
+            words = f"INSERT INTO {into} VALUES {', '.join([places] * len(block))}"
             connection.exec_driver_sql(words, tuple(chain.from_iterable(block)))
         return
     driver: Any = connection.connection.driver_connection
