@@ -16,7 +16,7 @@ from palate.nn.unbiased import (
 )
 
 LOSSES = ("ce", "square")
-DRAWS = 4000
+DRAWS = 2000
 
 
 @pytest.fixture(scope="module")

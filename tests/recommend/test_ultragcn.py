@@ -11,7 +11,7 @@ from palate.recommend.ultragcn import UltraGCN, _Steps, _Tables, beta, logistic,
 from palate.training.triples import Pairs
 
 HALF = 20
-SMALL = {"dim": 8, "epochs": 40, "batch_size": 128, "lr": 0.02, "k": 4, "negative_weight": 6.0, "init": 0.1}
+SMALL = {"dim": 8, "epochs": 15, "batch_size": 128, "lr": 0.02, "k": 4, "negative_weight": 6.0}
 
 
 def two_tastes(users=120, seed=0):
@@ -124,6 +124,27 @@ def test_the_loss_equals_a_loop(events, ones, n_negatives):
     got = steps.loss(batch, generator).item()
     p, q = (t.detach().double().numpy() for t in (tables.people, tables.items))
     assert got == pytest.approx(loss_by_loop(p, q, ones, config, np.unique(batch.users), drawn), rel=1e-4)
+
+
+def test_training_begins_at_the_best_constant_score():
+    """Where all scores are the level, the objective is flat along the constant, as far as nobody's own items matter."""
+    config = UltraGCN(n_negatives=0, plain=0.3, k=3, item_weight=0.1, reg=0.0, dim=3).config
+    matrix = DATA.matrix()
+    tables = _Tables(*matrix.shape, config, np.random.default_rng(0))
+    steps = _Steps(config, tables, matrix)
+    with torch.no_grad():
+        tables.people.zero_(), tables.items.zero_()
+    tables.begin_at(steps.level())
+    scores = tables.people @ tables.items.T
+    torch.testing.assert_close(scores, torch.full_like(scores, steps.level()))
+    batch = next(iter(Pairs(matrix, 10_000).epoch_of_people(np.random.default_rng(1))))
+
+    def at(level):
+        tables.begin_at(level)
+        return steps.loss(batch, torch.Generator()).item()
+
+    here = at(steps.level())
+    assert all(at(steps.level() + move) > here for move in (-0.2, 0.2))
 
 
 @pytest.mark.parametrize("n_negatives", [0, 6])

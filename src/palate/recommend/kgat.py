@@ -60,7 +60,7 @@ class KGATConfig(TrainConfig):
     layers: tuple[int, ...] = Field((64, 32, 16), min_length=1, description="width of each propagation layer")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of a layer's numbers that a training step drops")
     reg: float = Field(1e-5, ge=0, description="weight of the squared size of the vectors of a batch")
-    init: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
+    init: float = Field(0.01, gt=0, description="standard deviation of the first vectors")
     kg_batch_size: int = Field(2048, gt=0, description="links a batch")
     kg_batches: int = Field(0, ge=0, description="most batches of links an epoch, drawn at random (0 = all links)")
     require_graph: bool = Field(True, description="refuse data without a knowledge graph (else learn from interactions alone)")

@@ -73,9 +73,13 @@ _NAMED: dict[str, Callable[..., TextEncoder]] = {
 
 
 def _of_folder(path: Path, settings: dict[str, Any]) -> TextEncoder:
-    """Return the encoder of a folder, by what lies in it: TF-IDF, static vectors, ONNX, then torch."""
+    """Return the encoder of a folder, by what lies in it: TF-IDF, hashed words, static vectors, ONNX, then torch."""
+    from palate.language.encoders.hashed import FILE as HASHED
+    from palate.language.encoders.hashed import HashedEncoder
     from palate.language.encoders.tfidf import FILE, TfidfEncoder
 
+    if (path / HASHED).is_file():
+        return HashedEncoder.load(path)
     if (path / FILE).is_file():
         return TfidfEncoder.load(path)
     folder = read_folder(path)

@@ -1,8 +1,8 @@
 """Encoder in a folder of transformers or sentence-transformers, run by torch.
 
 Of a sentence-transformers folder the settings are read here, and the model is run by transformers: the vectors are those of the
-sentence-transformers library (tested beside it), which this way need not be imported (that takes longer than the first thousand
-titles). Weights come as safetensors; pickled ones are refused.
+sentence-transformers library (tested beside it), which need not be imported, for a quicker start and less memory. Weights come
+as safetensors; pickled ones are refused.
 """
 
 from __future__ import annotations
