@@ -20,9 +20,9 @@ DOMAIN = "domain"
 def mixed(datasets: Mapping[str, Dataset], *, name: str = "mixture") -> Dataset:
     """Return people, items and events of all data sets as one; nobody is in two of them.
 
-    Ids become text, ``"NAME:ID"``. Of the items' attributes those stay that hold text or lists of it, and :data:`DOMAIN` is added,
-    which names the data set; a column that is text here and a list there becomes text, its entries parted by ``"; "``. Times stay
-    where all have them, and so do values; graphs and other tables are left out.
+    Ids become text, ``"NAME:ID"``. Of the items' attributes those stay that hold text or lists of it, and :data:`DOMAIN` is
+    added, which names the data set; a column that is text here and a list there becomes text, its entries parted by ``"; "``.
+    Times stay where all have them, and so do values; graphs and other tables are left out.
 
     Raises
     ------

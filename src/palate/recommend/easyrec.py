@@ -6,11 +6,12 @@
 
     score(u, i) = 1/V² Σ_v Σ_w cos( f(version v of u), f(version w of i) )
 
-Profiles are written from the data by template (:mod:`palate.language.profiles`); a column of the items' attributes that a language
-model wrote is told like any other. Each look at a profile draws one of ``versions`` paraphrases; an answer is the mean over them.
-No person and no item has numbers of its own. So whoever has a history or states a preference (``Requests.texts``, which stands in
-place of the profile) is answered, items that nobody had are placed by their text, and :meth:`EasyRec.transfer` answers data that
-the encoder never saw, without training. Learn from several data sets at once through :func:`palate.data.mixture.mixed`.
+Profiles are written from the data by template (:mod:`palate.language.profiles`); a column of the items' attributes that a
+language model wrote is told like any other. Each look at a profile draws one of ``versions`` paraphrases; an answer is the mean
+over them. No person and no item has numbers of its own. So whoever has a history or states a preference (``Requests.texts``,
+which stands in place of the profile) is answered, items that nobody had are placed by their text, and :meth:`EasyRec.transfer`
+answers data that the encoder never saw, without training. Learn from several data sets at once through
+:func:`palate.data.mixture.mixed`; what a person had not is then drawn within the data set.
 
 ``encoder`` is ``"hashed"`` (words and runs of characters, hashed into a table under a network: nothing to fetch, minutes on two
 cores), ``"minilm"``, or the folder of a transformer or of an encoder that was tuned before. :meth:`EasyRec.save_encoder` writes
@@ -19,12 +20,12 @@ the tuned one as a folder that :func:`palate.language.encoder.encoder` opens, an
 Source: X. Ren, C. Huang, "EasyRec: Simple yet Effective Language Models for Recommendation", EMNLP 2025, arXiv 2408.08821.
 Differences from the paper and its published code:
 
-- Profiles come from templates, written from training interactions alone; the paper's came from a language model that saw reviews.
+- Profiles come from templates, written from training interactions alone; the paper's from a language model that saw reviews.
 - ``leave_out``: a person's profile in training is written without the item that is to be found, as it will be in an answer; the
   paper's holds it, so its words can be looked up there. ``leave_out=False`` is the paper's way.
 - ``mask_own``: an item that a person had is no negative where it stands elsewhere in the batch; the published code counts it.
-- The hashed encoder is ours. A transformer is pooled as its folder says, without another layer and tanh on top, so that the tuned
-  folder stays one that any library reads. It reads as many tokens in answers as in training (the code: 64, then 512).
+- The hashed encoder is ours. A transformer is pooled as its folder says, without another layer and tanh on top, so that the
+  tuned folder stays one that any library reads. It reads as many tokens in answers as in training (the code: 64, then 512).
 - Masked words need a transformer with a head for them, and are refused otherwise (``mlm_weight``, the paper's is 0.1).
 - The mean over versions is one of scores, not of the metric over several rankings.
 """
@@ -46,10 +47,10 @@ from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting, Former
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
-from palate.data.dataset import Dataset
+from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.mixture import DOMAIN
-from palate.errors import ConfigError
+from palate.data.vocabulary import Vocabulary
 from palate.language.encoder import TextEncoder
 from palate.language.encoders import packages
 from palate.language.encoders.hashed import HashedEncoder, idf_of_buckets
@@ -59,10 +60,9 @@ from palate.training.config import TrainConfig
 from palate.training.device import usable_device
 from palate.training.loop import fit_module
 from palate.training.samplers import Unseen
-from palate.training.text_towers import HashedTower, TransformerTower, alignment, opened, unpacked
+from palate.training.text_towers import HashedTower, Tower, alignment, no_head, opened, tower_of, unpacked
 from palate.training.validation import validator
 
-Tower = HashedTower | TransformerTower
 #: Texts that pass through a tower at once when vectors are looked at between epochs.
 BLOCK = 512
 #: Begins the names of the encoder's arrays in a bundle.
@@ -171,6 +171,8 @@ class EasyRec(VectorRecommender):
         if c.encoder != "hashed":
             folder = packages.MINILM.find("minilm").parent if c.encoder == "minilm" else Path(c.encoder)
             return tower_of(folder, pooling=c.pooling, max_tokens=c.max_tokens, words=c.mlm_weight > 0)
+        if c.mlm_weight > 0:
+            raise no_head("encoder=hashed")
         idf = idf_of_buckets([text for rows in texts for text in rows], c.buckets, c.subwords)
         rng = fitting.rng("easyrec", "weights")
         shape = {"buckets": c.buckets, "width": c.width, "hidden": c.hidden, "dim": c.dim, "subwords": c.subwords}
@@ -188,9 +190,6 @@ class EasyRec(VectorRecommender):
 
     def embed_items(self, attributes: Any) -> np.ndarray:
         """Return ``float32[n, d]``: vectors of items that need not be in the catalogue, by an Arrow table of attributes."""
-        from palate.data.dataset import Entities
-        from palate.data.vocabulary import Vocabulary
-
         self._check_fitted()
         items = Entities(Vocabulary(np.arange(attributes.num_rows)), attributes)
         rows = [item_profiles(items, self._form(version)).texts for version in range(self.config.versions)]
@@ -207,7 +206,8 @@ class EasyRec(VectorRecommender):
     def _informed(self, requests: Requests) -> np.ndarray:
         told = np.concatenate([[0], np.cumsum(self.profiles_.known[requests.histories.items])])
         offsets = requests.histories.offsets
-        return np.asarray((told[offsets[1:]] > told[offsets[:-1]]) | np.array([bool(text) for text in self._stated(requests)], bool))
+        stated = np.array([bool(text) for text in self._stated(requests)], bool)
+        return np.asarray((told[offsets[1:]] > told[offsets[:-1]]) | stated)
 
     def _stated(self, requests: Requests) -> list[str]:
         """Return what each person states, ``""`` where that is nothing or has no word."""
@@ -338,32 +338,12 @@ def without(histories: Histories, items: np.ndarray) -> Histories:
     return Histories.from_rows([row[row != item] for row, item in zip(rows, items, strict=True)])
 
 
-def tower_of(folder: str | Path, *, pooling: str | None, max_tokens: int, words: bool) -> Tower:
-    """Return a tower that begins with the encoder of a folder.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name, or it has no weights that can be tuned.
-    """
-    from palate.language.encoders.hashed import FILE
-
-    path = Path(folder)
-    if (path / FILE).is_file():
-        tower = HashedTower(HashedEncoder.load(path))
-        if words:
-            tower.masked_words([], 0.0, np.random.default_rng(0))  # says why not
-        return tower
-    if not (path.is_dir() and list(path.rglob("config.json"))):
-        remedy = 'give "hashed", "minilm", or the folder of a transformer or of a hashed encoder'
-        raise ConfigError("there is no encoder that can be tuned.", where="encoder", value=str(folder), remedy=remedy)
-    return TransformerTower(path, pooling=pooling, max_tokens=max_tokens, words=words)
-
-
 def _domains(dataset: Dataset, told: np.ndarray, had: sparse.csr_matrix) -> list[tuple[np.ndarray, Unseen]]:
     """Return the told items of each domain, and what draws from them; one domain where no column names any."""
     column = dataset.items.column(DOMAIN)
-    names = np.zeros(len(told), np.int64) if column is None else np.unique(column.to_numpy().astype(str), return_inverse=True)[1]
+    names = np.zeros(len(told), np.int64)
+    if column is not None:
+        names = np.unique(column.to_numpy().astype(str), return_inverse=True)[1]
     groups = (np.flatnonzero(told & (names == name)).astype(np.int32) for name in np.unique(names))
     return [(items, Unseen(sparse.csr_matrix(had[:, items]))) for items in groups if len(items)]
 

@@ -1,13 +1,13 @@
 """Towers of texts: text encoders with weights that learn, and what they become afterwards.
 
-A tower reads texts once (:meth:`read`), gives their vectors with a gradient (:meth:`forward`) and, after training, the files of
-a plain encoder (:meth:`packed`), which :func:`unpacked` writes and :func:`palate.language.encoder.encoder` opens by its path. The loss of two sides in one
-space is :func:`alignment`.
+A tower reads texts once (``read``), gives their vectors with a gradient (``forward``) and, after training, the parts of a plain
+encoder (``packed``), which :func:`unpacked` writes and :func:`palate.language.encoder.encoder` opens by its path. The loss of
+two sides in one space is :func:`alignment`.
 
     L = -1/B Σ_b ln( e^{cos(u_b, p_b)/τ} / ( Σ_c e^{cos(u_b, p_c)/τ} + Σ_c e^{cos(u_b, n_c)/τ} ) )
 
-Source: X. Ren, C. Huang, "EasyRec: Simple yet Effective Language Models for Recommendation", EMNLP 2025; masked words: J. Devlin
-et al., "BERT", NAACL 2019, section 3.1.
+Source: X. Ren, C. Huang, "EasyRec: Simple yet Effective Language Models for Recommendation", EMNLP 2025; masked words:
+J. Devlin et al., "BERT", NAACL 2019, section 3.1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from palate.data.whole import whole_folder
-from palate.errors import BundleError, UnsupportedError
+from palate.errors import BundleError, ConfigError, UnsupportedError
 from palate.extras import require
 from palate.language.encoder import TextEncoder
 from palate.language.encoders.batches import Tokens, padded
 from palate.language.encoders.folders import chosen_pooling, read_folder
-from palate.language.encoders.hashed import HashedEncoder
+from palate.language.encoders.hashed import FILE, HashedEncoder
 from palate.language.encoders.tokenizer import Tokenizer
 from palate.language.encoders.transformer import TransformerEncoder
 from palate.nn.contrast import contrast
-from palate.nn.towers import Tower
+from palate.nn import towers
 from palate.nn.unit import TINY
 
 #: A label without a loss.
@@ -55,7 +55,7 @@ class HashedTower(nn.Module):
         self.encoder = encoder
         self.table = nn.Parameter(torch.from_numpy(encoder.table.copy()))
         hidden = [len(w) for w, _ in encoder.layers[:-1]]
-        self.layers = Tower(encoder.table.shape[1], hidden, encoder.dim, np.random.default_rng(0))
+        self.layers = towers.Tower(encoder.table.shape[1], hidden, encoder.dim, np.random.default_rng(0))
         with torch.no_grad():
             for at, (weight, bias) in enumerate(encoder.layers):
                 self.layers.weights[at].copy_(torch.from_numpy(weight))
@@ -80,7 +80,7 @@ class HashedTower(nn.Module):
 
     def masked_words(self, texts: Sequence[Any], share: float, rng: np.random.Generator) -> Tensor:
         """Refuse: a bag of words has no place for a word."""
-        raise _no_head("a hashed encoder")
+        raise no_head("a hashed encoder")
 
     def packed(self) -> dict[str, np.ndarray]:
         """Return the encoder of the weights as they are now, for :func:`opened`."""
@@ -119,9 +119,10 @@ class TransformerTower(nn.Module):
     def __init__(self, folder: str | Path, *, pooling: str | None, max_tokens: int, words: bool) -> None:
         super().__init__()
         found = read_folder(folder)
-        self.pooling, self.max_tokens, self.lower = chosen_pooling(found.pooling or pooling, found.path), max_tokens, found.lower
+        self.pooling = chosen_pooling(found.pooling or pooling, found.path)
+        self.max_tokens, self.lower = min(max_tokens, found.max_length), found.lower
         self.tokenizer_file = found.tokenizer.read_bytes() if found.tokenizer.is_file() else b""
-        self.tokenizer = Tokenizer(found.tokenizer, max_tokens, found.path.name, lower=found.lower)
+        self.tokenizer = Tokenizer(found.tokenizer, self.max_tokens, found.path.name, lower=found.lower)
         whole = _load(found.transformer, words)
         self.whole = whole
         own = self.tokenizer._own
@@ -183,6 +184,9 @@ class TransformerTower(nn.Module):
         return torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.mask).to(device)
 
 
+#: A text encoder with weights that learn.
+Tower: TypeAlias = HashedTower | TransformerTower
+
 _FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
 
 
@@ -222,6 +226,27 @@ def unpacked(packed: Mapping[str, np.ndarray], folder: Path) -> Path:
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             array.tofile(work / name)
     return folder
+
+
+def tower_of(folder: str | Path, *, pooling: str | None, max_tokens: int, words: bool) -> Tower:
+    """Return a tower that begins with the encoder of a folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or it has no weights that can be tuned.
+    UnsupportedError
+        If masked words are wanted (``words``), and it has no head for them.
+    """
+    path = Path(folder)
+    if (path / FILE).is_file():
+        if words:
+            raise no_head(str(folder))
+        return HashedTower(HashedEncoder.load(path))
+    if not (path.is_dir() and list(path.rglob("config.json"))):
+        remedy = 'give "hashed", "minilm", or the folder of a transformer or of a hashed encoder'
+        raise ConfigError("there is no encoder that can be tuned.", where="encoder", value=str(folder), remedy=remedy)
+    return TransformerTower(path, pooling=pooling, max_tokens=max_tokens, words=words)
 
 
 def alignment(people: Tensor, had: Tensor, others: Tensor, temperature: float, hidden: Tensor | None = None) -> Tensor:
@@ -284,10 +309,11 @@ def _load(folder: Path, words: bool) -> Any:
         raise BundleError("transformers can't read the model.", where=folder, value=str(error), remedy=remedy) from None
     missing = [name for name in facts["missing_keys"] if "pooler" not in name and "position_ids" not in name]
     if words and missing:
-        raise _no_head(str(folder))
+        raise no_head(str(folder))
     return model
 
 
-def _no_head(what: str) -> UnsupportedError:
+def no_head(what: str) -> UnsupportedError:
+    """Return the error of an encoder that can't tell masked words."""
     remedy = "set mlm_weight=0, or give the folder of a masked language model"
     return UnsupportedError("masked words need an encoder with a head that tells words.", where=what, remedy=remedy)

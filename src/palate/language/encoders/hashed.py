@@ -19,6 +19,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,15 +106,15 @@ class HashedEncoder(TextEncoder):
     ) -> Self:
         """Return an encoder with random weights: a random projection of the words, which no training has touched yet.
 
-        ``E`` is normal with standard deviation 1; a layer is so with ``√(2 / inputs)`` below a ReLU and ``√(1 / inputs)`` at the
-        end; biases are 0.
+        ``E`` is normal with standard deviation 1; a layer is so with ``√(2 / inputs)`` below a ReLU and ``√(1 / inputs)`` at
+        the end; biases are 0.
         """
         if min(buckets, width, dim, *hidden, 1) < 1:
             value = {"buckets": buckets, "width": width, "hidden": tuple(hidden), "dim": dim}
             raise ConfigError("buckets and widths are above 0.", where="hashed", value=value)
         table = rng.standard_normal((buckets, width), np.float32)
         sizes, layers = [width, *hidden, dim], []
-        for at, (into, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for at, (into, out) in enumerate(pairwise(sizes)):
             scale = np.float32(((1 if at == len(hidden) else 2) / into) ** 0.5)
             layers.append((rng.standard_normal((out, into), np.float32) * scale, np.zeros(out, np.float32)))
         return cls(table, layers, idf=idf, subwords=subwords)

@@ -1,0 +1,278 @@
+"""LLMRec: when do picks of an augmentor help, when does pruning help, and whom do profiles help?
+
+*Data.* MovieLens, thinned: 70% of the people are cut to 12 random events (about 5 to learn from), the others to 40. 40% of what
+remains is the test part and 20% is what an oracle may know. Histories of questions hold what was learnt from, so that all forms
+are asked the same; lists leave out what the oracle knew, too.
+
+*Oracle.* It picks, with probability q, a candidate that the person really had (never one of the test part), else a random one;
+the disliked one is random. It stands for language models of any quality, and says what quality is worth asking for.
+
+*Control.* Language models know what is popular; an augmentor that picks the most and the least popular candidate knows that
+and nothing else. All fits take the same number of epochs: what the oracle knew must not decide when to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from palate.catalog.registry import create
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
+from palate.data.protocols import split as cut
+from palate.data.ragged import Ragged
+from palate.data.split import HeldOut, Split
+from palate.evaluation.judge import Facts, judge
+from palate.progress import Progress, silent
+from palate.recommend.llmrec_augment import Augmentor, Candidates, Picks, RuleAugmentor
+from palate.runtime import generator
+from palate.simulate.world import World
+from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.effects import paired_gain
+
+METRIC = "recall@20"
+DATA = ("ml-100k", "ml-1m")
+BESIDE = ("popularity", "item_knn", "ease", "ials", "lightgcn")
+#: Share of people cut to few events, events that they and the others keep, and what counts as few to learn from.
+COLD, FEW, MANY, LITTLE = 0.7, 12, 40, 5
+#: Qualities of the oracle; a low one; candidates that it chooses from; epochs of all fits.
+QUALITIES, LOW, CANDIDATES, EPOCHS = (0.0, 0.25, 0.5, 0.75, 1.0), 0.25, 50, 60
+PRUNE = 0.2
+
+
+class Oracle(Augmentor):
+    """Picks a candidate that the person really had with probability q; whoever had none of the candidates gets no pick."""
+
+    name = "oracle"
+
+    def __init__(self, known: Ragged, quality: float, seed: int) -> None:
+        self.known, self.quality, self.seed = known, quality, seed
+
+    def pick(self, dataset: Dataset, candidates: Candidates, *, progress: Progress = silent) -> Picks:
+        """Return the picks; the draws of one person are the same for every quality."""
+        liked, disliked = (np.full(len(candidates), -1, np.int32) for _ in range(2))
+        rng = generator(self.seed, "oracle")
+        for row, user in enumerate(candidates.users):
+            luck, order = rng.random(), rng.permutation(candidates.items[row])
+            order = order[order >= 0]
+            right = np.isin(order, self.known[user])
+            if right.any() and (~right).sum() > 1:
+                wrong = order[~right]
+                liked[row] = order[right][0] if luck < self.quality else wrong[0]
+                disliked[row] = wrong[1]
+        return Picks(liked, disliked)
+
+    def item_attributes(self, dataset: Dataset, *, progress: Progress = silent) -> dict[str, list[str]]:
+        """Return nothing: the oracle knows picks only."""
+        return {}
+
+    def user_profiles(self, dataset: Dataset, *, progress: Progress = silent) -> list[str]:
+        """Return nothing."""
+        return [""] * dataset.n_users
+
+
+class PopularityPick(RuleAugmentor):
+    """Picks the most and the least popular candidate."""
+
+    name = "popularity pick"
+
+    def pick(self, dataset: Dataset, candidates: Candidates, *, progress: Progress = silent) -> Picks:
+        """Return the picks; of equally popular ones the first."""
+        offered, rows = candidates.items, np.arange(len(candidates))
+        counts = np.where(offered >= 0, dataset.item_counts[offered], -1)
+        best = counts.argmax(axis=1)
+        worst = np.where(offered >= 0, counts, np.iinfo(np.int64).max).argmin(axis=1)
+        told = counts[rows, best] > counts[rows, worst]
+        liked, disliked = (np.where(told, offered[rows, at], -1).astype(np.int32) for at in (best, worst))
+        return Picks(liked, disliked)
+
+
+def thinned(dataset: Dataset) -> Dataset:
+    """Keep few random events of most people, and more of the others."""
+    rng, events = generator(0, "thin"), dataset.interactions
+    kept = np.where(rng.random(dataset.n_users) < COLD, FEW, MANY)
+    order = np.lexsort((rng.random(len(events)), events.user))
+    place = np.empty(len(events), np.int64)
+    place[order] = np.arange(len(events)) - dataset.histories.offsets[events.user[order]]
+    rows = np.flatnonzero(place < kept[events.user])
+    return dataset.derive({"step": "thin", "share": COLD, "few": FEW, "many": MANY}, interactions=events.take(rows))
+
+
+def splits(trial: Trial) -> dict[str, Split]:
+    """Return the splits by name: training, what the oracle knows (valid), test."""
+    if trial.reduced:
+        world = World(users=150, items=80, events=4_000, topics=8, focus=0.8)
+        whole = {name: world.dataset(graphs=False, impressions=False) for name in DATA}
+    else:
+        whole = {name: trial.dataset(name) for name in DATA}
+    found = {}
+    for name, data in whole.items():
+        data = trial.used(f"{name}, thinned", thinned(data))
+        found[name] = cut(data, "user_ratio", valid=0.2, test=0.4, order="random")
+    return found
+
+
+class Bench:
+    """One data set, its questions, and what was measured so far."""
+
+    def __init__(self, trial: Trial, split: Split, name: str) -> None:
+        self.trial, self.split, self.name, train = trial, split, name, split.train
+        self.held_out: HeldOut = split.held_out("test")
+        valid = split.held_out("valid")
+        self.known = Ragged.from_rows([[]] * train.n_users)
+        rows: list[Any] = [[]] * train.n_users
+        for row, user in enumerate(valid.users):
+            rows[user] = valid.truth[row]
+        self.known = Ragged.from_rows(rows)
+        users = self.held_out.users
+        self.asked = Requests(users, train.histories.take(users), self.held_out.histories.ragged)
+        self.facts = Facts.of(train)
+        self.values: dict[str, list[np.ndarray]] = {}
+
+    @property
+    def little(self) -> np.ndarray:
+        """``bool[n]``: people of whom little is known."""
+        lengths = self.asked.histories.lengths
+        return np.asarray(lengths <= LITTLE)
+
+    def recall(self, name: str, system: str = "llmrec", quality: float | None = None, **settings: Any) -> list[np.ndarray]:
+        """Return each person's metric, one array a seed; measured once a name."""
+        if name not in self.values:
+            found = []
+            for seed in self.trial.seeds:
+                given = dict(settings)
+                if quality is not None:
+                    given["augmentor"] = Oracle(self.known, quality, seed)
+                if system in ("llmrec", "lightgcn"):
+                    small = self.trial.reduced
+                    given = {"epochs": 2 if small else EPOCHS, "dim": 8 if small else 64, "layers": 2, **given}
+                model = create(system, **given).fit(self.split.train, seed=seed, progress=self.trial.progress)
+                lists = model.recommend(self.asked, 20).items
+                found.append(judge(lists, self.held_out, [METRIC], self.facts).per_user[METRIC])
+            self.values[name] = found
+        return self.values[name]
+
+    def oracle(self, quality: float, share: float = 0.1, prune: float = 0.0, by: str = "noise_dropped") -> list[np.ndarray]:
+        """Return the metric with the oracle's picks and nothing else, so that picks alone make the difference."""
+        name = f"oracle q={quality:g} share={share:g} prune={prune:g} {by}"
+        return self.recall(
+            name, quality=quality, share=share, prune=prune, prune_by=by, candidates=CANDIDATES, text_weight=0.0, mask=0.0
+        )
+
+    @property
+    def plain(self) -> list[np.ndarray]:
+        """The metric without any augmentation: the baseline that an oracle has to beat."""
+        return self.recall("plain", augmentor="none", share=0.0, prune=0.0, text_weight=0.0, mask=0.0)
+
+    def gain(self, treated: Sequence[np.ndarray], base: Sequence[np.ndarray], words: str, **details: object) -> Effect:
+        """Return the relative gain with its interval."""
+        rng = generator(0, "bootstrap", self.name, words)
+        return paired_gain(list(treated), list(base), rng=rng, metric=METRIC, **details)
+
+
+def crossing(qualities: Sequence[float], values: Sequence[float], base: float) -> float | None:
+    """Return the least quality at which the line through the values reaches the base, or ``None``."""
+    if values[0] >= base:
+        return qualities[0]
+    for at in range(1, len(values)):
+        if values[at] >= base:
+            low, high = values[at - 1], values[at]
+            return float(qualities[at - 1] + (base - low) / (high - low) * (qualities[at] - qualities[at - 1]))
+    return None
+
+
+def difference(
+    first: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    second: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    words: str,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Effect:
+    """Return how much larger the gain of the first pair is than that of the second, in points of the metric.
+
+    ``rows`` restricts each pair to other people, who are then resampled apart; else the same people are resampled together.
+    """
+    gains = [np.mean(np.atleast_2d(a), axis=0) - np.mean(np.atleast_2d(b), axis=0) for a, b in (first, second)]
+    if rows is not None:
+        gains = [gain[own] for gain, own in zip(gains, rows, strict=True)]
+    gains = [gain[~np.isnan(gain)] for gain in gains]
+    rng, drawn = generator(0, "bootstrap", words), []
+    for _ in range(2000):
+        picks = [rng.integers(len(gains[0]), size=len(gains[0]))]
+        picks.append(picks[0] if rows is None else rng.integers(len(gains[1]), size=len(gains[1])))
+        drawn.append(gains[0][picks[0]].mean() - gains[1][picks[1]].mean())
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    first_mean, second_mean = (float(gain.mean()) for gain in gains)
+    return Effect(first_mean - second_mean, float(low), float(high), {"first": first_mean, "second": second_mean})
+
+
+def measured(bench: Bench) -> dict[str, Effect]:
+    """Return all effects of a data set."""
+    sweep = [bench.oracle(q) for q in QUALITIES]
+    means = [float(np.nanmean(values)) for values in sweep]
+    facts = {"recall by quality": means, "q0": crossing(QUALITIES, means, float(np.nanmean(bench.plain)))}
+    low, best = bench.oracle(LOW), sweep[-1]
+    low_pruned, best_pruned = bench.oracle(LOW, prune=PRUNE), bench.oracle(1.0, prune=PRUNE)
+    hardest = bench.oracle(LOW, prune=PRUNE, by="hardest_kept")
+    half, whole = bench.oracle(0.5), bench.oracle(0.5, share=1.0)
+    rule = {"share": 0.1, "prune": 0.0}
+    full, without = bench.recall("rule", **rule), bench.recall("rule, no profile", profile_weight=0.0, **rule)
+    popular = bench.recall("popularity picks", augmentor=PopularityPick(), **rule)
+    bench.recall("defaults")
+    bench.recall("as published", prune=0.71, prune_by="hardest_kept")
+    for system in BESIDE:
+        bench.recall(system, system)
+    everything = {name: float(np.nanmean(values)) for name, values in bench.values.items()}
+    little = [[one[bench.little] for one in values] for values in (full, without)]
+    found = {
+        "right picks over none": bench.gain(best, bench.plain, "right", **facts, all_systems=everything),
+        "none over wrong picks": bench.gain(bench.plain, sweep[0], "wrong"),
+        "pruning noise at low quality": bench.gain(low_pruned, low, "prune"),
+        "pruning helps more at low quality": difference((low_pruned, low), (best_pruned, best), f"{bench.name} prune"),
+        "dropping the largest over keeping them": bench.gain(low_pruned, hardest, "direction"),
+        "profiles for people of few items": bench.gain(*little, "profiles"),
+        "profiles help them most": difference(
+            (full, without), (full, without), f"{bench.name} profiles", (bench.little, ~bench.little)
+        ),
+        "share 0.1 over 1 at half quality": bench.gain(half, whole, "share"),
+        "rule over popularity picks": bench.gain(full, popular, "control"),
+    }
+    return {f"{bench.name}: {words}": effect for words, effect in found.items()}
+
+
+def run(trial: Trial) -> Mapping[str, Effect]:
+    """Measure on every data set."""
+    effects: dict[str, Effect] = {}
+    for name, split in splits(trial).items():
+        effects |= measured(Bench(trial, split, name))
+    return effects
+
+
+WORDS = (
+    "right picks over none",
+    "none over wrong picks",
+    "pruning noise at low quality",
+    "pruning helps more at low quality",
+    "dropping the largest over keeping them",
+    "profiles for people of few items",
+    "profiles help them most",
+    "share 0.1 over 1 at half quality",
+    "rule over popularity picks",
+)
+
+CLAIM = Claim(
+    name="llmrec",
+    title="LLMRec: augmentation helps where it is right, pruning where it is wrong",
+    statement="On MovieLens thinned to about 5 training items for most people, recall@20 over the full catalogue rises with "
+    "picks that are right and falls with picks that are wrong; leaving out the largest 20% of losses helps where 25% of the "
+    "picks are right, more than where all are, and more than keeping the largest does; profiles help people of at most 5 "
+    "items, and those most; a share of 0.1 is better than 1 where half of the picks are right; and picks by content beat picks by "
+    "popularity.",
+    bars={f"{name}: {words}": Bar(0.0) for name in DATA for words in WORDS},
+    run=run,
+    data=DATA,
+    paper=13,
+    seeds=(0, 1),
+    minutes=60,
+)

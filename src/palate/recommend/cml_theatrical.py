@@ -1,0 +1,470 @@
+"""CML for theatrical releases: films are placed by what is written of them, so people can be found before anybody has gone.
+
+    f(x) = to the ball( W_2 relu( W_1 text(x) + mean_{c in x} E_c + b ) + b_2 )        q_j = to the ball( f(x_j) + δ_j )
+
+    p_u = Σ_{i in H_u} w_i q_i,   w_i ~ 2^{-age_i / half-life},  Σ w = 1        d(u, j) = |p_u - q_j|²        score = -d(u, j)
+
+    hinge      mean_{(u,i)} ln(1 + I M / W) [m + d(u, i) - min_j d(u, j)]₊  +  λ_f mean_i |δ_i|²  +  λ_c Σ_{a≠b} C_ab²
+    logistic   mean_{(u,i)} 1/(1+W) [ -ln σ(a - b d(u, i)) - Σ_j ln σ(b d(u, j) - a) ]  +  the same two terms
+
+    P(u buys j) = g( σ( w_0 - w_1 √d(u, j) + w_2 ln(1 + frequency) - w_3 recency + w_4 |p_u| ) )
+
+``text`` is TF-IDF and a truncated SVD, learnt on films with events before the cut; ``E`` holds metadata such as genres; ``δ`` is
+what people know of a film beyond its text, zero for one that nobody has seen. A person has no numbers beside the history, so
+somebody unseen is answered as anybody else. In training the history beside a pair is what came strictly before it, never the
+film itself. ``frequency`` counts films of the last year, ``recency`` days since the last one; ``|p_u|`` is small for people of
+many tastes, to whom all films look equally far.
+
+The newest films (``head_films``) stand aside when the metric is learnt: on the earlier ones the head is fitted, on the later
+ones the monotone ``g``, with histories that end before them. :meth:`CMLTheatrical.audience` ranks people for films, in or not yet
+in the catalogue; :meth:`CMLTheatrical.probability` answers single pairs.
+
+Source: M. Campo, JJ Espinoza, J. Rieger, A. Taliyan, "Collaborative Metric Learning Recommendation System: Application to
+Theatrical Movie Releases", 2018, arXiv 1803.00202, in its style: details of network, loss and sampling are not published. The
+hinge is that of C.-K. Hsieh et al., WWW 2017; mean, distance, frequency and recency in a logistic regression follow what the same
+team published of its trailer system (arXiv 1807.04465).
+Ours: writing Hsieh's ``λ_f |q - f|²`` as ``f + δ``, so that the hinge reaches ``f`` too (``δ`` begins at zero); squares in
+the covariance term; ``|p_u|`` and ``g`` in the head. ``places``: ``"hybrid"``, ``"text"`` (``δ`` = 0), ``"free"`` (``f`` = 0: plain
+CML, whose new films lie farther than anything).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from palate.contracts.explanation import Explanation
+from palate.contracts.model import Fitting
+from palate.contracts.recommender import VectorRecommender
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset
+from palate.data.histories import Histories
+from palate.errors import DataError
+from palate.kernels.inner import topk_inner
+from palate.kernels.topk import topk_dense
+from palate.nn.adam import Adam
+from palate.nn import losses
+from palate.nn.dropout import Dropout
+from palate.nn.release_space import ReleaseSpace
+from palate.recommend.cml import BEYOND, _asking, hinge
+from palate.recommend.shares import explain_by_shares, one_history
+from palate.training.config import TrainConfig
+from palate.training.device import usable_device
+from palate.training.item_description import Description, Inputs
+from palate.training.loop import fit_module
+from palate.training.purchase_head import PurchaseHead, fit_head
+from palate.training.release_pairs import (
+    DAY,
+    ReleaseBatch,
+    ReleasePairs,
+    first_events,
+    kept_events,
+    recency_weights,
+    weighted_means,
+)
+from palate.training.triples import Triples
+from palate.training.validation import validator
+
+#: Numbers of one block of people times films; groups of new films with one cut each; a year in seconds.
+BLOCK, COHORTS, YEAR = 2**22, 8, 365 * DAY
+
+
+class CMLTheatricalConfig(TrainConfig):
+    """Settings of CML for theatrical releases."""
+
+    epochs: int = Field(15, ge=0, description="passes over all pairs; with validation, the most")
+    batch_size: int = Field(2048, gt=0, description="pairs a batch")
+    lr: float = Field(2e-3, gt=0, description="step size of Adam")
+    precision: Literal["float32"] = Field("float32", description="arithmetic")
+    dim: int = Field(64, gt=0, description="width of the space")
+    places: Literal["hybrid", "text", "free"] = Field("hybrid", description="what places a film: text and own, text, own")
+    loss: Literal["hinge", "logistic"] = Field("hinge", description="metric learning, or the probability end to end")
+    margin: float = Field(1.0, gt=0, description="m of the hinge, in squared distance")
+    n_negatives: int = Field(20, gt=0, description="W, films not seen that are drawn for each pair")
+    weeks: float = Field(0.0, ge=0, description="negatives come from films with events in the same weeks (0: from all)")
+    history: Literal["before", "others"] = Field("before", description="what stands for a person beside a training pair")
+    max_history: int = Field(50, gt=0, description="most films of a history in training (the last, or draws)")
+    half_life: float = Field(0.0, ge=0, description="days after which a film counts half in a history (0: all alike)")
+    feature_weight: float = Field(0.1, ge=0, description="λ_f, weight of |δ|²")
+    covariance: float = Field(0.0, ge=0, description="λ_c, weight of squared covariances between dimensions")
+    texts: tuple[str, ...] | None = Field(None, description="attributes that are read as text (none named: the usual ones)")
+    metadata: tuple[str, ...] | None = Field(None, description="other attributes (none named: those with repeated values)")
+    text_dim: int = Field(128, gt=0, description="width of the text vectors")
+    hidden: int = Field(128, gt=0, description="width of the hidden layer of f")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of the hidden layer left out in training")
+    head_films: float = Field(0.1, ge=0, lt=1, description="share of films, the newest, on which the head is fitted")
+    release: str | None = Field(None, description="attribute with the release (none: a film's first event)")
+    head_people: int = Field(2000, gt=0, description="people without the film who are drawn for each film of the head")
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who would go: for each film asked about, people by falling probability.
+
+    Attributes
+    ----------
+    people
+        ``int32[n, k]`` user numbers; -1 where there are fewer.
+    probabilities
+        ``float64[n, k]``; NaN where there is no head, and beside -1.
+    expected
+        ``float64[n]``: sum of the probabilities of all people asked (NaN without a head).
+    """
+
+    people: np.ndarray
+    probabilities: np.ndarray
+    expected: np.ndarray
+
+
+class CMLTheatrical(VectorRecommender):
+    """Collaborative metric learning with films placed by text (see the module's text)."""
+
+    name: ClassVar[str] = "cml_theatrical"
+    Settings = CMLTheatricalConfig
+    config: CMLTheatricalConfig
+
+    places_: np.ndarray  # float32[n_items, d], q (zero where nothing is known)
+    placed_: np.ndarray  # bool[n_items]
+    item_vectors_: np.ndarray  # float32[n_items, d + 2]
+    head_: PurchaseHead | None
+    clock_: np.ndarray  # float64[2]: the moment of a question without one, days since the last film where unknown
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
+        c, had = self.config, first_events(dataset.histories)
+        held = self._newest(had, fitting)
+        trained = (dataset.item_counts > 0) & ~held
+        self.description_ = Description.learn(
+            dataset.items, trained, c.texts, c.metadata, c.text_dim, use=c.places != "free", where=self.name
+        )
+        inputs = self.description_.inputs(dataset.items.attributes, dataset.n_items)
+        self.space_ = ReleaseSpace(
+            self.description_.sizes, dataset.n_items if c.places != "text" else 0, c.dim, c.hidden, fitting.rng("cml", "weights")
+        ).to(usable_device(fitting.device))
+        train = kept_events(had, np.flatnonzero(trained[had.items]))
+        pairs = ReleasePairs(
+            train,
+            dataset.n_items,
+            batch_size=c.batch_size,
+            form=c.history,
+            most=c.max_history,
+            half_life=c.half_life,
+            n_negatives=c.n_negatives,
+            window=7 * c.weeks,
+            allowed=trained,
+        )
+        check = validator(self, fitting.validation)
+        self.head_, self.clock_ = None, np.array([0.0 if had.times is None else had.times.max(initial=0) + 1, 0.0])
+
+        def finish() -> None:
+            known = self.description_.known(inputs)
+            self.placed_ = known | (trained if c.places != "text" else np.zeros_like(trained))
+            self._lay_out(self.space_.answer(inputs, trained))
+
+        def look() -> float:
+            assert check is not None
+            finish()
+            return check()
+
+        learnt = [p for p in self.space_.parameters() if p.numel()]
+        on_cpu = learnt[0].device.type == "cpu"
+        record = fit_module(
+            self.space_,
+            batches=pairs.epoch,
+            loss=lambda batch, generator: objective(self.space_, inputs, batch, c, generator),
+            config=c,
+            fitting=fitting,
+            title="CML for releases",
+            evaluate=None if check is None else look,
+            optimizer=(Adam if on_cpu else torch.optim.AdamW)(learnt, lr=c.lr, weight_decay=c.weight_decay),
+        )
+        finish()
+        return {**record.notes, **self._learn_head(had, held, fitting.rng("cml", "head"))}
+
+    # -- the head -------------------------------------------------------------------------------
+
+    def _newest(self, had: Histories, fitting: Fitting) -> np.ndarray:
+        """Return ``bool[n_items]``: films that stand aside for the head (drawn by chance where nothing says what is new)."""
+        counts = np.bincount(had.items, minlength=len(self.items_))
+        films = np.flatnonzero(counts)
+        self.order_ = fitting.rng("cml", "newest").random(len(counts))
+        if self.config.release is not None:
+            column = self.items_.column(self.config.release)
+            if column is None:
+                raise DataError("the items have no such attribute.", where="release", value=self.config.release)
+            self.order_ = np.nan_to_num(column.cast(pa.float64()).to_numpy().astype(float), nan=-np.inf)
+        elif had.times is not None:
+            first = np.full(len(counts), np.iinfo(np.int64).max)
+            np.minimum.at(first, had.items, had.times)
+            self.order_ = first.astype(float)
+        order = films[np.argsort(self.order_[films], kind="stable")]
+        held = np.zeros(len(counts), bool)
+        held[order[len(order) - int(self.config.head_films * len(order)) :]] = True
+        return held
+
+    def _learn_head(self, had: Histories, held: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+        films = np.flatnonzero(held & self.placed_)
+        films = films[np.argsort(self.order_[films], kind="stable")]
+        known = kept_events(had, np.flatnonzero(~held[had.items]))
+        parts = [rows for cohort in np.array_split(films, min(COHORTS, max(1, len(films)))) if len(cohort)
+                 for rows in self._head_rows(had, known, cohort, rng)]  # fmt: skip
+        earlier = parts[: (len(parts) + 1) // 2] if len(parts) > 3 else parts
+        rows = [np.concatenate(column) for column in zip(*earlier, strict=True)] if earlier else []
+        if not rows or rows[1].all() or not rows[1].any():
+            return {"head": "none: no new film has people with and without it"}
+        self.head_ = fit_head(*rows)
+        self.clock_[1] = float(np.average(rows[0][:, 2], weights=rows[2]))
+        later = parts[len(earlier) :]
+        if later:
+            self.head_ = self.head_.calibrate(*(np.concatenate(column) for column in zip(*later, strict=True)))
+        return {"head": self.head_.weights.tolist(), "head_films": len(parts), "calibrated": bool(later)}
+
+    def _head_rows(self, had: Histories, known: Histories, cohort: np.ndarray, rng: np.random.Generator) -> list[Any]:
+        """Return facts, buyers and weights for each film of a cohort, with histories that end before its first event."""
+        moment = np.inf
+        if had.times is not None:
+            moment = float(had.times[np.isin(had.items, cohort)].min())
+            assert known.times is not None
+            known = kept_events(known, np.flatnonzero(known.times < moment))
+        people = np.flatnonzero(self._informed_by(known))
+        at = np.full(len(known), self.clock_[0] if had.times is None else moment)
+        points, facts = self._people(known, at)
+        owner, found = np.repeat(np.arange(len(had)), had.lengths), []
+        for film in cohort:
+            bought = np.zeros(len(had), bool)
+            bought[owner[had.items == film]] = True
+            others = people[~bought[people]]
+            drawn = rng.permutation(others)[: self.config.head_people]
+            chosen = np.concatenate([people[bought[people]], drawn])
+            if not len(chosen):
+                continue
+            weight = np.where(bought[chosen], 1.0, len(others) / max(1, len(drawn)))
+            own = self._facts(points[chosen], facts[chosen], self.places_[[film]])[:, 0]
+            found.append((own, bought[chosen], weight))
+        return found
+
+    def _people(self, histories: Histories, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return points ``float32[n, d]``, and ``float64[n, 3]``: ln(1 + films of a year), days since the last, ``|p|``."""
+        points = weighted_means(histories, self.config.half_life, self.places_)
+        frequency, recency = histories.lengths.astype(float), np.full(len(histories), self.clock_[1])
+        if histories.times is not None:
+            rows = np.repeat(np.arange(len(histories)), histories.lengths)
+            frequency = np.bincount(rows, histories.times >= at[rows] - YEAR, minlength=len(histories)).astype(float)
+            last = np.full(len(histories), -np.inf)
+            np.maximum.at(last, rows, histories.times.astype(float))
+            recency = np.where(np.isfinite(last), np.maximum(at - last, 0) / DAY, recency)
+        return points, np.column_stack([np.log1p(frequency), recency, np.linalg.norm(points, axis=1)])
+
+    def _facts(self, points: np.ndarray, facts: np.ndarray, films: np.ndarray) -> np.ndarray:
+        """Return ``float64[n, m, 4]``: the distance of each person to each film, then the person's own facts."""
+        away = -(_asking(points).astype(float) @ np.column_stack([films, -(films * films).sum(1), np.ones(len(films))]).T)
+        out = np.empty((*away.shape, 4))
+        out[..., 0], out[..., 1:] = np.sqrt(np.maximum(away, 0)), facts[:, None, :]
+        return out
+
+    def _cut(self, requests: Requests) -> tuple[Histories, np.ndarray]:
+        known = self._told(requests.histories)
+        at = np.full(len(requests), self.clock_[0]) if requests.times is None else requests.times.astype(float)
+        return known, at
+
+    def probability(self, requests: Requests, items: np.ndarray) -> np.ndarray:
+        """Return ``float64[n, m]``: the probability that each person buys each of the films ``int32[n, m]``.
+
+        Where nothing is known of the person or the film, the share of buyers among all pairs that the head was fitted on.
+
+        Raises
+        ------
+        DataError
+            If no head could be fitted (no new film with buyers and others).
+        """
+        self._check_request(requests, 1)
+        items = self._check_items(items, "the films asked about")
+        head = self._head()
+        histories, at = self._cut(requests)
+        points, facts = self._people(histories, at)
+        away = np.square(points[:, None, :] - self.places_[items]).sum(2, dtype=np.float64)
+        rows = np.concatenate([np.sqrt(away)[..., None], np.repeat(facts[:, None, :], items.shape[1], 1)], axis=2)
+        known = (histories.lengths > 0)[:, None] & self.placed_[items]
+        return np.where(known, head.probabilities(head.logits(rows)), head.rate)
+
+    def audience(self, films: np.ndarray | pa.Table, k: int = 10, *, new_only: bool = True) -> Audience:
+        """Return the people of the bundle who would go to each film, likeliest first, in blocks of people.
+
+        Parameters
+        ----------
+        films
+            Numbers of films in the catalogue, or attributes of films that need not be in it.
+        k
+            People wanted for each.
+        new_only
+            Whether people who had the film are left out (of ``expected`` too).
+
+        Raises
+        ------
+        DataError
+            If nothing is known of a film.
+        """
+        self._check_fitted()
+        if k < 1:
+            raise DataError("k must be at least 1.", value=k)
+        numbers = None if isinstance(films, pa.Table) else self._check_items(films, "the films asked about").ravel()
+        places = self.embed_items(films) if numbers is None else self.places_[numbers]
+        silent = ~places.any(axis=1) if numbers is None else ~self.placed_[numbers]
+        if silent.any():
+            raise DataError("nothing is known of a film.", value=int(np.flatnonzero(silent)[0]), remedy="give a text for it")
+        n, total = len(places), np.zeros(len(places))
+        best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
+        size = max(1, BLOCK // max(1, 8 * n))
+        for start in range(0, len(self.histories_), size):
+            logits, chance = self._block(start, start + size, places, numbers if new_only else None)
+            total += chance.sum(axis=0)
+            who, score = topk_dense(np.ascontiguousarray(logits.T), k)
+            who = np.where(np.isfinite(score), who + start, -1)
+            both, scores = np.concatenate([best[0], who], 1), np.concatenate([best[1], score], 1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            best = np.take_along_axis(both, order, 1).astype(np.int32), np.take_along_axis(scores, order, 1)
+        people, logits = best[0], best[1].astype(float)
+        if self.head_ is None:
+            return Audience(people, np.full(people.shape, np.nan), np.full(n, np.nan))
+        return Audience(people, np.where(people >= 0, self.head_.probabilities(logits), np.nan), total)
+
+    def _block(self, start: int, stop: int, places: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``[people, films]`` logits (``-inf``: not to be named) and probabilities of a block of people."""
+        stored = self.histories_.slice(start, stop)
+        histories = self._told(stored)
+        points, facts = self._people(histories, np.full(len(stored), self.clock_[0]))
+        rows, informed = self._facts(points, facts, places), histories.lengths > 0
+        logits = -rows[..., 0] if self.head_ is None else self.head_.logits(rows)
+        chance = np.zeros_like(logits) if self.head_ is None else self.head_.probabilities(logits)
+        if self.head_ is not None:
+            chance[~informed] = self.head_.rate
+        logits[~informed] = -np.inf
+        if own is not None:
+            column = {film: np.flatnonzero(own == film) for film in np.unique(own)}
+            owner = np.repeat(np.arange(len(stored)), stored.lengths)
+            for film, at in column.items():
+                buyers = owner[stored.items == film]
+                logits[np.ix_(buyers, at)], chance[np.ix_(buyers, at)] = -np.inf, 0
+        return logits.astype(np.float32), chance
+
+    def _head(self) -> PurchaseHead:
+        if self.head_ is None:
+            raise DataError("no probability could be learnt: no new film has people with and without it.", where=self.name)
+        return self.head_
+
+    # -- answers --------------------------------------------------------------------------------
+
+    def embed_items(self, attributes: pa.Table) -> np.ndarray:
+        """Return ``float32[n, dim]``: ``f`` of films that need not be in the catalogue (zero where nothing is known)."""
+        self._check_fitted()
+        inputs = self.description_.inputs(attributes, attributes.num_rows)
+        places = self.space_.answer(inputs, np.zeros(attributes.num_rows, bool))
+        return np.where(self.description_.known(inputs)[:, None], places, np.float32(0))
+
+    def _lay_out(self, places: np.ndarray) -> None:
+        self.places_ = np.where(self.placed_[:, None], places, np.float32(0))
+        away = np.where(self.placed_, np.einsum("nd,nd->n", self.places_, self.places_), BEYOND).astype(np.float32)
+        self.item_vectors_ = np.column_stack([self.places_, -away, np.ones(len(away), np.float32)]).astype(np.float32)
+
+    @property
+    def item_vectors(self) -> np.ndarray:
+        """``float32[n_items, d + 2]``, ``[q, -|q|², 1]``."""
+        return self.item_vectors_
+
+    def points(self, requests: Requests) -> np.ndarray:
+        """Return ``float32[n, d]``: where the person of each request stands."""
+        return weighted_means(self._told(requests.histories), self.config.half_life, self.places_)
+
+    def request_vectors(self, requests: Requests) -> np.ndarray:
+        """Return ``float32[n, d + 2]``, ``[2p, 1, -|p|²]`` (zero where the history holds nothing known)."""
+        out = _asking(self.points(requests))
+        out[~self._informed(requests)] = 0
+        return out
+
+    def _told(self, histories: Histories) -> Histories:
+        """Return the histories with each placed film once."""
+        own = first_events(histories)
+        return kept_events(own, np.flatnonzero(self.placed_[own.items]))
+
+    def _informed_by(self, histories: Histories) -> np.ndarray:
+        known = np.concatenate([[0], np.cumsum(self.placed_[histories.items])])
+        return np.asarray(known[histories.offsets[1:]] > known[histories.offsets[:-1]])
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return self._informed_by(requests.histories)
+
+    def _similar(self, items: np.ndarray, k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ``k`` nearest films; a score is the negative squared distance."""
+        return topk_inner(_asking(self.places_[items]), self.item_vectors_, k, own, items)
+
+    def explain(self, request: Requests, item: int) -> Explanation:
+        """Return the exact share of each film of the history in ``2 <p, q> - |p|² - |q|²``; the two squares are the rest."""
+        one_history(self, request, item)
+        told = self._told(request.histories)
+        score = float(self.score(request, np.full((1, 1), item, np.int32))[0, 0])
+        weights = recency_weights(told.offsets, told.times, self.config.half_life).astype(np.float64)
+        shares = 2 * weights * (self.places_[told.items].astype(np.float64) @ self.places_[item])
+        return explain_by_shares(self, request, item, told.items, shares, "pull of the history", score=score)
+
+    # -- bundles --------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, np.ndarray]:
+        head = {} if self.head_ is None else {f"head/{name}": array for name, array in self.head_.state().items()}
+        net = {f"space/{name}": value.detach().cpu().numpy() for name, value in self.space_.state_dict().items()}
+        described = {f"description/{name}": array for name, array in self.description_.state().items()}
+        return {**head, **net, **described, "places": self.places_, "placed": self.placed_, "clock": self.clock_}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        def part(prefix: str) -> dict[str, np.ndarray]:
+            return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+
+        head, weights = part("head/"), part("space/")
+        self.head_ = PurchaseHead.of_state(head) if head else None
+        self.description_ = Description.of_state(part("description/"))
+        c, own = self.config, len(weights["own"])
+        self.space_ = ReleaseSpace(self.description_.sizes, own, c.dim, c.hidden, np.random.default_rng(0))
+        self.space_.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        self.placed_, self.clock_ = state["placed"], state["clock"]
+        self._lay_out(state["places"])
+
+
+def objective(
+    space: ReleaseSpace, inputs: Inputs, batch: ReleaseBatch, config: CMLTheatricalConfig, generator: torch.Generator
+) -> Tensor:
+    """Return the objective of a batch; dropout draws from ``generator``."""
+    c, points = config, space(inputs, Dropout(config.dropout, generator))
+    device = points.device
+    items, weights = torch.from_numpy(batch.history.values.astype(np.int64)), torch.from_numpy(batch.weights)
+    starts = torch.from_numpy(batch.history.offsets[:-1].copy())
+    people = functional.embedding_bag(
+        items.to(device), points, starts.to(device), mode="sum", per_sample_weights=weights.to(device)
+    )
+    if c.loss == "hinge":
+        rows = np.arange(len(batch), dtype=np.int32)
+        total = hinge(people, points, Triples(rows, batch.positives, batch.negatives), c.margin)
+    else:
+        total = logistic(space, people, points, batch)
+    if c.covariance:
+        total = total + c.covariance * len(points) * losses.decorrelation(points)
+    if len(space.own) and space.told and c.feature_weight:
+        own = torch.from_numpy(np.unique(batch.positives).astype(np.int64)).to(device)
+        total = total + c.feature_weight * space.own[own].square().sum(1).mean()
+    return total
+
+
+def logistic(space: ReleaseSpace, people: Tensor, points: Tensor, batch: ReleaseBatch) -> Tensor:
+    """Return the cross-entropy of ``σ(a - b d)``, ``b`` > 0; rows without a negative are left out."""
+    kept = torch.from_numpy(np.flatnonzero(batch.negatives[:, 0] >= 0)).to(points.device)
+    if not len(kept):
+        return points.sum() * 0
+    i, j = (torch.from_numpy(a.astype(np.int64)).to(points.device)[kept] for a in (batch.positives, batch.negatives))
+    p, b = people[kept], functional.softplus(space.slope[1])
+    near, far = (p - points[i]).square().sum(1), (p[:, None, :] - points[j]).square().sum(2)
+    return losses.bce(space.slope[0] - b * near, space.slope[0] - b * far)
