@@ -121,7 +121,6 @@ class Bench:
         self.trial, self.split, self.name, train = trial, split, name, split.train
         self.held_out: HeldOut = split.held_out("test")
         valid = split.held_out("valid")
-        self.known = Ragged.from_rows([[]] * train.n_users)
         rows: list[Any] = [[]] * train.n_users
         for row, user in enumerate(valid.users):
             rows[user] = valid.truth[row]
@@ -267,8 +266,8 @@ CLAIM = Claim(
     statement="On MovieLens thinned to about 5 training items for most people, recall@20 over the full catalogue rises with "
     "picks that are right and falls with picks that are wrong; leaving out the largest 20% of losses helps where 25% of the "
     "picks are right, more than where all are, and more than keeping the largest does; profiles help people of at most 5 "
-    "items, and those most; a share of 0.1 is better than 1 where half of the picks are right; and picks by content beat picks by "
-    "popularity.",
+    "items, and those most; a share of 0.1 is better than 1 where half of the picks are right; and picks by content beat "
+    "picks by popularity.",
     bars={f"{name}: {words}": Bar(0.0) for name in DATA for words in WORDS},
     run=run,
     data=DATA,

@@ -172,7 +172,7 @@ def test_augmented_triples_of_a_batch():
 
 def test_loss_by_hand_with_a_block():
     """Fused vectors, the mean of two kept losses of three, and the penalty, in float64."""
-    aim, side, table, _ = prepared(Fixed(), **{**QUIET, "text_weight": 0.7, "prune": 0.34, "reg": 0.1})
+    aim, side, table, _ = prepared(**{**QUIET, "text_weight": 0.7, "prune": 0.34, "reg": 0.1})
     n, r = DATA.n_users, DATA.matrix().toarray().astype(float)
     degrees = np.maximum(np.concatenate([r.sum(1), r.sum(0)]), 1)
     a = np.block([[np.zeros((n, n)), r], [r.T, np.zeros((r.shape[1],) * 2)]]) / np.sqrt(np.outer(degrees, degrees))

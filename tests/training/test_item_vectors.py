@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset, Entities
@@ -13,7 +15,6 @@ from palate.data.ragged import offsets_of
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 from palate.nn.hetero import Block, Links
-from palate.nn.knowledge import Edges
 from palate.training.item_links import ItemLinks
 from palate.training.item_vectors import ItemGNN, ItemGraphSettings, ItemVectors, _Batch, _Steps, learn_item_vectors, max_margin
 
@@ -123,7 +124,7 @@ def test_the_links_of_a_batch_are_no_part_of_its_neighbourhood(net):
     steps = _Steps(net, x, one, one, quiet, np.random.default_rng(0))
     batch = _Batch(np.array([0]), np.array([1]), np.array([2]))
     loss = steps(batch, torch.Generator().manual_seed(0))
-    z = net.alone(x)
+    z = net.alone(x).detach()
     assert loss.item() == pytest.approx(max(0, float(z[0] @ z[2] - z[0] @ z[1]) + 0.3), abs=1e-6)
 
 
@@ -175,7 +176,3 @@ def test_items_without_text_are_refused_or_begin_as_random_vectors():
     taste = np.delete(np.arange(30) % 2, [8, 9, 29])
     same = taste[:, None] == taste[None, :]
     assert (z @ z.T)[same].mean() > (z @ z.T)[~same].mean() + 0.3
-
-
-def test_edges_type(net):
-    assert isinstance(links().edges(), Edges)

@@ -51,8 +51,11 @@ PAPERS: tuple[System, ...] = (
         "Ada-Retrieval: An Adaptive Multi-Round Retrieval Paradigm for Sequential Recommendations, AAAI 2024"),
     _paper(12, "toolrec", "ToolRec", "recommend", "language model with tools", "interactions, text, language model",
         "Let Me Do It For You: Towards LLM Empowered Recommendation via Tool Learning, SIGIR 2024"),
-    _paper(13, "llmrec", "LLMRec", "recommend", "graph with text", "interactions, text, language model, torch",
-        "LLMRec: Large Language Models with Graph Augmentation for Recommendation, WSDM 2024, arXiv 2311.00423"),
+    System("llmrec", "LLMRec", "recommend", "graph with text", "palate.recommend.llmrec:LLMRec", paper=13,
+        citation="Wei et al., LLMRec: Large Language Models with Graph Augmentation for Recommendation, WSDM 2024, "
+        "arXiv 2311.00423", needs=("interactions", "text", "torch"),
+        abilities=("vectors", "unseen users", "explains", "similar"), faithfulness="in the style of", claim="llmrec",
+        quick={"dim": 8, "epochs": 2, "batch_size": 64, "text_dim": 8, "base": "item_knn", "require_text": False}),
     System("diffkg", "DiffKG", "recommend", "knowledge graph", "palate.recommend.diffkg:DiffKG", paper=14,
         citation="Jiang et al., DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890",
         needs=("interactions", "graph", "torch"), abilities=("vectors", "unseen users", "explains", "similar"), claim="diffkg",
@@ -166,9 +169,13 @@ PAPERS: tuple[System, ...] = (
         "Recommendation, WSDM 2024"),
     _paper(59, "cascading_rl", "CascadingVI", "explore", "cascading lists", "interactions",
         "Du, Srikant and Chen, Cascading Reinforcement Learning, ICLR 2024, arXiv 2401.08961"),
-    _paper(60, "two_tower_hgnn", "2T-HGNN", "recommend", "graph and two towers", "interactions, times, text, torch",
-        "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks, WWW Companion 2024, "
-        "arXiv 2403.05185"),
+    System("two_tower_hgnn", "2T-HGNN", "recommend", "graph and two towers", "palate.recommend.two_tower_hgnn:TwoTowerHGNN",
+        paper=60, citation="De Nadai et al., Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks, "
+        "WWW Companion 2024, arXiv 2403.05185", needs=("interactions", "text", "torch"),
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), faithfulness="in the style of",
+        claim="two_tower_hgnn",
+        quick={"dim": 8, "field_dim": 8, "history_dim": 8, "hidden": (16,), "epochs": 2, "batch_size": 64, "graph_dim": 8,
+               "text_dim": 8, "graph_epochs": 2, "min_links": 200, "require_text": False}),
     _paper(61, "cml_theatrical", "CML-Theatrical", "recommend", "metric learning", "interactions, times, text, torch",
         "Campo, Espinoza, Rieger and Taliyan, Collaborative Metric Learning Recommendation System: Application to Theatrical "
         "Movie Releases, 2018, arXiv 1803.00202"),

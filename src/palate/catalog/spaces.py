@@ -138,6 +138,14 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "guidance": Range(0.01, 0.5),
             "keep": Range(0.1, 1.0),
         },
+        "llmrec": {
+            "lr": _log(5e-4, 1e-2),
+            "share": _log(0.01, 1.0),
+            "prune": Range(0.0, 0.4),
+            "profile_weight": _log(0.03, 3.0),
+            "attribute_weight": _log(0.005, 0.5),
+            "text_weight": _log(0.01, 1.0),
+        },
         "kgat": {"lr": _log(5e-4, 5e-3), "reg": _log(1e-6, 1e-3), "dropout": Range(0.0, 0.3)},
         "two_tower": {
             "lr": _log(5e-4, 1e-2),
@@ -145,6 +153,20 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "dim": _choose(64, 128),
             "hidden": _choose((), (128,), (256, 128)),
             "logq": _choose("counts", "none"),
+        },
+        "item_hgnn": {
+            "graph_lr": _log(3e-4, 1e-2),
+            "margin": Range(0.1, 0.6),
+            "min_lift": _log(0.5, 4.0),
+            "fanout": _choose(5, 10, 20),
+            "alone": Range(0.0, 0.5),
+        },
+        "two_tower_hgnn": {
+            "lr": _log(5e-4, 1e-2),
+            "temperature": _log(0.03, 0.2),
+            "use_ids": _choose(False, True),
+            "graph_lr": _log(3e-4, 1e-2),
+            "min_lift": _log(0.5, 4.0),
         },
         "ssl_two_tower": {
             "lr": _log(5e-4, 1e-2),

@@ -163,7 +163,7 @@ def encoder(which: str | Path = "minilm", *, cache: Cache = True, **settings: An
     which
         A name of ``ENCODERS``, or a folder: sentence-transformers layout, ONNX (``model.onnx`` and ``tokenizer.json``), static
         vectors, or a saved :class:`~palate.language.encoders.tfidf.TfidfEncoder`. A model that was trained with words before
-        its input (E5's ``query: ``) wants them in the texts.
+        its input (E5 has "query:") wants them in the texts.
     cache
         See :class:`TextEncoder`.
     settings

@@ -49,7 +49,7 @@ class ReleaseSpace(nn.Module):
         self.text = table(wide, text, 1.0)  # rows of t have length one: outputs of variance one
         self.codes = table(codes, wide, 1.0)
         self.numbers = table(wide, numbers, numbers**-0.5 if numbers else 0.0)
-        self.out = table(dim, wide, wide**-0.5 if wide else 0.0)
+        self.out = table(dim, wide, 0.5 * (dim * wide) ** -0.5 if wide else 0.0)  # well inside the ball
         self.bias, self.bias_out = nn.Parameter(torch.zeros(wide)), nn.Parameter(torch.zeros(dim if self.told else 0))
         self.slope = nn.Parameter(torch.tensor([0.0, 2.0]))
         self.own = table(n_items, dim, 0.0 if self.told else dim**-0.5)

@@ -38,7 +38,7 @@ class ItemHGNN(VectorRecommender):
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         self.vectors_, _, notes = learn_item_vectors(dataset, self.config, fitting)
-        self.speaks_ = self.vectors_.vectors.any(axis=1)
+        self.speaks_ = np.asarray(self.vectors_.vectors.any(axis=1))
         return notes
 
     @property
@@ -75,7 +75,7 @@ class ItemHGNN(VectorRecommender):
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.vectors_ = ItemVectors.of_state(state, self.items_, self.config)
-        self.speaks_ = self.vectors_.vectors.any(axis=1)
+        self.speaks_ = np.asarray(self.vectors_.vectors.any(axis=1))
 
 
 def speaking(rows: Ragged, speaks: np.ndarray) -> np.ndarray:

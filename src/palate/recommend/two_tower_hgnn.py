@@ -98,7 +98,7 @@ class TypedTowers(TwoTowers):
     ) -> Tensor:
         """Return ``z_u``, of mean profiles as :meth:`profiles` makes them."""
         shares = history[:, self.types * self.h :, None]
-        sums = history[:, : self.types * self.h].unflatten(1, (self.types, self.h))
+        sums = history[:, : self.types * self.h].reshape(-1, self.types, self.h)
         means = torch.where(shares > 0, sums / shares.clamp(min=1e-6), self.no_type)
         return super().person(means.flatten(1), features, kept, generator)
 

@@ -68,8 +68,10 @@ class ItemLinks:
     def counts(self) -> dict[str, int]:
         """Number of links of each kind, under the names of its types."""
         found, counts = np.unique(self.kinds, return_counts=True)
-        t = len(self.names)
-        return {f"{self.names[k // t]} - {self.names[k % t]}": int(c) for k, c in zip(found.tolist(), counts, strict=True)}
+        return {self._name(k): int(c) for k, c in zip(found.tolist(), counts, strict=True)}
+
+    def _name(self, kind: int) -> str:
+        return f"{self.names[kind // len(self.names)]} - {self.names[kind % len(self.names)]}"
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -88,6 +90,21 @@ class ItemLinks:
     def take(self, kept: np.ndarray) -> ItemLinks:
         """Return the links of a boolean mask."""
         return ItemLinks(self.first[kept], self.second[kept], self.support[kept], self.types, self.names)
+
+    def without(self, kinds: tuple[str, ...]) -> ItemLinks:
+        """Return the links but for those of the kinds named as in :attr:`counts`.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such pair of types.
+        """
+        t = len(self.names)
+        known = {self._name(a * t + b): a * t + b for a in range(t) for b in range(a, t)}
+        for name in kinds:
+            if name not in known:
+                raise ConfigError("there is no such kind of link.", where="skip", value=name, remedy=nearest(name, known))
+        return self.take(~np.isin(self.kinds, [known[name] for name in kinds])) if kinds else self
 
     def edges(self) -> Edges:
         """Return the links both ways; relation ``s T + t`` leads from an item of type ``s`` to its neighbours of type ``t``."""

@@ -1,13 +1,13 @@
 """Vectors of items by a heterogeneous graph network over items alone, so that items without any link have one too.
 
-    h_i⁰ = x_i (text)        n_ir = max_{j in N_r(i)} relu(W_r h_j + b_r)        h_i' = φ( W h_i + Σ_r n_ir )        z_i = h_i / |h_i|
+    h_i⁰ = x_i (text)      n_ir = max_{j in N_r(i)} relu(W_r h_j + b_r)      h_i' = φ( W h_i + Σ_r n_ir )      z_i = h_i / |h_i|
 
     L = mean_n max(0, <z_i, z_n> - <z_i, z_j> + Δ)        over links (i, j), items n of j's type that are not linked to i
 
-``φ`` is the rectifier, left out in the last layer. ``N_r`` are up to ``fanout`` neighbours of one type, drawn anew for each batch, from
-which the links of the batch are left out. A maximum over many neighbours is larger than over few, so answers draw as many as
-training, and average over ``draws`` draws. Of the rows of a batch a share (``alone``) is encoded without its neighbours: so the
-network learns to place an item by its text alone, which is how new items are placed.
+``φ`` is the rectifier, left out in the last layer. ``N_r`` are up to ``fanout`` neighbours of one type, drawn anew for each
+batch, from which the links of the batch are left out. A maximum over many neighbours is larger than over few, so answers draw
+as many as training, and average over ``draws`` draws. Of the rows of a batch a share (``alone``) is encoded without its
+neighbours: so the network learns to place an item by its text alone, which is how new items are placed.
 
 Source: M. De Nadai et al., "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks", WWW Companion
 2024. The paper names no margin, fan-outs, widths, or number of negatives.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -58,6 +59,7 @@ class ItemGraphSettings(Config):
     min_support: int = Field(2, ge=1, description="fewest people who had both items of a link")
     min_lift: float = Field(1.0, ge=0, description="least ratio of these people to the number expected by chance")
     max_items: int = Field(200, gt=1, description="last items of a person that make links")
+    skip: tuple[str, ...] = Field((), description="kinds of links that are left out, such as 'book - book' (types in order)")
     balanced: bool = Field(True, description="whether an epoch has equally many links of every pair of types")
     min_links: int = Field(10_000, ge=0, description="fewest links of an epoch (those of a rare kind come again)")
     max_links: int = Field(20_000, ge=0, description="most links of a kind in an epoch (0 = no bound)")
@@ -86,7 +88,7 @@ class ItemGNN(nn.Module):
         self.dim, widths = dim, [wide] + [dim] * layers
         self.layers = nn.ModuleList(
             SAGELayer(a, b, relations, rng, pool="max", act=k < layers - 1, normalise=k == layers - 1)
-            for k, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for k, (a, b) in enumerate(pairwise(widths))
         )
 
     def forward(self, x: Tensor, blocks: list[Block]) -> Tensor:
@@ -238,7 +240,7 @@ def learn_item_vectors(
 
 def linked(dataset: Dataset, settings: ItemGraphSettings) -> ItemLinks:
     """Return the links of a data set under these settings."""
-    return item_links(
+    found = item_links(
         dataset,
         item_type=settings.item_type,
         weak=settings.weak,
@@ -246,6 +248,7 @@ def linked(dataset: Dataset, settings: ItemGraphSettings) -> ItemLinks:
         min_lift=settings.min_lift,
         max_items=settings.max_items,
     )
+    return found.without(settings.skip)
 
 
 def _texts(dataset: Dataset, settings: ItemGraphSettings, fitting: Fitting) -> tuple[np.ndarray, TextEncoder | None]:
@@ -255,6 +258,7 @@ def _texts(dataset: Dataset, settings: ItemGraphSettings, fitting: Fitting) -> t
         if settings.require_text:
             raise DataError("no item has a text.", where="attributes of items", remedy="add titles, or set require_text=false")
         drawn = fitting.rng("item_vectors", "random texts").standard_normal((dataset.n_items, settings.text_dim), np.float32)
+        drawn[dataset.item_counts == 0] = 0
         return drawn / np.maximum(np.linalg.norm(drawn, axis=1, keepdims=True), np.float32(1e-12)), None
     if settings.encoder == "tfidf":
         spoken: TextEncoder = TfidfEncoder(dim=settings.text_dim, seed=fitting.seed).fit(texts)

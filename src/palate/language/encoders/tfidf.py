@@ -1,7 +1,7 @@
 """Encoder without any download: TF-IDF and a truncated SVD (latent semantic analysis), fitted on your own texts.
 
-    x_f(t) = (1 + ln c_f(t)) idf_f,    idf_f = 1 + ln((1 + N) / (1 + n_f)),    x(t) / |x(t)|
-    X ≈ U Σ Vᵀ,    v(t) = x(t) V
+    x_f(t) = (1 + ln c_f(t)) idf_f,    idf_f = 1 + ln((1 + N) / (1 + n_f)),    x̂(t) = x(t) / ‖x(t)‖
+    X̂ ≈ U Σ Vᵀ,    v(t) = x̂(t) V
 
 with ``c_f(t)`` the times that feature ``f`` stands in text ``t``, ``N`` texts, and ``n_f`` of them with the feature.
 Features are words, and the runs of four characters in a word with its ends marked (``<bicycle>``: ``<bic``, ``bicy``, …),
