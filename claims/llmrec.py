@@ -5,7 +5,7 @@ remains is the test part and 20% is what an oracle may know. Histories of questi
 are asked the same; lists leave out what the oracle knew, too.
 
 *Oracle.* It picks, with probability q, a candidate that the person really had (never one of the test part), else a random one;
-the disliked one is random. It stands for language models of any quality, and says what quality is worth asking for.
+the disliked one is the last that they are not known to have had. It stands for language models of any quality, and says what quality is worth asking for.
 
 *Control.* Language models know what is popular; an augmentor that picks the most and the least popular candidate knows that
 and nothing else. All fits take the same number of epochs: what the oracle knew must not decide when to stop.
@@ -41,6 +41,9 @@ COLD, FEW, MANY, LITTLE = 0.7, 12, 40, 5
 QUALITIES, LOW, CANDIDATES, EPOCHS = (0.0, 0.25, 0.5, 0.75, 1.0), 0.25, 50, 60
 PRUNE = 0.2
 
+#: Each person's metric, one array a seed.
+Values = list[np.ndarray]
+
 
 class Oracle(Augmentor):
     """Picks a candidate that the person really had with probability q; whoever had none of the candidates gets no pick."""
@@ -55,13 +58,13 @@ class Oracle(Augmentor):
         liked, disliked = (np.full(len(candidates), -1, np.int32) for _ in range(2))
         rng = generator(self.seed, "oracle")
         for row, user in enumerate(candidates.users):
-            luck, order = rng.random(), rng.permutation(candidates.items[row])
-            order = order[order >= 0]
-            right = np.isin(order, self.known[user])
+            own = candidates.items[row][candidates.items[row] >= 0]
+            luck, place = rng.random(2)
+            right = np.isin(own, self.known[user])
             if right.any() and (~right).sum() > 1:
-                wrong = order[~right]
-                liked[row] = order[right][0] if luck < self.quality else wrong[0]
-                disliked[row] = wrong[1]
+                *others, last = own[~right]
+                choices = own[right] if luck < self.quality else others
+                liked[row], disliked[row] = choices[int(place * len(choices))], last
         return Picks(liked, disliked)
 
     def item_attributes(self, dataset: Dataset, *, progress: Progress = silent) -> dict[str, list[str]]:
@@ -128,7 +131,7 @@ class Bench:
         users = self.held_out.users
         self.asked = Requests(users, train.histories.take(users), self.held_out.histories.ragged)
         self.facts = Facts.of(train)
-        self.values: dict[str, list[np.ndarray]] = {}
+        self.values: dict[str, Values] = {}
 
     @property
     def little(self) -> np.ndarray:
@@ -136,7 +139,7 @@ class Bench:
         lengths = self.asked.histories.lengths
         return np.asarray(lengths <= LITTLE)
 
-    def recall(self, name: str, system: str = "llmrec", quality: float | None = None, **settings: Any) -> list[np.ndarray]:
+    def recall(self, name: str, system: str = "llmrec", quality: float | None = None, **settings: Any) -> Values:
         """Return each person's metric, one array a seed; measured once a name."""
         if name not in self.values:
             found = []
@@ -153,7 +156,7 @@ class Bench:
             self.values[name] = found
         return self.values[name]
 
-    def oracle(self, quality: float, share: float = 0.1, prune: float = 0.0, by: str = "noise_dropped") -> list[np.ndarray]:
+    def oracle(self, quality: float, share: float = 0.1, prune: float = 0.0, by: str = "noise_dropped") -> Values:
         """Return the metric with the oracle's picks and nothing else, so that picks alone make the difference."""
         name = f"oracle q={quality:g} share={share:g} prune={prune:g} {by}"
         return self.recall(
@@ -161,14 +164,14 @@ class Bench:
         )
 
     @property
-    def plain(self) -> list[np.ndarray]:
+    def plain(self) -> Values:
         """The metric without any augmentation: the baseline that an oracle has to beat."""
         return self.recall("plain", augmentor="none", share=0.0, prune=0.0, text_weight=0.0, mask=0.0)
 
-    def gain(self, treated: Sequence[np.ndarray], base: Sequence[np.ndarray], words: str, **details: object) -> Effect:
+    def gain(self, treated: Values, base: Values, words: str, **details: object) -> Effect:
         """Return the relative gain with its interval."""
         rng = generator(0, "bootstrap", self.name, words)
-        return paired_gain(list(treated), list(base), rng=rng, metric=METRIC, **details)
+        return paired_gain(treated, base, rng=rng, metric=METRIC, **details)
 
 
 def crossing(qualities: Sequence[float], values: Sequence[float], base: float) -> float | None:
@@ -183,8 +186,8 @@ def crossing(qualities: Sequence[float], values: Sequence[float], base: float) -
 
 
 def difference(
-    first: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    second: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    first: tuple[Values, Values],
+    second: tuple[Values, Values],
     words: str,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Effect:
@@ -215,7 +218,7 @@ def measured(bench: Bench) -> dict[str, Effect]:
     low_pruned, best_pruned = bench.oracle(LOW, prune=PRUNE), bench.oracle(1.0, prune=PRUNE)
     hardest = bench.oracle(LOW, prune=PRUNE, by="hardest_kept")
     half, whole = bench.oracle(0.5), bench.oracle(0.5, share=1.0)
-    rule = {"share": 0.1, "prune": 0.0}
+    rule: dict[str, Any] = {"share": 0.1, "prune": 0.0}
     full, without = bench.recall("rule", **rule), bench.recall("rule, no profile", profile_weight=0.0, **rule)
     popular = bench.recall("popularity picks", augmentor=PopularityPick(), **rule)
     bench.recall("defaults")
@@ -223,14 +226,14 @@ def measured(bench: Bench) -> dict[str, Effect]:
     for system in BESIDE:
         bench.recall(system, system)
     everything = {name: float(np.nanmean(values)) for name, values in bench.values.items()}
-    little = [[one[bench.little] for one in values] for values in (full, without)]
+    full_little, without_little = ([one[bench.little] for one in values] for values in (full, without))
     found = {
         "right picks over none": bench.gain(best, bench.plain, "right", **facts, all_systems=everything),
         "none over wrong picks": bench.gain(bench.plain, sweep[0], "wrong"),
         "pruning noise at low quality": bench.gain(low_pruned, low, "prune"),
         "pruning helps more at low quality": difference((low_pruned, low), (best_pruned, best), f"{bench.name} prune"),
         "dropping the largest over keeping them": bench.gain(low_pruned, hardest, "direction"),
-        "profiles for people of few items": bench.gain(*little, "profiles"),
+        "profiles for people of few items": bench.gain(full_little, without_little, "profiles"),
         "profiles help them most": difference(
             (full, without), (full, without), f"{bench.name} profiles", (bench.little, ~bench.little)
         ),

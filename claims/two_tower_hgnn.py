@@ -8,9 +8,9 @@ world) count as weak signals. Only items of the new type may be offered. MRR is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +54,7 @@ SMALL: dict[str, Any] = {"epochs": 3, "graph_epochs": 2, "dim": 16, "field_dim":
                          "graph_dim": 16, "text_dim": 16, "min_links": 500, "batch_size": 256, "text_buckets": 256}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Questions:
+class Questions(NamedTuple):
     """Training data, and questions about items of the new type."""
 
     train: Dataset
@@ -66,7 +65,9 @@ class Questions:
 
 def sources(trial: Trial) -> dict[str, Dataset]:
     """Return data with a type of each item (one small world for both, if reduced)."""
-    size = {"users": 250, "items": 150, "events": 6_000} if trial.reduced else {"users": 2_000, "items": 800, "events": 60_000}
+    size: dict[str, Any] = (
+        {"users": 250, "items": 150, "events": 6_000} if trial.reduced else {"users": 2_000, "items": 800, "events": 60_000}
+    )
     world = World(**size, topics=16, focus=0.3, seed=1).dataset(graphs=False, impressions=False)
     world = trial.used("world", typed(world, generator(0, "new type").random(world.n_items) < NEW))
     if trial.reduced:
@@ -225,7 +226,7 @@ def least_coverage(found: Mapping[str, list[dict[str, np.ndarray]]]) -> Effect:
 
 def summary(rows: list[dict[str, np.ndarray]], warm: np.ndarray) -> dict[str, float]:
     """Return means over seeds and people."""
-    out = {}
+    out: dict[str, float] = {}
     for name in METRICS[:2]:
         mean = np.mean([row[name] for row in rows], axis=0)
         out |= {f"{name}, warm": float(mean[warm].mean()), f"{name}, cold": float(mean[~warm].mean())}

@@ -21,6 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ssl_two_tower": TOWERS,
     "item_hgnn": GRAPH,
     "two_tower_hgnn": {**TOWERS, **GRAPH},
+    "easyrec": {"buckets": 2**12, "width": 32, "hidden": (32,), "dim": 32, "lr": 0.01},
 }
 
 

@@ -29,7 +29,9 @@ def test_everybody_and_everything_stays_apart(pair: dict[str, Dataset]) -> None:
     whole = mixed(pair)
     assert whole.users.ids.raw.to_pylist() == ["films:a", "films:b", "books:1", "books:2"]
     assert whole.items.ids.raw.to_pylist() == ["films:x", "films:y", "books:7"]
-    rows = [whole.histories.items[a:b].tolist() for a, b in zip(whole.histories.offsets, whole.histories.offsets[1:], strict=False)]
+    rows = [
+        whole.histories.items[a:b].tolist() for a, b in zip(whole.histories.offsets, whole.histories.offsets[1:], strict=False)
+    ]
     assert rows == [[1, 0], [0], [2], [2]]
     assert whole.interactions.time is not None and whole.item_counts.tolist() == [2, 1, 2]
 

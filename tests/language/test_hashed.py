@@ -60,13 +60,21 @@ def test_case_and_spaces_do_not_count_and_blank_texts_are_zero(own: HashedEncode
     v = own.encode([*TEXTS, "", "  ", "!!!"])
     assert np.array_equal(v[0], v[5]) and not v[6:].any()
     assert np.allclose(np.linalg.norm(v[:6], axis=1), 1, atol=1e-5)
-    assert v[0] @ v[1] > v[0] @ v[2]
+
+
+def test_an_untouched_encoder_is_a_random_projection_of_the_words() -> None:
+    own = HashedEncoder.fresh(np.random.default_rng(0), buckets=4096, width=256, hidden=(), dim=256)
+    bags, v = own.bags(TEXTS).toarray(), own.encode(TEXTS)
+    assert np.abs(v @ v.T - bags @ bags.T).max() < 0.3
+    assert v[0] @ v[1] > v[0] @ v[2] + 0.2
 
 
 def test_layers_are_those_of_a_network() -> None:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((5, 4)).astype(np.float32)
-    layers = [(rng.standard_normal(s).astype(np.float32), rng.standard_normal(s[0]).astype(np.float32)) for s in ((3, 4), (2, 3))]
+    layers = [
+        (rng.standard_normal(s).astype(np.float32), rng.standard_normal(s[0]).astype(np.float32)) for s in ((3, 4), (2, 3))
+    ]
     plain = np.maximum(x @ layers[0][0].T + layers[0][1], 0) @ layers[1][0].T + layers[1][1]
     assert np.allclose(through_layers(x, layers), plain, atol=1e-5)
 

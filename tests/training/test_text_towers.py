@@ -25,7 +25,14 @@ from palate.training.text_towers import (  # noqa: E402
 )
 
 TEXTS = ["red bicycle", "green bicycle for children", "iron pan", "steel pan with lid"]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"red green iron steel pan bicycle lid for with children a b c d".split()]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *["red", "green", "iron", "steel", "pan", "bicycle", "lid", "for", "with", "children", "a", "b", "c", "d"],
+]
 
 
 def vectors(n: int, seed: int = 0, d: int = 6):
@@ -63,7 +70,7 @@ def test_hiding_lowers_the_loss_and_never_hides_ones_own_place() -> None:
 
 
 def test_gathered_halves_are_one_big_batch_with_the_gradient_of_the_local_part() -> None:
-    """Two workers that see each other's vectors have together the loss of one big batch, and each its own share of the slope."""
+    """Two workers that see each other's vectors have together the loss of one big batch, each with its share of the slope."""
     big = [vectors(6, seed) for seed in range(3)]
     whole = alignment(*big, 0.1)
     whole.backward()

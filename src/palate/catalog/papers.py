@@ -23,8 +23,11 @@ PAPERS: tuple[System, ...] = (
     _paper(1, "polarization_hgnn", "HGNN-Polarization", "understand", "mixed graph", "interactions, text, images, torch",
         "Lyu and Luo, Understanding Political Polarization via Jointly Modeling Users, Connections and Multimodal Contents on "
         "Heterogeneous Graphs, ACM Multimedia 2022, arXiv 2201.05946"),
-    _paper(2, "rlmrec", "RLMRec", "recommend", "graph with text", "interactions, text, language model, torch",
-        "Representation Learning with Large Language Models for Recommendation, WWW 2024, arXiv 2310.15950"),
+    System("rlmrec", "RLMRec", "recommend", "graph with text", "palate.recommend.rlmrec:RLMRec", paper=2,
+        citation="Ren et al., Representation Learning with Large Language Models for Recommendation, WWW 2024, "
+        "arXiv 2310.15950", needs=("interactions", "text", "torch"),
+        abilities=("vectors", "unseen users", "explains", "similar"), claim="rlmrec",
+        quick={"dim": 8, "epochs": 2, "batch_size": 64, "text_dim": 8}),
     System("social_rec", "SocialRS", "recommend", "social graph", "palate.recommend.social_rec:SocialRec", paper=3,
         citation="Sharma et al., A Survey of Graph Neural Networks for Social Recommender Systems, ACM Computing Surveys 2024, "
         "arXiv 2212.04481", needs=("interactions", "social", "torch"),
@@ -130,8 +133,11 @@ PAPERS: tuple[System, ...] = (
         claim="rel_mf", quick={"dim": 8, "epochs": 3, "batch_size": 16}),
     _paper(41, "basket_recipes", "Basket Recipes", "recommend", "baskets", "interactions",
         "Nath and Sen, An Algorithm for Recommending Groceries Based on an Item Ranking Method, 2021"),
-    _paper(42, "easyrec", "EasyRec", "recommend", "text encoder", "interactions, text, language model, torch",
-        "Ren and Huang, EasyRec: Simple yet Effective Language Models for Recommendation, EMNLP 2025, arXiv 2408.08821"),
+    System("easyrec", "EasyRec", "recommend", "text encoder", "palate.recommend.easyrec:EasyRec", paper=42,
+        citation="Ren and Huang, EasyRec: Simple yet Effective Language Models for Recommendation, EMNLP 2025, "
+        "arXiv 2408.08821", needs=("interactions", "text", "torch"),
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), claim="easyrec",
+        quick={"buckets": 512, "width": 8, "hidden": (8,), "dim": 8, "epochs": 2, "batch_size": 16, "require_text": False}),
     _paper(43, "qilin", "Qilin", "rank", "search and recommendation", "interactions, text, images, searches, torch",
         "Qilin: A Multimodal Information Retrieval Dataset with APP-level User Sessions, SIGIR 2025, arXiv 2503.00501"),
     _paper(44, "sy_se_pqa", "Sy-SE-PQA", "data", "synthetic answers", "text, language model",
@@ -176,7 +182,10 @@ PAPERS: tuple[System, ...] = (
         claim="two_tower_hgnn",
         quick={"dim": 8, "field_dim": 8, "history_dim": 8, "hidden": (16,), "epochs": 2, "batch_size": 64, "graph_dim": 8,
                "text_dim": 8, "graph_epochs": 2, "min_links": 200, "require_text": False}),
-    _paper(61, "cml_theatrical", "CML-Theatrical", "recommend", "metric learning", "interactions, times, text, torch",
-        "Campo, Espinoza, Rieger and Taliyan, Collaborative Metric Learning Recommendation System: Application to Theatrical "
-        "Movie Releases, 2018, arXiv 1803.00202"),
+    System("cml_theatrical", "CML-Theatrical", "recommend", "metric learning", "palate.recommend.cml_theatrical:CMLTheatrical",
+        paper=61, citation="Campo, Espinoza, Rieger and Taliyan, Collaborative Metric Learning Recommendation System: "
+        "Application to Theatrical Movie Releases, 2018, arXiv 1803.00202", needs=("interactions", "text", "torch"),
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), faithfulness="in the style of",
+        claim="cml_theatrical",
+        quick={"dim": 8, "hidden": 8, "text_dim": 8, "epochs": 2, "batch_size": 64, "n_negatives": 5}),
 )  # fmt: skip

@@ -85,6 +85,13 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "temperature": _log(0.1, 0.5),
             "layers": Range(1, 3),
         },
+        "rlmrec": {
+            "lr": _log(1e-3, 2e-2),
+            "reg": _log(1e-6, 1e-3),
+            "weight": _log(3e-3, 0.5),
+            "temperature": _log(0.1, 0.5),
+            "layers": Range(1, 3),
+        },
         "simgcl": {
             "lr": _log(1e-3, 2e-2),
             "eps": _log(0.03, 0.5),
@@ -175,6 +182,13 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "ssl_temperature": _log(0.05, 0.5),
             "view_dropout": Range(0.0, 0.5),
         },
+        "easyrec": {
+            "lr": _log(3e-4, 1e-2),
+            "temperature": _log(0.03, 0.2),
+            "versions": _choose(1, 2, 4),
+            "subwords": _choose(0.0, 0.5),
+            "hidden": _choose((), (128,)),
+        },
         "gf_cf": {"dim": _choose(0, 64, 128, 256, 512), "alpha": _log(0.03, 3.0)},
         "ultragcn": {
             "lr": _log(5e-4, 1e-2),
@@ -196,6 +210,14 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "n_negatives": _choose(10, 20, 50),
             "covariance": _log(0.01, 100.0),
             "dim": _choose(64, 100),
+        },
+        "cml_theatrical": {
+            "lr": _log(1e-3, 1e-2),
+            "margin": Range(0.2, 2.0),
+            "feature_weight": _log(0.01, 10.0),
+            "places": _choose("hybrid", "text"),
+            "loss": _choose("hinge", "logistic"),
+            "history": _choose("before", "others"),
         },
         "pld": {
             "backbone": _choose("mf", "lightgcn"),

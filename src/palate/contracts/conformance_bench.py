@@ -61,7 +61,7 @@ def check(function: F) -> F:
 
 def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
     """Return a tiny data set: two tastes, times, ratings, a repeat, somebody without events, an item without
-    events, ties between people.
+    events, ties between people, titles and categories of items.
     """
     rng = generator(seed, "small world")
     tastes = np.arange(n_users - 1) % 2
@@ -79,8 +79,16 @@ def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
         value=rng.integers(1, 6, len(users)).astype(np.float32),
     )
     people = Entities(Vocabulary(pa.array([f"u{n}" for n in range(n_users)])))
-    things = Entities(Vocabulary(pa.array([f"i{n}" for n in range(n_items)])))
+    things = Entities(Vocabulary(pa.array([f"i{n}" for n in range(n_items)])), _texts(n_items, half))
     return Dataset(events, people, things, graphs={"social": _ties(tastes)}, name="small world")
+
+
+def _texts(n_items: int, half: int) -> pa.Table:
+    """Return titles and categories that tell the taste of an item; nothing is known of the last one."""
+    tastes = ["red" if n < half else "blue" for n in range(n_items - 1)]
+    titles = [f"{taste} thing {'abcde'[n % 5] * 3}" for n, taste in enumerate(tastes)]
+    categories = pa.array([*([taste] for taste in tastes), []], pa.list_(pa.string()))
+    return pa.table({"title": pa.array([*titles, None]), "categories": categories})
 
 
 def _ties(tastes: np.ndarray) -> Graph:

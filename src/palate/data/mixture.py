@@ -39,13 +39,11 @@ def mixed(datasets: Mapping[str, Dataset], *, name: str = "mixture") -> Dataset:
     columns = [None if any(p[c] is None for p in parts) else np.concatenate([p[c] for p in parts]) for c in range(4)]
     assert columns[0] is not None and columns[1] is not None
     events = Interactions.sorted(columns[0], columns[1], time=columns[2], value=columns[3])
-    ids = [
-        Vocabulary(pa.concat_arrays([_named(key, side(data).ids) for key, data in datasets.items()]))
-        for side in (lambda d: d.users, lambda d: d.items)
-    ]
+    people = Vocabulary(pa.concat_arrays([_named(key, data.users.ids) for key, data in datasets.items()]))
+    things = Vocabulary(pa.concat_arrays([_named(key, data.items.ids) for key, data in datasets.items()]))
     steps = {key: data.fingerprint for key, data in datasets.items()}
     spec = ({"step": "mixture", "of": steps},)
-    return Dataset(events, Entities(ids[0]), Entities(ids[1], _attributes(datasets)), name=name, spec=spec)
+    return Dataset(events, Entities(people), Entities(things, _attributes(datasets)), name=name, spec=spec)
 
 
 def _named(key: str, ids: Vocabulary) -> pa.Array:
@@ -57,14 +55,16 @@ def _attributes(datasets: Mapping[str, Dataset]) -> pa.Table:
     found: dict[str, list[pa.Array | None]] = {}
     for at, data in enumerate(datasets.values()):
         table = data.items.attributes
-        for column in () if table is None else table.column_names:
+        if table is None:
+            continue
+        for column in table.column_names:
             values = _text(table.column(column))
             if values is not None and column != DOMAIN:
                 found.setdefault(column, [None] * len(datasets))[at] = values
     lengths = [data.n_items for data in datasets.values()]
-    table = {column: _stacked(parts, lengths) for column, parts in found.items()}
+    columns = {column: _stacked(parts, lengths) for column, parts in found.items()}
     names = [key for key, n in zip(datasets, lengths, strict=True) for _ in range(n)]
-    return pa.table({**table, DOMAIN: pa.array(names, pa.string())})
+    return pa.table({**columns, DOMAIN: pa.array(names, pa.string())})
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array | None:

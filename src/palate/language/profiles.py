@@ -26,6 +26,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -168,6 +169,36 @@ class ItemProfiles(Profiles):
     topics: Sequence[Sequence[str]] = ()
     makers: Sequence[Sequence[str]] = ()
 
+    @cached_property
+    def held_topics(self) -> Held:
+        """Which item has which topic."""
+        return Held.of(self.topics)
+
+    @cached_property
+    def held_makers(self) -> Held:
+        """Which item has which maker."""
+        return Held.of(self.makers)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Which item has which word: the distinct ``words``, a matrix items x words of ones, and ``ln(N / n)`` of each word."""
+
+    words: Sequence[str]
+    matrix: sparse.csr_matrix
+    rarity: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[str]]) -> Held:
+        """Return that of a list of words an item."""
+        words = sorted({word for row in lists for word in row})
+        place = {word: at for at, word in enumerate(words)}
+        columns = np.array([place[word] for row in lists for word in row], np.int32)
+        offsets = offsets_of([len(row) for row in lists])
+        matrix = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, offsets), shape=(len(lists), len(words)))
+        rarity = np.log(max(1, len(lists)) / np.maximum(np.bincount(columns, minlength=len(words)), 1))
+        return cls(words, matrix, rarity)
+
 
 def item_profiles(
     items: Dataset | Entities, form: ProfileForm | None = None, *, writer: Writer | None = None, progress: Progress = silent
@@ -240,8 +271,8 @@ def user_profiles(
     if len(histories.items) and not 0 <= int(histories.items.min()) <= int(histories.items.max()) < len(items):
         raise DataError("a history holds an item that has no profile.", where="items", value=len(items))
     matrix = histories.matrix(len(items))
-    topics = _favourites(matrix, items.topics, form.max_topics, least=1)
-    makers = _favourites(matrix, items.makers, form.max_makers, least=2)
+    topics = _favourites(matrix, items.held_topics, form.max_topics, least=1)
+    makers = _favourites(matrix, items.held_makers, form.max_makers, least=2)
     newest = [_newest(histories, row, items, form.max_items) for row in range(len(histories))]
     texts = []
     for row in range(len(histories)):
@@ -409,22 +440,16 @@ def _newest(histories: Histories, row: int, items: ItemProfiles, most: int) -> l
     return [item for item in dict.fromkeys(had) if items.texts[item]][:most]
 
 
-def _favourites(had: sparse.csr_matrix, lists: Sequence[Sequence[str]], most: int, *, least: int) -> list[list[str]]:
+def _favourites(had: sparse.csr_matrix, held: Held, most: int, *, least: int) -> list[list[str]]:
     """Return what marks each person's items most, by how often times how rare; of what at least so many items have."""
-    words = sorted({word for row in lists for word in row})
-    place = {word: at for at, word in enumerate(words)}
-    columns = np.array([place[word] for row in lists for word in row], np.int32)
-    offsets = offsets_of([len(row) for row in lists])
-    held = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, offsets), shape=(len(lists), len(words)))
-    rarity = np.log(max(1, len(lists)) / np.maximum(np.bincount(columns, minlength=len(words)), 1))
-    counts = (had @ held).tocsr()
+    counts = (had @ held.matrix).tocsr()
     found = []
     for row in range(had.shape[0]):
         low, high = counts.indptr[row : row + 2]
         kept = np.flatnonzero(counts.data[low:high] >= least) + low
         own = counts.indices[kept]
-        order = np.lexsort((own, -counts.data[kept] * rarity[own]))[:most]
-        found.append([words[at] for at in own[order]])
+        order = np.lexsort((own, -counts.data[kept] * held.rarity[own]))[:most]
+        found.append([held.words[at] for at in own[order]])
     return found
 
 

@@ -9,23 +9,24 @@
 
     P(u buys j) = g( σ( w_0 - w_1 √d(u, j) + w_2 ln(1 + frequency) - w_3 recency + w_4 |p_u| ) )
 
-``text`` is TF-IDF and a truncated SVD, learnt on films with events before the cut; ``E`` holds metadata such as genres; ``δ`` is
-what people know of a film beyond its text, zero for one that nobody has seen. A person has no numbers beside the history, so
+``text`` is TF-IDF and a truncated SVD, learnt on the films that train; ``E`` holds metadata such as genres; ``δ`` is what
+people know of a film beyond its text, zero for one that nobody has seen. A person has no numbers beside the history, so
 somebody unseen is answered as anybody else. In training the history beside a pair is what came strictly before it, never the
-film itself. ``frequency`` counts films of the last year, ``recency`` days since the last one; ``|p_u|`` is small for people of
-many tastes, to whom all films look equally far.
+film itself. ``frequency`` counts films of the last year, ``recency`` days since the last one (both are the same for a pair and
+its negatives, so only the head can learn them); ``|p_u|`` is small for people of many tastes, to whom all films look equally
+far.
 
 The newest films (``head_films``) stand aside when the metric is learnt: on the earlier ones the head is fitted, on the later
-ones the monotone ``g``, with histories that end before them. :meth:`CMLTheatrical.audience` ranks people for films, in or not yet
-in the catalogue; :meth:`CMLTheatrical.probability` answers single pairs.
+ones the monotone ``g``, with histories that end before them. :meth:`CMLTheatrical.audience` ranks people for films, in the
+catalogue or not yet; :meth:`CMLTheatrical.probability` answers single pairs.
 
 Source: M. Campo, JJ Espinoza, J. Rieger, A. Taliyan, "Collaborative Metric Learning Recommendation System: Application to
 Theatrical Movie Releases", 2018, arXiv 1803.00202, in its style: details of network, loss and sampling are not published. The
-hinge is that of C.-K. Hsieh et al., WWW 2017; mean, distance, frequency and recency in a logistic regression follow what the same
-team published of its trailer system (arXiv 1807.04465).
+hinge is that of C.-K. Hsieh et al., WWW 2017; mean, distance, frequency and recency in a logistic regression follow what the
+same team published of its trailer system (arXiv 1807.04465).
 Ours: writing Hsieh's ``λ_f |q - f|²`` as ``f + δ``, so that the hinge reaches ``f`` too (``δ`` begins at zero); squares in
-the covariance term; ``|p_u|`` and ``g`` in the head. ``places``: ``"hybrid"``, ``"text"`` (``δ`` = 0), ``"free"`` (``f`` = 0: plain
-CML, whose new films lie farther than anything).
+the covariance term; ``|p_u|`` and ``g`` in the head. ``places``: ``"hybrid"``, ``"text"`` (``δ`` = 0), ``"free"`` (``f`` = 0:
+plain CML, whose new films lie farther than anything).
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.errors import DataError
 from palate.kernels.inner import topk_inner
-from palate.nn.adam import Adam
 from palate.nn import losses
+from palate.nn.adam import Adam
 from palate.nn.dropout import Dropout
 from palate.nn.release_space import ReleaseSpace
 from palate.recommend.cml import BEYOND, _asking, hinge
@@ -96,6 +97,9 @@ class CMLTheatricalConfig(TrainConfig):
     dropout: float = Field(0.2, ge=0, lt=1, description="share of the hidden layer left out in training")
     head_films: float = Field(0.1, ge=0, lt=1, description="share of films, the newest, on which the head is fitted")
     release: str | None = Field(None, description="attribute with the release (none: a film's first event)")
+    head_facts: tuple[Literal["distance", "frequency", "recency", "norm"], ...] = Field(
+        ("distance", "frequency", "recency", "norm"), description="what the head is told of a pair"
+    )
     head_people: int = Field(2000, gt=0, description="people without the film who are drawn for each film of the head")
 
 
@@ -177,7 +181,10 @@ class CMLTheatrical(AudienceRecommender):
             column = self.items_.column(self.config.release)
             if column is None:
                 raise DataError("the items have no such attribute.", where="release", value=self.config.release)
-            age = np.nan_to_num(column.cast(pa.float64()).to_numpy().astype(float), nan=-np.inf)
+            try:
+                age = np.nan_to_num(column.cast(pa.float64()).to_numpy().astype(float), nan=-np.inf)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DataError("the release must be a number.", where=self.config.release, value=str(error)[:80]) from None
         elif had.times is not None:
             first = np.full(len(counts), np.iinfo(np.int64).max)
             np.minimum.at(first, had.items, had.times)
@@ -186,6 +193,11 @@ class CMLTheatrical(AudienceRecommender):
         held = np.zeros(len(counts), bool)
         held[films[len(films) - int(self.config.head_films * len(films)) :]] = True
         return held, age
+
+    @property
+    def head_facts(self) -> tuple[str, ...]:
+        """What the head is told of a pair."""
+        return self.config.head_facts
 
     @property
     def half_life(self) -> float:

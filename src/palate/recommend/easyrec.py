@@ -32,12 +32,13 @@ Differences from the paper and its published code:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 import torch
 from pydantic import Field
 from scipy import sparse
@@ -55,6 +56,7 @@ from palate.language.encoder import TextEncoder
 from palate.language.encoders import packages
 from palate.language.encoders.hashed import HashedEncoder, idf_of_buckets
 from palate.language.profiles import ItemProfiles, ProfileForm, item_profiles, user_profiles
+from palate.language.texts import text_columns
 from palate.nn.adam import Adam
 from palate.training.config import TrainConfig
 from palate.training.device import usable_device
@@ -65,6 +67,8 @@ from palate.training.validation import validator
 
 #: Texts that pass through a tower at once when vectors are looked at between epochs.
 BLOCK = 512
+#: People whose profiles are written at once in training, about.
+WRITTEN = 4096
 #: Begins the names of the encoder's arrays in a bundle.
 _PREFIX = "encoder/"
 
@@ -82,6 +86,7 @@ class EasyRecConfig(TrainConfig):
     draws: int = Field(1, ge=1, description="items drawn for each person in an epoch")
     leave_out: bool = Field(True, description="whether a profile in training is written without the item to be found")
     mask_own: bool = Field(True, description="whether a person's own items elsewhere in the batch are no negatives")
+    require_text: bool = Field(True, description="refuse items without texts (else their ids are their names)")
     max_chars: int = Field(600, gt=0, description="most characters of a profile")
     max_items: int = Field(10, gt=0, description="most items that a person's profile names")
     dim: int = Field(128, gt=0, description="length of a vector (hashed encoder)")
@@ -136,7 +141,7 @@ class EasyRec(VectorRecommender):
         def look() -> float:
             assert check is not None
             self.encoder_ = opened(tower.packed())
-            self.item_vectors_ = np.mean([_vectors(tower, rows) for rows in trainer.items], axis=0, dtype=np.float32)
+            self.item_vectors_ = _mean(_vectors(tower, rows) for rows in trainer.items)
             return check()
 
         c = self.config
@@ -160,9 +165,16 @@ class EasyRec(VectorRecommender):
     def _form(self, version: int) -> ProfileForm:
         return ProfileForm(version=version, max_chars=self.config.max_chars, max_items=self.config.max_items)
 
+    def _named_items(self) -> Entities:
+        """Return the items; where they have no text and need none, their ids as titles."""
+        if self.config.require_text or text_columns(self.items_):
+            return self.items_
+        return Entities(self.items_.ids, pa.table({"title": [str(raw) for raw in self.items_.ids.raw.to_pylist()]}))
+
     def _write_items(self) -> list[Sequence[str]]:
         """Return the items' profiles, a list a version; keep what people's are written from."""
-        found = [item_profiles(self.items_, self._form(version)) for version in range(self.config.versions)]
+        items = self._named_items()
+        found = [item_profiles(items, self._form(version)) for version in range(self.config.versions)]
         self.profiles_ = found[0]
         return [profiles.texts for profiles in found]
 
@@ -181,7 +193,7 @@ class EasyRec(VectorRecommender):
     def _place(self, packed: Mapping[str, np.ndarray], texts: list[Sequence[str]]) -> None:
         """Set the encoder, and the items' vectors: the mean over versions (zero where nothing is known of an item)."""
         self.packed_, self.encoder_ = dict(packed), opened(packed)
-        self.item_vectors_ = np.mean([self.encoder_.encode(rows) for rows in texts], axis=0, dtype=np.float32)
+        self.item_vectors_ = _mean(self.encoder_.encode(rows) for rows in texts)
 
     @property
     def item_vectors(self) -> np.ndarray:
@@ -193,7 +205,7 @@ class EasyRec(VectorRecommender):
         self._check_fitted()
         items = Entities(Vocabulary(np.arange(attributes.num_rows)), attributes)
         rows = [item_profiles(items, self._form(version)).texts for version in range(self.config.versions)]
-        return np.mean([self.encoder_.encode(texts) for texts in rows], axis=0, dtype=np.float32)
+        return _mean(self.encoder_.encode(texts) for texts in rows)
 
     def request_vectors(self, requests: Requests) -> np.ndarray:
         """Return ``float32[n, d]``, one vector a request (zero where nothing is known of the person)."""
@@ -230,7 +242,7 @@ class EasyRec(VectorRecommender):
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.packed_ = _encoder_of(state)
         self.encoder_, self.item_vectors_ = opened(self.packed_), state["item_vectors"]
-        self.profiles_ = item_profiles(self.items_, self._form(0))
+        self.profiles_ = item_profiles(self._named_items(), self._form(0))
 
 
 @dataclass(frozen=True)
@@ -321,10 +333,14 @@ class _Epoch:
 
     def __iter__(self) -> Iterator[_Batch]:
         size, own = self.trainer.config.batch_size, self.trainer
+        block = max(1, WRITTEN // size) * size
         for start in range(0, len(self.users), size):
-            users, had, others = (a[start : start + size] for a in (self.users, self.had, self.others))
-            v = self.versions[:, start : start + size]
-            people = own.tower.read(own.written(users, had, v[0]))
+            part, v = slice(start, start + size), self.versions[:, start : start + size]
+            if start % block == 0:
+                ahead = slice(start, start + block)
+                written = own.written(self.users[ahead], self.had[ahead], self.versions[0, ahead])
+            users, had, others = self.users[part], self.had[part], self.others[part]
+            people = own.tower.read(written[start % block : start % block + size])
             kept = np.flatnonzero(others >= 0)
             read = [own.items[version][item] for version, item in zip(v[1], had, strict=True)]
             more = [own.items[version][item] for version, item in zip(v[2, kept], others[kept], strict=True)]
@@ -346,6 +362,12 @@ def _domains(dataset: Dataset, told: np.ndarray, had: sparse.csr_matrix) -> list
         names = np.unique(column.to_numpy().astype(str), return_inverse=True)[1]
     groups = (np.flatnonzero(told & (names == name)).astype(np.int32) for name in np.unique(names))
     return [(items, Unseen(sparse.csr_matrix(had[:, items]))) for items in groups if len(items)]
+
+
+def _mean(vectors: Iterable[np.ndarray]) -> np.ndarray:
+    """Return ``float32[n, d]``: the mean over versions."""
+    rows = list(vectors)
+    return np.asarray(np.mean(rows, axis=0), np.float32)
 
 
 def _vectors(tower: Tower, texts: Sequence[Any]) -> np.ndarray:

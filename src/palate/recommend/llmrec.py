@@ -22,8 +22,8 @@ Source: W. Wei et al., "LLMRec: Large Language Models with Graph Augmentation fo
 Differences: the encoder of links is LightGCN (the published code normalises one side and takes a softmax in its last layer);
 L2 is the usual one (there its inverse, which drives lengths up); the decoder that restores learns, and has no activation at its
 end, as what it restores has both signs (there its optimiser is never stepped); a mask lasts an epoch and leaves the stored
-vectors whole (there masks add up). Candidates come from a base recommender fitted on the training pairs, iALS unless another is
-named, and leave out what a person had (there: from a multimodal recommender, nothing left out). No images. Vectors of texts are
+vectors whole (there masks add up). Candidates come from a base recommender fitted on the training pairs, LightGCN unless another
+is named, and leave out what a person had (there: from a multimodal recommender, nothing left out). No images. Vectors of texts are
 TF-IDF's unless another encoder is named. There are no ranking losses of single blocks. Pairs make a batch, not people, and
 stopping looks at validation.
 """
@@ -70,16 +70,16 @@ class LLMRecConfig(GraphConfig):
         "rule", description="who augments: a rule on the catalogue's texts, a language model, or nobody"
     )
     language_model: str = Field("", description="the language model, as palate.language.models.open_model names it")
-    base: Base = Field("ials", description="recommender that proposes candidates, fitted on the training pairs")
+    base: Base = Field("lightgcn", description="recommender that proposes candidates, fitted on the training pairs")
     candidates: int = Field(10, ge=2, description="candidates of a person")
     share: float = Field(0.1, ge=0, le=1, description="w₃, augmented triples beside a pair of a batch")
     prune: float = Field(0.1, ge=0, lt=1, description="w₄, share of a batch's triples that is left out")
     prune_by: Prune = Field("noise_dropped", description="leave out the largest losses, or keep the largest (as published)")
     encoder: str = Field("tfidf", description="what makes vectors of texts: tfidf (fitted on them), or an encoder's name")
     text_dim: int = Field(64, gt=0, description="width of TF-IDF's vectors")
-    text_weight: float = Field(0.1, ge=0, description="w₁ of the catalogue's texts")
-    attribute_weight: float = Field(0.05, ge=0, description="w₁ of each attribute")
-    profile_weight: float = Field(0.5, ge=0, description="w₁ of profiles")
+    text_weight: float = Field(0.05, ge=0, description="w₁ of the catalogue's texts")
+    attribute_weight: float = Field(0.1, ge=0, description="w₁ of each attribute")
+    profile_weight: float = Field(0.2, ge=0, description="w₁ of profiles")
     mask: float = Field(0.1, ge=0, lt=1, description="share of nodes whose attributes and profile an epoch hides")
     restore_weight: float = Field(0.1, ge=0, description="w_r, weight of restoring what was hidden")
     power: float = Field(2.0, ge=1, description="γ, exponent of the restoring loss")
@@ -116,13 +116,14 @@ class LLMRec(GraphRecommender):
     config: LLMRecConfig
     side_: np.ndarray
     side_weights_: np.ndarray
+    _augmentor: Augmentor | None = None
 
     def __init__(self, config: Config | None = None, *, augmentor: Augmentor | str | None = None, **settings: Any) -> None:
-        given = isinstance(augmentor, Augmentor)
-        if augmentor is not None and not given:
+        if isinstance(augmentor, Augmentor):
+            self._augmentor = augmentor
+        elif augmentor is not None:
             settings["augmentor"] = augmentor
         super().__init__(config, **settings)
-        self._augmentor = augmentor if isinstance(augmentor, Augmentor) else None
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         setting, c = Setting.of(dataset, fitting), self.config

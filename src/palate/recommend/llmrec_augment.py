@@ -110,7 +110,7 @@ def propose(dataset: Dataset, base: Base, k: int, *, seed: int = 0, progress: Pr
 
 
 def _base(name: Base) -> Recommender:
-    """Return the base recommender: iALS of small width, or another by its defaults."""
+    """Return the base recommender: LightGCN of two layers and 30 epochs, iALS of small width, or another by its defaults."""
     if name == "ials":
         from palate.recommend.ials import IALS
 
@@ -122,7 +122,7 @@ def _base(name: Base) -> Recommender:
     if name == "lightgcn":
         from palate.recommend.lightgcn import LightGCN
 
-        return LightGCN()
+        return LightGCN(layers=2, epochs=30)
     from palate.recommend.popularity import Popularity
 
     return Popularity()

@@ -20,6 +20,8 @@ from palate.kernels.topk import topk_dense
 from palate.training.purchase_head import PurchaseHead, fit_head
 from palate.training.release_pairs import DAY, first_events, kept_events, weighted_means
 
+#: What the head is told of a pair.
+FACTS = ("distance", "frequency", "recency", "norm")
 #: Numbers of one block of people times films; groups of new films with one cut each; a year in seconds.
 BLOCK, COHORTS, YEAR = 2**22, 8, 365 * DAY
 
@@ -66,6 +68,11 @@ class AudienceRecommender(VectorRecommender):
         raise NotImplementedError
 
     @property
+    def head_facts(self) -> tuple[str, ...]:
+        """Those of :data:`FACTS` that the head may use."""
+        raise NotImplementedError
+
+    @property
     def half_life(self) -> float:
         """Days after which a film counts half in a person's mean (0: all alike)."""
         raise NotImplementedError
@@ -79,14 +86,15 @@ class AudienceRecommender(VectorRecommender):
         films = np.flatnonzero(held & self.placed_)
         films = films[np.argsort(order[films], kind="stable")]
         known = kept_events(had, np.flatnonzero(~held[had.items]))
-        parts = [rows for cohort in np.array_split(films, min(COHORTS, max(1, len(films)))) if len(cohort)
-                 for rows in self._head_rows(had, known, cohort, rng)]  # fmt: skip
+        cohorts = [part for part in np.array_split(films, min(COHORTS, max(1, len(films)))) if len(part)]
+        parts = [rows for cohort in cohorts for rows in self._head_rows(had, known, cohort, rng)]
         earlier = parts[: (len(parts) + 1) // 2] if len(parts) > 3 else parts
         rows = [np.concatenate(column) for column in zip(*earlier, strict=True)] if earlier else []
         if not rows or rows[1].all() or not rows[1].any():
             return {"head": "none: no new film has people with and without it"}
         self.head_ = fit_head(*rows)
-        self.clock_[1] = float(np.average(rows[0][:, 2], weights=rows[2]))
+        if had.times is not None:
+            self.clock_[1] = float(np.average(rows[0][:, 2], weights=rows[2]))
         later = parts[len(earlier) :]
         if later:
             self.head_ = self.head_.calibrate(*(np.concatenate(column) for column in zip(*later, strict=True)))
@@ -128,12 +136,24 @@ class AudienceRecommender(VectorRecommender):
             recency = np.where(np.isfinite(last), np.maximum(at - last, 0) / DAY, recency)
         return points, np.column_stack([np.log1p(frequency), recency, np.linalg.norm(points, axis=1)])
 
+    @staticmethod
+    def _away(points: np.ndarray, films: np.ndarray) -> np.ndarray:
+        """Return ``float64[n, m]`` squared distances."""
+        p, q = points.astype(np.float64), films.astype(np.float64)
+        found: np.ndarray = (p * p).sum(1)[:, None] + (q * q).sum(1) - 2 * p @ q.T
+        return found
+
     def _facts(self, points: np.ndarray, facts: np.ndarray, films: np.ndarray) -> np.ndarray:
         """Return ``float64[n, m, 4]``: the distance of each person to each film, then the person's own facts."""
-        away = -(_asking(points).astype(float) @ np.column_stack([films, -(films * films).sum(1), np.ones(len(films))]).T)
+        away = self._away(points, films)
         out = np.empty((*away.shape, 4))
         out[..., 0], out[..., 1:] = np.sqrt(np.maximum(away, 0)), facts[:, None, :]
-        return out
+        return out * self._used
+
+    @property
+    def _used(self) -> np.ndarray:
+        """``float64[4]``: 1 for facts that the head uses, 0 for others, which then don't vary and get no weight."""
+        return np.array([fact in self.head_facts for fact in FACTS], float)
 
     def _cut(self, requests: Requests) -> tuple[Histories, np.ndarray]:
         known = self._told(requests.histories)
@@ -151,14 +171,22 @@ class AudienceRecommender(VectorRecommender):
             If no head could be fitted (no new film with buyers and others).
         """
         self._check_request(requests, 1)
-        items = self._check_items(items, "the films asked about")
-        head = self._head()
+        items, head = self._check_items(items, "the films asked about"), self._head()
+        out = np.empty(items.shape)
+        size, start = max(1, BLOCK // max(1, items.shape[1] * self.places_.shape[1])), 0
+        for block in requests.blocks(size):
+            stop = start + len(block)
+            out[start:stop] = self._chances(block, items[start:stop], head)
+            start = stop
+        return out
+
+    def _chances(self, requests: Requests, items: np.ndarray, head: PurchaseHead) -> np.ndarray:
         histories, at = self._cut(requests)
         points, facts = self._people(histories, at)
-        away = np.square(points[:, None, :] - self.places_[items]).sum(2, dtype=np.float64)
+        away = np.square(points.astype(np.float64)[:, None, :] - self.places_[items]).sum(2)
         rows = np.concatenate([np.sqrt(away)[..., None], np.repeat(facts[:, None, :], items.shape[1], 1)], axis=2)
         known = (histories.lengths > 0)[:, None] & self.placed_[items]
-        return np.where(known, head.probabilities(head.logits(rows)), head.rate)
+        return np.where(known, head.probabilities(head.logits(rows * self._used)), head.rate)
 
     def audience(self, films: np.ndarray | pa.Table, k: int = 10, *, new_only: bool = True) -> Audience:
         """Return the people of the bundle who would go to each film, likeliest first, in blocks of people.
@@ -186,20 +214,20 @@ class AudienceRecommender(VectorRecommender):
         if silent.any():
             raise DataError("nothing is known of a film.", value=int(np.flatnonzero(silent)[0]), remedy="give a text for it")
         n, total = len(places), np.zeros(len(places))
-        best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
+        best = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32), np.full((n, k), np.nan)
         size = max(1, BLOCK // max(1, 8 * n))
         for start in range(0, len(self.histories_), size):
             logits, chance = self._block(start, start + size, places, numbers if new_only else None)
             total += chance.sum(axis=0)
             who, score = topk_dense(np.ascontiguousarray(logits.T), k)
-            who = np.where(np.isfinite(score), who + start, -1)
-            both, scores = np.concatenate([best[0], who], 1), np.concatenate([best[1], score], 1)
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            best = np.take_along_axis(both, order, 1).astype(np.int32), np.take_along_axis(scores, order, 1)
-        people, logits = best[0], best[1].astype(float)
+            own = np.where(np.isfinite(score), np.take_along_axis(chance.T, np.maximum(who, 0).astype(np.int64), 1), np.nan)
+            found = np.where(np.isfinite(score), who + start, -1).astype(np.int32), score, own
+            both = [np.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
+            order = np.argsort(-both[1], axis=1, kind="stable")[:, :k]
+            best = tuple(np.take_along_axis(table, order, 1) for table in both)  # type: ignore[assignment]
         if self.head_ is None:
-            return Audience(people, np.full(people.shape, np.nan), np.full(n, np.nan))
-        return Audience(people, np.where(people >= 0, self.head_.probabilities(logits), np.nan), total)
+            return Audience(best[0], np.full((n, k), np.nan), np.full(n, np.nan))
+        return Audience(best[0], best[2], total)
 
     def _block(self, start: int, stop: int, places: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return ``[people, films]`` logits (``-inf``: not to be named) and probabilities of a block of people."""
@@ -207,7 +235,7 @@ class AudienceRecommender(VectorRecommender):
         histories = self._told(stored)
         points, facts = self._people(histories, np.full(len(stored), self.clock_[0]))
         rows, informed = self._facts(points, facts, places), histories.lengths > 0
-        logits = -rows[..., 0] if self.head_ is None else self.head_.logits(rows)
+        logits = -np.sqrt(np.maximum(self._away(points, places), 0)) if self.head_ is None else self.head_.logits(rows)
         chance = np.zeros_like(logits) if self.head_ is None else self.head_.probabilities(logits)
         if self.head_ is not None:
             chance[~informed] = self.head_.rate

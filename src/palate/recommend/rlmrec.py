@@ -236,7 +236,8 @@ class _Texts(Part):
 
     def __init__(self, texts: np.ndarray, widths: tuple[int, int], config: RLMRecConfig, rng: np.random.Generator) -> None:
         super().__init__()
-        self.config, self.known = config, texts.any(axis=1)
+        self.config = config
+        self.known: np.ndarray = texts.any(axis=1)
         self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
         first, last = widths
         self.network = nn.Sequential(
@@ -316,7 +317,7 @@ class TextRebuilt(_Texts):
 
 def _linear(first: int, last: int, rng: np.random.Generator) -> nn.Linear:
     """Return a linear layer, Xavier's weights and no bias at first."""
-    made: nn.Linear = nn.utils.skip_init(nn.Linear, first, last)
+    made: nn.Linear = nn.utils.skip_init(nn.Linear, first, last)  # type: ignore[no-untyped-call]
     bound = (6 / (first + last)) ** 0.5
     with torch.no_grad():
         made.weight.copy_(torch.from_numpy(rng.uniform(-bound, bound, (last, first)).astype(np.float32)))

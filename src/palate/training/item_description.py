@@ -61,7 +61,8 @@ class Description:
         Parameters
         ----------
         texts, metadata
-            Attributes read as text, and as categories, sets or numbers. ``None``: the usual text columns; all categories and sets.
+            Attributes read as text, and those read as categories, sets or numbers. ``None``: the usual text columns, and all
+            categories and sets.
         use
             Whether anything is told at all.
 

@@ -2,8 +2,8 @@
 
     P = g( σ( w_0 - w_1 d + Σ_k w_k x_k ) ),     w_1 ≥ 0,     g monotone (isotonic)
 
-A logistic regression with a small ridge, fitted by Newton's method on weighted rows, and an isotonic map ``g`` of its logit that
-is fitted on other rows. A weight that would make people who are farther away likelier to buy is set to zero (no step here ranks
+A logistic regression with a small ridge, fitted by Newton's method on weighted rows, and an isotonic map ``g`` of its logit,
+fitted on other rows. A weight that would make people who are farther away likelier to buy is set to zero (no step here ranks
 against the distance).
 """
 

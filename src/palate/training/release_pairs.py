@@ -1,7 +1,7 @@
 """Pairs of a person and an item with what the person had had before, and negatives that were on offer at the time.
 
-An item counts once for a person, at its first event (:func:`first_events`). The history beside a pair never holds the pair's own
-item, and (``before``) nothing of its moment or later: a mean that held the answer would give it away.
+An item counts once for a person, at its first event (:func:`first_events`). The history beside a pair never holds the pair's
+own item, and (``before``) nothing of its moment or later: a mean that held the answer would give it away.
 """
 
 from __future__ import annotations

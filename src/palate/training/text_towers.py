@@ -33,8 +33,8 @@ from palate.language.encoders.folders import chosen_pooling, read_folder
 from palate.language.encoders.hashed import FILE, HashedEncoder
 from palate.language.encoders.tokenizer import Tokenizer
 from palate.language.encoders.transformer import TransformerEncoder
-from palate.nn.contrast import contrast
 from palate.nn import towers
+from palate.nn.contrast import contrast
 from palate.nn.unit import TINY
 
 #: A label without a loss.

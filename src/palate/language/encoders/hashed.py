@@ -194,7 +194,10 @@ def hashed_bags(texts: Texts, idf: np.ndarray, subwords: float) -> sparse.csr_ma
     subwords
         Weight of the runs of characters; 0 leaves them out.
     """
-    n, columns, counts, lengths = len(idf), [], [], []
+    n = len(idf)
+    columns: list[int] = []
+    counts: list[int] = []
+    lengths: list[int] = []
     weights: list[float] = []
     for text in checked_texts(texts):
         found = Counter(features(text, subwords > 0))

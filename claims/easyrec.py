@@ -1,0 +1,250 @@
+"""EasyRec on a domain it never saw: tuned against untuned, TF-IDF and chance; versions of profiles; people with few events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from palate.catalog.registry import create
+from palate.contracts.model import Fitting, Former
+from palate.contracts.recommender import Recommender
+from palate.contracts.requests import Requests
+from palate.data.dataset import Dataset, Entities
+from palate.data.mixture import mixed
+from palate.data.protocols import split as cut
+from palate.data.split import Split
+from palate.language.encoders.tfidf import TfidfEncoder, features
+from palate.language.profiles import item_profiles, user_profiles
+from palate.recommend.easyrec import EasyRec
+from palate.retrieval.bm25 import BM25
+from palate.runtime import generator
+from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.effects import paired_gain
+from palate.study.evaluate import evaluate
+from palate.study.tune import blind
+
+METRIC, PEOPLE, LAST = "recall@20", 10_000, 4
+SEEN, UNSEEN = ("amazon-beauty", "amazon-games"), "amazon-office"
+VERSIONS = (1, 2, 4)
+#: Shared words of two made-up domains, and how near to nothing a gain without any must be.
+SHARES, NOTHING = (0.0, 0.25, 0.5, 1.0), 0.15
+TOPICS, WORDS, NOISE = 12, 40, 200
+
+
+class TextMatch(EasyRec):
+    """The same profiles, read by TF-IDF that was fitted on the items at hand."""
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
+        texts = self._write_items()
+        self.encoder_ = TfidfEncoder(dim=512).fit([text for rows in texts for text in rows])
+        self.item_vectors_ = np.mean([self.encoder_.encode(rows) for rows in texts], axis=0, dtype=np.float32)
+        return {}
+
+
+class WordMatch(Recommender):
+    """The plain profiles, a person's as a query to the items' by BM25."""
+
+    name = "bm25"
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
+        self.profiles_, self.index_ = item_profiles(dataset), BM25()
+        told = np.flatnonzero(self.profiles_.known)
+        self.index_.add(told, [self.profiles_.texts[item] for item in told])
+        return {}
+
+    def _scores(self, requests: Requests) -> np.ndarray:
+        out = np.zeros((len(requests), self.n_items), np.float32)
+        items, scores = self.index_.search(user_profiles(requests.histories, self.profiles_).texts, k=self.n_items)[:2]
+        rows, at = np.nonzero(items >= 0)
+        out[rows, items[rows, at]] = scores[rows, at]
+        return out
+
+
+class OneVersion(EasyRec):
+    """Answers in one paraphrase alone."""
+
+    version: ClassVar[int] = 0
+
+    def _form(self, version: int) -> Any:
+        return super()._form(self.version)
+
+
+def sources(trial: Trial) -> tuple[dict[str, Dataset], Dataset]:
+    """Return the data sets that are learnt from, and the one that is not."""
+    if trial.reduced:
+        made = {name: trial.used(name, made_up(share=1.0, seed=seed)) for seed, name in enumerate(SEEN)}
+        return made, trial.used(UNSEEN, made_up(share=0.5, seed=9))
+    return {name: some(trial.dataset(name), PEOPLE) for name in SEEN}, trial.dataset(UNSEEN)
+
+
+def some(data: Dataset, people: int) -> Dataset:
+    """Return the events of some people alone, drawn once and for all."""
+    kept = generator(0, "people").permutation(data.n_users)[:people]
+    events = data.interactions
+    return data.derive({"step": "people", "n": people}, interactions=events.take(np.flatnonzero(np.isin(events.user, kept))))
+
+
+def latest(data: Dataset, n: int) -> Dataset:
+    """Return everybody's last events alone."""
+    lengths = data.histories.lengths
+    ends = np.cumsum(lengths)
+    back = np.repeat(ends, lengths) - 1 - np.arange(len(data))
+    return data.derive({"step": "latest", "n": n}, interactions=data.interactions.take(np.flatnonzero(back < n)))
+
+
+def made_up(*, share: float, seed: int, people: int = 300, items: int = 240) -> Dataset:
+    """Return a domain with words of its own, of topics and of none, but for a share that all made-up domains have in common."""
+    rng, common = generator(seed, "domain"), generator(0, "words")
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+
+    def words(draw: np.random.Generator) -> np.ndarray:
+        return np.array(["".join(row) for row in letters[draw.integers(26, size=(TOPICS * WORDS, 8))]]).reshape(TOPICS, WORDS)
+
+    known, own = words(common), words(rng)
+    noise, own_noise = (words(draw).ravel()[:NOISE] for draw in (common, rng))
+    known[:, round(share * WORDS) :] = own[:, round(share * WORDS) :]
+    noise[round(share * NOISE) :] = own_noise[round(share * NOISE) :]
+    topic = rng.integers(TOPICS, size=items)
+    said = [[*rng.choice(known[t], 3, replace=False), *rng.choice(noise, 2)] for t in topic]
+    taste = rng.integers(TOPICS, size=(people, 2))
+    rows = [(u, i) for u in range(people) for i in _chosen(rng, topic, taste[u])]
+    user, item = np.array(rows).T
+    data = Dataset.from_columns(user, item, time=np.arange(len(user)), name=f"made up {share:g}")
+    titles = [" ".join(said[int(raw)]) for raw in data.items.ids.raw.to_pylist()]
+    return data.derive({"step": "titles"}, items=Entities(data.items.ids, pa.table({"title": titles})))
+
+
+def _chosen(rng: np.random.Generator, topic: np.ndarray, taste: np.ndarray) -> np.ndarray:
+    weights = np.where(np.isin(topic, taste), 1.0, 0.02)
+    return rng.choice(len(topic), 8, replace=False, p=weights / weights.sum())
+
+
+def overlap(known: Dataset, other: Dataset) -> dict[str, float]:
+    """Return which share of the other data's words, and of their uses, stand in the items' texts of the known data."""
+    seen = {word for text in item_profiles(known).texts for word in features(text, False)}
+    uses = [word for text in item_profiles(other).texts for word in features(text, False)]
+    kinds = set(uses)
+    return {"words": len(kinds & seen) / len(kinds), "uses": float(np.mean([word in seen for word in uses]))}
+
+
+def tuned(trial: Trial, data: Dataset, seed: int, **settings: Any) -> EasyRec:
+    """Return an encoder tuned on data, with quick settings where reduced."""
+    quick = {"epochs": 8, "buckets": 2**13, "width": 64, "hidden": (32,), "dim": 32, "lr": 0.01} if trial.reduced else {}
+    return EasyRec(**{**quick, **settings}).fit(data, seed=seed, progress=trial.progress)
+
+
+def values(model: Any, split: Split) -> np.ndarray:
+    """Return each person's metric on the test part."""
+    found: np.ndarray = evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC]
+    return found
+
+
+def run(trial: Trial) -> Mapping[str, Effect]:
+    """Tune on the data that are seen, then open the test part of the data that are not."""
+    seen, unseen = sources(trial)
+    whole, split, rng = mixed(seen), cut(unseen, "leave_one_out"), generator(0, "bootstrap")
+    models = {v: [tuned(trial, whole, seed, versions=v) for seed in trial.seeds] for v in VERSIONS}
+    most = models[VERSIONS[-1]]
+    found = {f"{v} versions": [values(m.transfer(split.train), split) for m in rows] for v, rows in models.items()}
+    found["untuned"] = [values(tuned(trial, whole, s, epochs=0).transfer(split.train), split) for s in trial.seeds]
+    found["tf-idf"] = [values(TextMatch().fit(split.train), split)]
+    found["bm25"] = [values(WordMatch().fit(split.train), split)]
+    for name in ("random", "popularity", "lightgcn", "ease"):
+        found[name] = [values(in_domain(trial, name, split), split)]
+    extra = {"metric": METRIC, "table": {name: float(np.mean(rows)) for name, rows in found.items()}}
+    extra["overlap of words"] = overlap(whole, unseen)
+    ours, one = found["4 versions"], found["1 versions"]
+    return {
+        "tuned over untuned": paired_gain(ours, found["untuned"], rng=rng, **extra),
+        "tuned over TF-IDF": paired_gain(ours, found["tf-idf"], rng=rng),
+        "TF-IDF over random": paired_gain(found["tf-idf"], found["random"], rng=rng),
+        "2 versions over 1": paired_gain(found["2 versions"], one, rng=rng),
+        "4 versions over 1": paired_gain(ours, one, rng=rng),
+        "fall of the spread over paraphrases": spread(models, split),
+        "over LightGCN for people with 3 events": few(trial, most, unseen, rng),
+        **shared_words(trial, rng),
+    }
+
+
+def in_domain(trial: Trial, name: str, split: Split) -> Any:
+    """Return a system fitted on the training part of the data set itself."""
+    seen = blind(split)
+    quick = {"epochs": 3} if trial.reduced and name == "lightgcn" else {}
+    return create(name, **quick).fit(seen.train, seen.held_out("valid"), seed=trial.seeds[0], progress=trial.progress)
+
+
+def spread(models: Mapping[int, list[EasyRec]], split: Split) -> Effect:
+    """Return how much less the metric varies over single paraphrases after training with several versions than with one."""
+    falls = []
+    for one, several in zip(models[1], models[VERSIONS[-1]], strict=True):
+        sizes = [np.std([values(told(model, split.train, v), split).mean() for v in range(4)]) for model in (one, several)]
+        falls.append(float(sizes[0] - sizes[1]))
+    return Effect(float(np.mean(falls)), min(falls), max(falls), {"seeds": falls})
+
+
+def told(model: EasyRec, data: Dataset, version: int) -> EasyRec:
+    """Return the model's answers on other data in one paraphrase."""
+    kind = type("Told", (OneVersion,), {"version": version})
+    former = Former(model._state(), model.histories_, model.item_counts_)
+    made: EasyRec = kind(model.config, versions=1)._take_up(data, Fitting(data=data.fingerprint, former=former))
+    return made
+
+
+def few(trial: Trial, models: list[EasyRec], unseen: Dataset, rng: np.random.Generator) -> Effect:
+    """Return the gain over LightGCN where everybody has three events before the one that is asked for."""
+    split = cut(latest(unseen, LAST), "leave_one_out")
+    ours = [values(model.transfer(split.train), split) for model in models]
+    return paired_gain(ours, values(in_domain(trial, "lightgcn", split), split), rng=rng)
+
+
+def shared_words(trial: Trial, rng: np.random.Generator) -> dict[str, Effect]:
+    """Return what tuning on one made-up domain gains in another, by the share of words that both have."""
+    size = {} if trial.reduced else {"people": 1500, "items": 600}
+    settings = {"versions": 1, "subwords": 0.0, "epochs": 8 if trial.reduced else 40, "lr": 0.01}
+    home = trial.used("made up", made_up(share=1.0, seed=21, **size))
+    gains: dict[float, list[np.ndarray]] = {share: [] for share in SHARES}
+    for seed in trial.seeds:
+        learnt, untouched = (tuned(trial, home, seed, **{**settings, **more}) for more in ({}, {"epochs": 0}))
+        for share in SHARES:
+            split = cut(made_up(share=share, seed=22, **size), "leave_one_out")
+            ours, base = (values(model.transfer(split.train), split) for model in (learnt, untouched))
+            gains[share].append(np.stack([ours, base]))
+    mean = {share: np.mean(rows, axis=0) for share, rows in gains.items()}
+    means = {f"{share:g}": {"tuned": float(rows[0].mean()), "untuned": float(rows[1].mean())} for share, rows in mean.items()}
+    none = paired_gain(*mean[0.0], rng=rng)
+    far = max(abs(none.low), abs(none.high))
+    rise = paired_gain(mean[1.0][0] - mean[1.0][1], mean[0.0][0] - mean[0.0][1], rng=rng, relative=False, by_share=means)
+    return {
+        "rise of the gain from no to all shared words": rise,
+        "no gain without a shared word": Effect(-abs(none.value), -far, 0.0, {"gain": vars(none)}),
+    }
+
+
+CLAIM = Claim(
+    name="easyrec",
+    title="A text encoder tuned on behaviour elsewhere ranks a domain that it never saw",
+    statement="Tuned on beauty products and video games, the hashed text encoder ranks office products, which it never saw, "
+    "with a higher Recall@20 (full ranking, last item out) than before tuning and than TF-IDF, which beats chance; with 2 and "
+    "4 paraphrases of each profile it does so better and more evenly than with 1; where people have 3 events, it beats "
+    "LightGCN fitted on the domain; between made-up domains the gain grows with the share of words in common, and is none "
+    "without any.",
+    bars={
+        "tuned over untuned": Bar(0.0),
+        "tuned over TF-IDF": Bar(0.0),
+        "TF-IDF over random": Bar(0.0),
+        "2 versions over 1": Bar(0.0),
+        "4 versions over 1": Bar(0.0),
+        "fall of the spread over paraphrases": Bar(0.0),
+        "over LightGCN for people with 3 events": Bar(0.0),
+        "rise of the gain from no to all shared words": Bar(0.0),
+        "no gain without a shared word": Bar(-NOTHING),
+    },
+    run=run,
+    data=(*SEEN, UNSEEN, "made-up domains"),
+    paper=42,
+    seeds=(0, 1, 2),
+    minutes=90,
+)
