@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,11 @@ OTHERS = ("ease", "ials", "item_knn", "popularity")
 DATA = ("ml-1m", "world")
 
 
-@dataclass(frozen=True)
 class Season:
     """Events of old films, the new ones with their events (``bool[people, new]``), and how an oracle would rank people."""
 
-    train: Dataset
-    new: np.ndarray
-    went: np.ndarray
-    oracle: np.ndarray | None = None
+    def __init__(self, train: Dataset, new: np.ndarray, went: np.ndarray, oracle: np.ndarray | None = None) -> None:
+        self.train, self.new, self.went, self.oracle = train, new, went, oracle
 
     @cached_property
     def asked(self) -> Requests:
@@ -95,7 +92,7 @@ def movies(trial: Trial) -> tuple[Dataset, np.ndarray]:
 
 
 def known_plots() -> dict[tuple[str, int], str]:
-    """Return the plots of the films of ReDial by title and year, from ``redial/id2info.json`` in ``PALATE_DATA`` or the cache."""
+    """Return the plots of the films of ReDial by title and year, from ``redial`` in ``PALATE_DATA`` or the cache."""
     folders = [Path(os.environ["PALATE_DATA"])] if os.environ.get("PALATE_DATA") else []
     path = next((p for base in (*folders, cache_folder()) for p in sorted((base / "redial").glob("id2info.json*"))), None)
     if path is None:
@@ -226,7 +223,8 @@ def shuffled(asked: Season) -> Season:
     items = asked.train.items
     assert items.attributes is not None
     table = items.attributes.take(pa.array(generator(0, "shuffled").permutation(len(items))))
-    return replace(asked, train=asked.train.derive({"step": "shuffled"}, items=Entities(items.ids, table)))
+    train = asked.train.derive({"step": "shuffled"}, items=Entities(items.ids, table))
+    return Season(train, asked.new, asked.went, asked.oracle)
 
 
 def settings(trial: Trial, valid: Season) -> dict[str, Any]:
@@ -250,7 +248,8 @@ def run(trial: Trial) -> Mapping[str, Effect]:
 def answers(trial: Trial, name: str, test: Season, chosen: dict[str, Any]) -> dict[str, Effect]:
     """Return the effects of one data set."""
     rng, found = generator(0, "bootstrap", name), dict[str, list[np.ndarray]]()
-    has_titles = "title" in test.train.items.attributes.column_names  # type: ignore[union-attr]
+    plots, has_titles = test.train.items.column("plot"), test.train.items.column("title") is not None
+    assert plots is not None
     for seed in trial.seeds:
         for arm, own in ARMS.items():
             if arm not in ("no titles", "same weeks") or (arm == "no titles") == has_titles:  # times, or titles
@@ -279,8 +278,8 @@ def answers(trial: Trial, name: str, test: Season, chosen: dict[str, Any]) -> di
         "table": table,
         "settings": chosen,
         "new": len(test.new),
-        "with a plot": int(np.sum([bool(p) for p in test.train.items.column("plot").take(pa.array(test.new)).to_pylist()])),
-    }  # type: ignore[union-attr]
+        "with a plot": len(plots.take(pa.array(test.new)).drop_null()),
+    }
 
     def gain(over: str) -> Effect:
         return paired_gain(films["hybrid"], films[over], rng=rng, relative=False, **extra)

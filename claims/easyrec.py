@@ -132,7 +132,11 @@ def overlap(known: Dataset, other: Dataset) -> dict[str, float]:
 
 def tuned(trial: Trial, data: Dataset, seed: int, **settings: Any) -> EasyRec:
     """Return an encoder tuned on data, with quick settings where reduced."""
-    quick = {"epochs": 8, "buckets": 2**13, "width": 64, "hidden": (32,), "dim": 32, "lr": 0.01} if trial.reduced else {}
+    quick = (
+        {"epochs": 8, "batch_size": 64, "buckets": 2**13, "width": 64, "hidden": (32,), "dim": 32, "lr": 0.01}
+        if trial.reduced
+        else {}
+    )
     return EasyRec(**{**quick, **settings}).fit(data, seed=seed, progress=trial.progress)
 
 
@@ -203,7 +207,7 @@ def few(trial: Trial, models: list[EasyRec], unseen: Dataset, rng: np.random.Gen
 def shared_words(trial: Trial, rng: np.random.Generator) -> dict[str, Effect]:
     """Return what tuning on one made-up domain gains in another, by the share of words that both have."""
     size = {} if trial.reduced else {"people": 1500, "items": 600}
-    settings = {"versions": 1, "subwords": 0.0, "epochs": 8 if trial.reduced else 40, "lr": 0.01}
+    settings = {"versions": 1, "subwords": 0.0, "epochs": 8 if trial.reduced else 40, "batch_size": 64, "lr": 0.01}
     home = trial.used("made up", made_up(share=1.0, seed=21, **size))
     gains: dict[float, list[np.ndarray]] = {share: [] for share in SHARES}
     for seed in trial.seeds:

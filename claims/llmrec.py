@@ -5,7 +5,8 @@ remains is the test part and 20% is what an oracle may know. Histories of questi
 are asked the same; lists leave out what the oracle knew, too.
 
 *Oracle.* It picks, with probability q, a candidate that the person really had (never one of the test part), else a random one;
-the disliked one is the last that they are not known to have had. It stands for language models of any quality, and says what quality is worth asking for.
+the disliked one is the last that they are not known to have had. It stands for language models of any quality, and says what
+quality is worth asking for.
 
 *Control.* Language models know what is popular; an augmentor that picks the most and the least popular candidate knows that
 and nothing else. All fits take the same number of epochs: what the oracle knew must not decide when to stop.
@@ -168,7 +169,7 @@ class Bench:
         """The metric without any augmentation: the baseline that an oracle has to beat."""
         return self.recall("plain", augmentor="none", share=0.0, prune=0.0, text_weight=0.0, mask=0.0)
 
-    def gain(self, treated: Values, base: Values, words: str, **details: object) -> Effect:
+    def gain(self, treated: Values, base: Values, words: str, **details: Any) -> Effect:
         """Return the relative gain with its interval."""
         rng = generator(0, "bootstrap", self.name, words)
         return paired_gain(treated, base, rng=rng, metric=METRIC, **details)

@@ -19,7 +19,6 @@ GRAPH = {"graph_dim": 16, "text_dim": 16, "graph_epochs": 15, "min_links": 1_000
 SETTINGS: dict[str, dict[str, Any]] = {
     "two_tower": TOWERS,
     "ssl_two_tower": TOWERS,
-    "item_hgnn": GRAPH,
     "two_tower_hgnn": {**TOWERS, **GRAPH},
     "easyrec": {"buckets": 2**12, "width": 32, "hidden": (32,), "dim": 32, "lr": 0.01},
 }

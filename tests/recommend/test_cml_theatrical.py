@@ -156,7 +156,7 @@ def test_the_own_part_begins_at_zero_and_is_what_people_know():
     np.testing.assert_allclose(fitted.places_, fitted.embed_items(DATA.items.attributes), atol=1e-6)
     heavy = CMLTheatrical(**SMALL, feature_weight=100.0).fit(DATA).space_.own.detach().norm()
     light = CMLTheatrical(**SMALL, feature_weight=0.001).fit(DATA).space_.own.detach().norm()
-    assert heavy < 0.3 * light
+    assert heavy < 0.5 * light
 
 
 def test_the_head_sees_histories_that_end_before_the_film():

@@ -187,5 +187,5 @@ PAPERS: tuple[System, ...] = (
         "Application to Theatrical Movie Releases, 2018, arXiv 1803.00202", needs=("interactions", "text", "torch"),
         abilities=("vectors", "unseen users", "new items", "explains", "similar"), faithfulness="in the style of",
         claim="cml_theatrical",
-        quick={"dim": 8, "hidden": 8, "text_dim": 8, "epochs": 2, "batch_size": 64, "n_negatives": 5}),
+        quick={"dim": 8, "hidden": 8, "text_dim": 8, "epochs": 2, "batch_size": 64, "n_negatives": 5, "require_text": False}),
 )  # fmt: skip

@@ -147,7 +147,7 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
         },
         "llmrec": {
             "lr": _log(5e-4, 1e-2),
-            "share": _log(0.01, 1.0),
+            "share": _log(0.003, 0.3),
             "prune": Range(0.0, 0.4),
             "profile_weight": _log(0.03, 3.0),
             "attribute_weight": _log(0.005, 0.5),

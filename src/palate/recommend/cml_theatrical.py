@@ -92,6 +92,9 @@ class CMLTheatricalConfig(TrainConfig):
     covariance: float = Field(0.0, ge=0, description="λ_c, weight of squared covariances between dimensions")
     texts: tuple[str, ...] | None = Field(None, description="attributes that are read as text (none named: the usual ones)")
     metadata: tuple[str, ...] | None = Field(None, description="other attributes (none named: those with repeated values)")
+    require_text: bool = Field(
+        True, description="whether data that tell nothing of films are refused (else films lie where people put them)"
+    )
     text_dim: int = Field(128, gt=0, description="width of the text vectors")
     hidden: int = Field(128, gt=0, description="width of the hidden layer of f")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of the hidden layer left out in training")
@@ -117,7 +120,14 @@ class CMLTheatrical(AudienceRecommender):
         held, order = self._newest(had, fitting)
         trained = (dataset.item_counts > 0) & ~held
         self.description_ = Description.learn(
-            dataset.items, trained, c.texts, c.metadata, c.text_dim, use=c.places != "free", where=self.name
+            dataset.items,
+            trained,
+            c.texts,
+            c.metadata,
+            c.text_dim,
+            use=c.places != "free",
+            require=c.require_text or c.places == "text",
+            where=self.name,
         )
         inputs = self.description_.inputs(dataset.items.attributes, dataset.n_items)
         self.space_ = ReleaseSpace(

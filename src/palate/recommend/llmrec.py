@@ -20,12 +20,12 @@ person's own part of ``e_u`` only; profiles, too, reach them, by the items that 
 Source: W. Wei et al., "LLMRec: Large Language Models with Graph Augmentation for Recommendation", WSDM 2024 (arXiv
 2311.00423).
 Differences: the encoder of links is LightGCN (the published code normalises one side and takes a softmax in its last layer);
-L2 is the usual one (there its inverse, which drives lengths up); the decoder that restores learns, and has no activation at its
-end, as what it restores has both signs (there its optimiser is never stepped); a mask lasts an epoch and leaves the stored
-vectors whole (there masks add up). Candidates come from a base recommender fitted on the training pairs, LightGCN unless another
-is named, and leave out what a person had (there: from a multimodal recommender, nothing left out). No images. Vectors of texts are
-TF-IDF's unless another encoder is named. There are no ranking losses of single blocks. Pairs make a batch, not people, and
-stopping looks at validation.
+L2 is the usual one (there its inverse, which drives lengths up); the decoder that restores learns, and has no activation at
+its end, as what it restores has both signs (there its optimiser is never stepped); a mask lasts an epoch and leaves the stored
+vectors whole (there masks add up). Candidates come from a base recommender fitted on the training pairs, LightGCN unless
+another is named, and leave out what a person had (there: from a multimodal recommender, nothing left out). No images. Vectors
+of texts are TF-IDF's unless another encoder is named. There are no ranking losses of single blocks. Pairs make a batch, not
+people, and stopping looks at validation. w₁, w₃ and w₄ are small by default: pruning takes true pairs with large losses, too.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class LLMRecConfig(GraphConfig):
     language_model: str = Field("", description="the language model, as palate.language.models.open_model names it")
     base: Base = Field("lightgcn", description="recommender that proposes candidates, fitted on the training pairs")
     candidates: int = Field(10, ge=2, description="candidates of a person")
-    share: float = Field(0.1, ge=0, le=1, description="w₃, augmented triples beside a pair of a batch")
-    prune: float = Field(0.1, ge=0, lt=1, description="w₄, share of a batch's triples that is left out")
+    share: float = Field(0.02, ge=0, le=1, description="w₃, augmented triples beside a pair of a batch")
+    prune: float = Field(0.02, ge=0, lt=1, description="w₄, share of a batch's triples that is left out")
     prune_by: Prune = Field("noise_dropped", description="leave out the largest losses, or keep the largest (as published)")
     encoder: str = Field("tfidf", description="what makes vectors of texts: tfidf (fitted on them), or an encoder's name")
     text_dim: int = Field(64, gt=0, description="width of TF-IDF's vectors")

@@ -126,7 +126,9 @@ class RLMRec(GraphRecommender):
         c = self.config
         self.user_texts_, self.item_texts_ = (np.zeros((n, 0), np.float32) for n in (dataset.n_users, dataset.n_items))
         told: dict[str, Any] = {"alignment": "none"}
-        if c.mode != "none" and c.weight:
+        if c.mode != "none" and c.weight and dataset.n_items < 2:
+            told = {"alignment": "none: a single item has nothing to be told apart from"}
+        elif c.mode != "none" and c.weight:
             people, items = profiles(dataset, fitting, c)
             self.user_texts_, self.item_texts_ = text_vectors(people, items, c)
             told = {"alignment": c.mode, "control": c.control, "encoder": c.encoder}

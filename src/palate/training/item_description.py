@@ -14,8 +14,8 @@ from palate.data.features import Features, Schema, guess_kind, learn_schema
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, nearest
 from palate.language.encoders.tfidf import TfidfEncoder
+from palate.language.encoders.tfidf import features as words_of
 from palate.language.texts import ItemTexts, item_texts, text_columns
-from palate.retrieval.tokens import tokens
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Description:
         dim: int,
         *,
         use: bool = True,
+        require: bool = True,
         where: str = "items",
     ) -> Self:
         """Learn from the items that are ``trained`` alone: what came later must not shape the vectors.
@@ -65,11 +66,13 @@ class Description:
             categories and sets.
         use
             Whether anything is told at all.
+        require
+            Whether data in which nothing tells the items are refused.
 
         Raises
         ------
         ConfigError
-            If an attribute isn't there, or nothing tells the items.
+            If an attribute isn't there, or nothing tells the items and ``require``.
         """
         table = items.attributes
         if not use:
@@ -91,7 +94,7 @@ class Description:
             names = [n for n in there if guess_kind(table.column(n)) in ("category", "set")] if metadata is None else metadata
             schema = learn_schema(old.attributes.select(list(names)))
         found = cls(encoder, columns if encoder else (), schema)
-        if not any(found.sizes):
+        if require and not any(found.sizes):
             raise ConfigError(
                 "no attribute tells what the items are.", where=where, value=there, remedy="give texts, or places='free'"
             )
@@ -104,11 +107,12 @@ class Description:
 
     def inputs(self, table: pa.Table | None, n: int) -> Inputs:
         """Return what is told of ``n`` items; attributes that are missing tell nothing."""
-        features = self.schema.encode(table, n, tokens)
+        features = self.schema.encode(table, n, lambda text: words_of(text, runs=False))
         if self.encoder is None:
             return Inputs(np.zeros((n, 0), np.float32), features)
         items = Entities(Vocabulary(pa.array(np.arange(n))), table)
-        present = tuple(c for c in self.columns if table is not None and c in table.column_names)
+        there = () if table is None else tuple(f.name for f in table.schema if not pa.types.is_null(f.type))
+        present = tuple(c for c in self.columns if c in there)
         return Inputs(self.encoder.encode(_texts(items, present)), features)
 
     def known(self, inputs: Inputs) -> np.ndarray:
