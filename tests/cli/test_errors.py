@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from palate.catalog.papers import PAPERS
 from palate.cli.main import app
 
+PLANNED = next(system.name for system in PAPERS if system.status == "planned")
 CORE_ONLY = ("torch", "optuna", "matplotlib", "jinja2", "pandas", "ranx", "sklearn")
 
 
@@ -19,7 +21,7 @@ CORE_ONLY = ("torch", "optuna", "matplotlib", "jinja2", "pandas", "ranx", "sklea
     ("words", "code", "told"),
     [
         ("fit EASE --data {split} --out {new}", 2, "did you mean 'ease'"),
-        ("fit rlmrec --data {split} --out {new}", 2, "planned"),
+        (f"fit {PLANNED} --data {{split}} --out {{new}}", 2, "planned"),
         ("fit ease --data {split} --set reg --out {new}", 2, "--set key=value"),
         ("fit ease --data {split} --config {events} --out {new}", 2, "TOML where the name ends"),
         ("fit ease --data {split} --config no.json --out {new}", 2, "No such file"),

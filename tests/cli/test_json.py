@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from palate.catalog.papers import PAPERS
+
+PLANNED = next(system.name for system in PAPERS if system.status == "planned")
 COMMANDS = {
     "doctor": "doctor",
     "data list": "data list",
@@ -19,7 +22,7 @@ COMMANDS = {
     "split": "split {events} --protocol leave_one_out --dedup first --accept time-ties --out {new}",
     "models": "models",
     "models NAME": "models ease",
-    "models PLANNED": "models rlmrec",
+    "models PLANNED": f"models {PLANNED}",
     "fit": "fit ease --data {split} --out {new}",
     "tune": "tune ease --data {split} --trials 2 --out {new}",
     "recommend --user": "recommend {model} --user u1",

@@ -15,7 +15,15 @@ from palate.simulate.world import World
 WORLD = World(users=200, items=100, events=3_500, topics=4, interests=1, background=0.05, spread=0.0, seed=3)
 #: Systems that place an item by its attributes, and settings under which they learn this world in seconds.
 TOWERS = {"dim": 16, "field_dim": 8, "history_dim": 16, "hidden": (16,), "batch_size": 256, "epochs": 25, "lr": 0.01}
-GRAPH = {"graph_dim": 16, "text_dim": 16, "graph_epochs": 15, "min_links": 1_000, "graph_batch_size": 128, "graph_lr": 5e-3}
+GRAPH = {
+    "graph_dim": 16,
+    "text_dim": 16,
+    "graph_epochs": 15,
+    "min_links": 1_000,
+    "graph_batch_size": 128,
+    "graph_lr": 5e-3,
+    "min_lift": 1.5,
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "two_tower": TOWERS,
     "ssl_two_tower": TOWERS,
