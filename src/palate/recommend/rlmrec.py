@@ -239,7 +239,7 @@ class _Texts(Part):
     def __init__(self, texts: np.ndarray, widths: tuple[int, int], config: RLMRecConfig, rng: np.random.Generator) -> None:
         super().__init__()
         self.config = config
-        self.known: np.ndarray = texts.any(axis=1)
+        self.known = np.asarray(texts.any(axis=1), bool)
         self.register_buffer("texts", torch.from_numpy(texts), persistent=False)
         first, last = widths
         self.network = nn.Sequential(
