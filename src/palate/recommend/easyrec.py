@@ -55,7 +55,8 @@ from palate.data.vocabulary import Vocabulary
 from palate.language.encoder import TextEncoder
 from palate.language.encoders import packages
 from palate.language.encoders.hashed import HashedEncoder, idf_of_buckets
-from palate.language.profiles import ItemProfiles, ProfileForm, item_profiles, user_profiles
+from palate.language.profile_sentences import ProfileForm
+from palate.language.profiles import ItemProfiles, item_profiles, user_profiles
 from palate.language.texts import text_columns
 from palate.nn.adam import Adam
 from palate.training.config import TrainConfig

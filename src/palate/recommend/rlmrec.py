@@ -44,7 +44,8 @@ from palate.language.encoder import encoder
 from palate.language.encoders.tfidf import TfidfEncoder
 from palate.language.managed import ManagedModel
 from palate.language.models import open_model
-from palate.language.profiles import ProfileForm, Profiles, Writer, item_profiles, user_profiles
+from palate.language.profile_sentences import ProfileForm
+from palate.language.profiles import Profiles, Writer, item_profiles, user_profiles
 from palate.nn.contrast import contrast
 from palate.nn.take import take
 from palate.recommend.graph_base import GraphConfig, GraphRecommender, Part, Setting, Step
