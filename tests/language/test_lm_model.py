@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -245,21 +244,22 @@ def test_damaged_or_later_caches_are_told(tmp_path: Path) -> None:
         AnswerCache(tmp_path)
 
 
-def _fill(path: str, who: int) -> None:
-    cache = AnswerCache(path)
-    for n in range(60):
-        cache.put(AnswerCache.key("m", str(n)), "m", Answer(f"{who}"))
-        cache.spend("m", "USD", calls=1, cost=0.5)
+FILL = """
+import sys
+from palate.language.cache import AnswerCache
+from palate.language.model import Answer
+
+cache = AnswerCache(sys.argv[1])
+for n in range(60):
+    cache.put(AnswerCache.key("m", str(n)), "m", Answer(sys.argv[2]))
+    cache.spend("m", "USD", calls=1, cost=0.5)
+"""
 
 
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     path = str(tmp_path / "a.sqlite")
-    workers = [multiprocessing.get_context("spawn").Process(target=_fill, args=(path, who)) for who in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    workers = [subprocess.Popen([sys.executable, "-c", FILL, path, str(who)]) for who in range(2)]
+    assert [worker.wait(60) for worker in workers] == [0, 0]
     cache = AnswerCache(path)
     assert len(cache) == 60 and cache.spent()[0]["calls"] == 120 and cache.spent()[0]["cost"] == 60.0
 
