@@ -52,10 +52,7 @@ def tune(
         raise ConfigError("parallel must be at least 1.", where="parallel", value=parallel)
     with connected(PURPOSE, address) as ray:
         runner = _Runner(ray, cores_of_a_trial(cores_of_nodes(ray), parallel))
-        try:
-            return search(split, system, trials=trials, parallel=parallel, runner=runner, **options)
-        finally:
-            runner.stop()
+        return search(split, system, trials=trials, parallel=parallel, runner=runner, **options)
 
 
 def cores_of_a_trial(nodes: Sequence[int], parallel: int) -> int:
@@ -67,6 +64,9 @@ def cores_of_a_trial(nodes: Sequence[int], parallel: int) -> int:
 class _Runner:
     """Begins trials on a cluster.
 
+    After an error, trials under way end with the connection. They are not cancelled: where a task completes while it is
+    cancelled, Ray 2.60 takes this whole process down.
+
     Parameters
     ----------
     ray
@@ -77,7 +77,6 @@ class _Runner:
 
     def __init__(self, ray: Any, cores: int) -> None:
         self.ray, self.cores = ray, cores
-        self.begun: list[Any] = []
 
     def __call__(self, work: Work) -> Start:
         """Put the work where all nodes see it; return what begins a trial."""
@@ -85,15 +84,10 @@ class _Runner:
         task = self.ray.remote(num_cpus=self.cores, max_retries=RETRIES)(_trial)
 
         def start(settings: dict[str, Any], *, strict: bool = False) -> Callable[[], Trial]:
-            self.begun.append(task.remote(shared, settings, strict, self.cores))
-            return partial(self._outcome, self.begun[-1], settings, strict, time.perf_counter())
+            begun = task.remote(shared, settings, strict, self.cores)
+            return partial(self._outcome, begun, settings, strict, time.perf_counter())
 
         return start
-
-    def stop(self) -> None:
-        """Let go of trials that nobody waits for any more."""
-        for reference in self.begun:
-            self.ray.cancel(reference)
 
     def _outcome(self, reference: Any, settings: dict[str, Any], strict: bool, begun: float) -> Trial:
         failures = self.ray.exceptions
