@@ -88,3 +88,18 @@ def test_trouble_is_told_and_not_kept(clock: Clock) -> None:
         memo.get("a", fail)
     assert memo.peek("a", lambda: 2) is None
     memo.close()
+
+
+def test_what_is_begun_is_waited_for_and_made_once(clock: Clock) -> None:
+    memo, go, calls = Memo(5, 10, clock=clock), threading.Event(), []
+
+    def slow() -> str:
+        calls.append(1)
+        assert go.wait(5)
+        return "made"
+
+    memo.begin("a", slow)
+    memo.begin("a", slow)
+    threading.Timer(0.05, go.set).start()
+    assert memo.get("a", lambda: "never") == "made" and calls == [1]
+    memo.close()

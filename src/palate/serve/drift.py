@@ -74,7 +74,7 @@ def drift(service: Service, days: float = 7.0) -> Drift:
     start = end - 86_400 * days
     now, before = (_activity(service.store, low, low + 86_400 * days) for low in (start, start - 86_400 * days))
     active, shown = service.shelf.active, max(1, int(service.catalogue.shown.sum()))
-    counts = _counts(service.store, start, end)
+    counts = service.store.tally(start, end)
     total = sum(counts.values())
     people = items = stability = ndcg = None
     asked = 0
@@ -98,11 +98,6 @@ def _activity(store: Store, low: float, high: float) -> dict[str, int]:
         wanted = select(func.count(), func.count(distinct(events.c.user)), func.count(distinct(events.c.item))).where(inside)
         number, people, items = connection.execute(wanted).one()
         return {"events": number, "people": people, "items": items, "offered": int(connection.scalar(offered) or 0)}
-
-
-def _counts(store: Store, low: float, high: float) -> dict[str, int]:
-    """Return how many events each item had in a span."""
-    return dict(store.counts(low, until=high, limit=10_000_000))
 
 
 def _unknown_people(store: Store, active: Loaded, low: float, high: float) -> float:

@@ -56,10 +56,14 @@ class Memo:
         if found is None or age >= self.usable:
             return None
         if age >= self.fresh:
-            future, mine = self._claim(key)
-            if mine:
-                self._maker.submit(self._make, key, make, future)
+            self.begin(key, make)
         return found.value
+
+    def begin(self, key: Hashable, make: Callable[[], Any]) -> None:
+        """Make a value in another thread, unless it is being made; who asks for it meanwhile waits for that."""
+        future, mine = self._claim(key)
+        if mine:
+            self._maker.submit(self._make, key, make, future)
 
     def clear(self) -> None:
         """Drop everything; what is being made now is not kept either."""

@@ -187,6 +187,7 @@ def listen(
         await task
 
     sys.setswitchinterval(SWITCH)
+    service.warm()
     with place:
         asyncio.run(run())
 

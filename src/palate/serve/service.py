@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from palate.serve.errors import BusyError, NotFound
 from palate.serve.experiments import Running, salt_of
 from palate.serve.memo import Memo
 from palate.serve.people import Person
-from palate.serve.pipeline.config import PipelineConfig
+from palate.serve.pipeline.config import PipelineConfig, TrendingSource
 from palate.serve.pipeline.pipeline import Pipeline
 from palate.serve.search import TextIndex
 from palate.serve.settings import ServiceSettings
 from palate.serve.shelf import Loaded, Shelf
 from palate.serve.store import Exposure, GroupWriter, Shown, Store
 from palate.serve.store import Slate as SlateRow
+from palate.serve.trends import Trends
 from palate.serve.wire import Ready, RecommendIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered; up to USABLE they are given while the next are made.
@@ -65,6 +67,7 @@ class Service:
         self.shelf = Shelf(self.catalogue, settings.retrieval)
         self._pipelines: dict[PipelineConfig, Pipeline] = {}
         self._memo, self._lists = Memo(FRESH, USABLE), Memo(FRESH, USABLE)
+        self._trends = Trends(store)
         self.texts = TextIndex(self.catalogue)
         self.writer = GroupWriter(store)
         self.pipeline = self.pipeline_of(settings.pipeline)
@@ -78,6 +81,13 @@ class Service:
         self._memo.close()
         self._lists.close()
         self.writer.close()
+
+    def warm(self) -> None:
+        """Begin to count, beside the requests, what the pipeline's sources will ask for."""
+        for source in self.settings.pipeline.sources:
+            if isinstance(source, TrendingSource):
+                kinds = tuple(source.types)
+                self._memo.begin(("trending", source.hours, kinds), partial(self._trending, source.hours, kinds))
 
     def rng(self) -> np.random.Generator:
         """Return a generator of its own for one answer."""
@@ -162,6 +172,7 @@ class Service:
 
     def forget_caches(self) -> None:
         """Drop everything that is remembered for a few seconds."""
+        self._trends.clear()
         self._memo.clear()
         self._lists.clear()
 
@@ -220,14 +231,12 @@ class Service:
 
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and counts of what was chosen most lately; at most a few seconds old."""
-
-        def count() -> tuple[np.ndarray, np.ndarray]:
-            found = self.store.counts(self.clock() - 3_600 * hours, types=types, limit=2_000)
-            kept = [(self.catalogue.row[item], number) for item, number in found if item in self.catalogue.row]
-            return np.array([r for r, _ in kept], np.int32), np.array([n for _, n in kept], np.float32)
-
-        rows, counts = self._memo.get(("trending", hours, types), count)
+        rows, counts = self._memo.get(("trending", hours, types), partial(self._trending, hours, types))
         return rows[:limit], counts[:limit]
+
+    def _trending(self, hours: float, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        found = self._trends.best(self.clock(), hours, types, self.catalogue.row)
+        return np.array([row for row, _ in found], np.int32), np.array([number for _, number in found], np.float32)
 
     def newest(self, since: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and times of items that came in since a moment, newest first."""

@@ -99,7 +99,7 @@ def test_events_after_a_number_are_columns(store):
     assert store.events_after(5, 3).num_rows == 0 and store.events_after(5, 3).schema == first.schema
 
 
-def test_counts_are_of_a_window_and_of_types(store):
+def test_a_tally_is_of_a_window_of_numbers_and_of_types(store):
     store.add_events(
         [
             Event("u", "old", time=10.0),
@@ -108,10 +108,14 @@ def test_counts_are_of_a_window_and_of_types(store):
             *(Event(f"u{at}", "c", time=105.0) for at in range(2)),
         ]
     )
-    assert store.counts(100.0) == [("a", 3), ("b", 2), ("c", 2)]
-    assert store.counts(100.0, types=("buy",)) == [("b", 2)]
-    assert store.counts(100.0, until=102.0, limit=1) == [("a", 2)]
-    assert store.counts(0.0, types=("buy", "view"))[3] == ("old", 1)
+    assert store.tally(100.0) == {"a": 3, "b": 2, "c": 2}
+    assert store.tally(100.0, types=("buy",)) == {"b": 2}
+    assert store.tally(100.0, 102.0) == {"a": 2, "b": 2}
+    assert store.tally(0.0, types=("buy", "view")) == {"old": 1, "a": 3, "b": 2, "c": 2}
+    assert store.tally(0.0, after=1, upto=5) == {"a": 3, "b": 1}
+    assert store.tally(101.0, after=1, upto=5) == {"a": 2}
+    assert store.tally(0.0, 101.0, upto=3) == {"old": 1, "a": 1}
+    assert store.tally(1_000.0) == {}
 
 
 def test_counts_and_histories_use_an_index(store, kind):

@@ -98,20 +98,38 @@ class Events(Part):
         with self.database.read() as connection:
             return to_table(connection.execute(wanted).all())
 
-    def counts(
-        self, since: float, *, until: float | None = None, types: Iterable[str] = (), limit: int = 100
-    ) -> list[tuple[str, int]]:
-        """Return the items with most events since a time (of these types; of all if none is given), most first, then by id."""
-        number = func.count().label("number")
-        wanted: Select[Any] = select(events.c.item, number).where(events.c.time >= since)
+    def tally(
+        self, since: float, until: float | None = None, *, after: int = 0, upto: int | None = None, types: Iterable[str] = ()
+    ) -> dict[str, int]:
+        """Return how many events each item has.
+
+        Parameters
+        ----------
+        since, until
+            Times in ``[since, until)``; to the end by default.
+        after, upto
+            Numbers in ``(after, upto]``; all by default.
+        types
+            Of these types only; of all where none is given.
+        """
+        wanted: Select[Any] = select(events.c.item, func.count().label("number")).group_by(events.c.item)
+        # A term that is no bare column is not looked up: new events are found by number, a stretch of time by time.
+        wanted = wanted.where((events.c.time + 0.0 if after else events.c.time) >= since)
         if until is not None:
             wanted = wanted.where(events.c.time < until)
+        if after:
+            wanted = wanted.where(events.c.n > after)
+        if upto is not None:
+            wanted = wanted.where((events.c.n if after else events.c.n + 0) <= upto)
         kinds = sorted(set(types))
         if kinds:
             wanted = wanted.where(events.c.type.in_(kinds))
-        wanted = wanted.group_by(events.c.item).order_by(number.desc(), events.c.item).limit(limit)
         with self.database.read() as connection:
-            return [(row[0], int(row[1])) for row in connection.execute(wanted)]
+            if self.database.dialect == "sqlite":  # as one row (see palate.serve.store.bulk)
+                found = wanted.subquery()
+                told = connection.scalar(select(func.json_group_object(found.c.item, found.c.number)))
+                return dict(json.loads(told or "{}"))
+            return {item: int(number) for item, number in connection.execute(wanted)}
 
 
 def write_events(connection: Connection, batches: Sequence[Sequence[Event]], now: float) -> list[Added | PalateError]:
