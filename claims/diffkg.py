@@ -9,6 +9,7 @@ Forms of DiffKG that are held against each other differ in one setting (``views`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,18 @@ def fit(trial: Trial, split: Split, seed: int, system: str = "diffkg", **setting
     return model.fit(split.train, split.held_out("valid"), seed=seed, progress=trial.progress)
 
 
-def recall(model: Recommender, split: Split) -> np.ndarray:
-    """Return each person's metric on the test part, over the full catalogue."""
-    found: np.ndarray = evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC]
-    return found
+def recall(trial: Trial, split: Split, seed: int, system: str = "diffkg", **settings: Any) -> np.ndarray:
+    """Fit; return each person's metric on the test part, over the full catalogue."""
+
+    def measure() -> np.ndarray:
+        if system in BESIDE:
+            model = create(system).fit(split.train, split.held_out("valid"))
+        else:
+            model = fit(trial, split, seed, system, **settings)
+        found: np.ndarray = evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC]
+        return found
+
+    return trial.kept(measure, split=split.fingerprint, seed=seed, system=system, settings=settings)
 
 
 def right(triples: np.ndarray, topic: np.ndarray, entities: np.ndarray) -> np.ndarray:
@@ -109,7 +118,7 @@ def noise_costs(trial: Trial) -> Effect:
         for added in (0.0, ADDED):
             split = cut(planted(trial, seed, added)[0], "user_ratio", order="random", seed=seed)
             for system in ("diffkg", "kgat"):
-                values.setdefault((system, added), []).append(recall(fit(trial, split, seed, system), split))
+                values.setdefault((system, added), []).append(recall(trial, split, seed, system))
     mean = {key: np.nanmean(rows, axis=0) for key, rows in values.items()}
     people = np.flatnonzero(~np.isnan(np.sum(list(mean.values()), axis=0)))
 
@@ -132,9 +141,9 @@ def ranking_gains(trial: Trial, splits: list[Split], name: str, **settings: Any)
     values: dict[str, list[np.ndarray]] = {}
     for split, seed in zip(splits, trial.seeds, strict=True):
         for views in ("diffusion", "random", "dropout", "off"):
-            values.setdefault(views, []).append(recall(fit(trial, split, seed, views=views, **settings), split))
+            values.setdefault(views, []).append(recall(trial, split, seed, views=views, **settings))
         for system in BESIDE:
-            values.setdefault(system, []).append(recall(create(system).fit(split.train, split.held_out("valid")), split))
+            values.setdefault(system, []).append(recall(trial, split, seed, system))
     beside = {key: float(np.nanmean(rows)) for key, rows in values.items()}
     effects = {}
     for base, words in (("random", "random links"), ("off", "no knowledge")):
@@ -146,7 +155,7 @@ def ranking_gains(trial: Trial, splits: list[Split], name: str, **settings: Any)
 
 def run(trial: Trial) -> Mapping[str, Effect]:
     """Plant, fit, count right links; then rank."""
-    found = [links_found(trial, seed) for seed in trial.seeds]
+    found = [trial.kept(partial(links_found, trial, seed), links=seed) for seed in trial.seeds]
     columns = {name: [one[name] for one in found] for name in found[0]}
     effects = {
         "right links over random links": share_gain(columns["guided"], columns["random"], "random"),

@@ -15,6 +15,7 @@ and nothing else. All fits take the same number of epochs: what the oracle knew 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,19 +144,23 @@ class Bench:
     def recall(self, name: str, system: str = "llmrec", quality: float | None = None, **settings: Any) -> Values:
         """Return each person's metric, one array a seed; measured once a name."""
         if name not in self.values:
-            found = []
-            for seed in self.trial.seeds:
-                given = dict(settings)
-                if quality is not None:
-                    given["augmentor"] = Oracle(self.known, quality, seed)
-                if system in ("llmrec", "lightgcn"):
-                    small = self.trial.reduced
-                    given = {"epochs": 2 if small else EPOCHS, "dim": 8 if small else 64, "layers": 2, **given}
-                model = create(system, **given).fit(self.split.train, seed=seed, progress=self.trial.progress)
-                lists = model.recommend(self.asked, 20).items
-                found.append(judge(lists, self.held_out, [METRIC], self.facts).per_user[METRIC])
-            self.values[name] = found
+            self.values[name] = [
+                self.trial.kept(partial(self._recall, system, quality, seed, settings), on=self.name, arm=name, seed=seed)
+                for seed in self.trial.seeds
+            ]
         return self.values[name]
+
+    def _recall(self, system: str, quality: float | None, seed: int, settings: Mapping[str, Any]) -> np.ndarray:
+        given = dict(settings)
+        if quality is not None:
+            given["augmentor"] = Oracle(self.known, quality, seed)
+        if system in ("llmrec", "lightgcn"):
+            small = self.trial.reduced
+            given = {"epochs": 2 if small else EPOCHS, "dim": 8 if small else 64, "layers": 2, **given}
+        model = create(system, **given).fit(self.split.train, seed=seed, progress=self.trial.progress)
+        lists = model.recommend(self.asked, 20).items
+        found: np.ndarray = judge(lists, self.held_out, [METRIC], self.facts).per_user[METRIC]
+        return found
 
     def oracle(self, quality: float, share: float = 0.1, prune: float = 0.0, by: str = "noise_dropped") -> Values:
         """Return the metric with the oracle's picks and nothing else, so that picks alone make the difference."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,11 @@ def parts(split: Split) -> dict[str, np.ndarray]:
 
 def chosen(trial: Trial, split: Split, arm: str) -> dict[str, Any]:
     """Return the best settings of an arm on validation."""
+    return trial.kept(lambda: best(trial, split, arm), split=split.fingerprint, choose=arm)
+
+
+def best(trial: Trial, split: Split, arm: str) -> dict[str, Any]:
+    """Find them."""
     base, space = ARMS[arm]
     quick = {"dim": 8, "text_dim": 16, "batch_size": 256} if trial.reduced else {"batch_size": 4096}
     found = tune(
@@ -146,11 +152,14 @@ def chosen(trial: Trial, split: Split, arm: str) -> dict[str, Any]:
 def fits(trial: Trial, split: Split, system: str, settings: Mapping[str, Any], seeds: int | None = None) -> list[np.ndarray]:
     """Return each person's metric, one array a seed."""
     seen = blind(split)
-    found = []
-    for seed in trial.seeds[:seeds]:
+
+    def measure(seed: int) -> np.ndarray:
         model = create(system, **settings).fit(seen.train, seen.held_out("valid"), seed=seed, progress=trial.progress)
-        found.append(evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC])
-    return found
+        found: np.ndarray = evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC]
+        return found
+
+    key = {"split": split.fingerprint, "system": system, "settings": settings}
+    return [trial.kept(partial(measure, seed), **key, seed=seed) for seed in trial.seeds[:seeds]]
 
 
 def only(rows: list[np.ndarray], kept: np.ndarray) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ All systems are tuned alike on validation; the social system that stands for all
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,11 @@ def noisy(dataset: Dataset, seed: int) -> Dataset:
 
 def chosen_settings(trial: Trial, split: Split, name: str) -> tuple[dict[str, Any], float]:
     """Tune a system on validation; return its settings and its validation value."""
+    return trial.kept(lambda: tuned_settings(trial, split, name), split=split.fingerprint, choose=name)
+
+
+def tuned_settings(trial: Trial, split: Split, name: str) -> tuple[dict[str, Any], float]:
+    """Do so, whether it was done before or not."""
     known = systems()[name].load().Settings.model_fields
     base = {"epochs": 2 if trial.reduced else EPOCHS, "patience": PATIENCE}
     found = tune(
@@ -111,12 +117,15 @@ def measured(
     trial: Trial, split: Split, name: str, settings: Mapping[str, Any], train: Dataset | None = None
 ) -> list[np.ndarray]:
     """Fit with every seed and open the test part; return each person's metric, one array a seed."""
-    held_out, found = split.held_out("test"), []
-    for seed in trial.seeds:
-        model = create(name, **settings)
-        model.fit(split.train if train is None else train, blind(split).held_out("valid"), seed=seed, progress=trial.progress)
-        found.append(evaluate(model, held_out, [METRIC], train=split.train).per_user[METRIC])
-    return found
+    held_out, given = split.held_out("test"), split.train if train is None else train
+
+    def measure(seed: int) -> np.ndarray:
+        model = create(name, **settings).fit(given, blind(split).held_out("valid"), seed=seed, progress=trial.progress)
+        found: np.ndarray = evaluate(model, held_out, [METRIC], train=split.train).per_user[METRIC]
+        return found
+
+    key = {"split": split.fingerprint, "train": given.fingerprint, "system": name, "settings": settings}
+    return [trial.kept(partial(measure, seed), **key, seed=seed) for seed in trial.seeds]
 
 
 def part(values: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:

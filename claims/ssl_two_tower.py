@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,11 @@ def gains(trial: Trial, data: Dataset, rng: np.random.Generator) -> dict[str, Ef
 
 def chosen(trial: Trial, split: Split, arm: str) -> dict[str, Any]:
     """Return the best settings of an arm on validation."""
+    return trial.kept(lambda: best(trial, split, arm), split=split.fingerprint, choose=arm)
+
+
+def best(trial: Trial, split: Split, arm: str) -> dict[str, Any]:
+    """Find them."""
     system, base, space = ARMS[arm]
     quick = {"dim": 16, "field_dim": 8, "history_dim": 16, "hidden": (16,), "text_buckets": 256} if trial.reduced else {}
     shared = {"epochs": 4 if trial.reduced else EPOCHS, "patience": PATIENCE, "user_attributes": False, **quick, **base}
@@ -140,11 +146,14 @@ def fits(
 ) -> list[np.ndarray]:
     """Return each person's metric, one array a seed."""
     seen = blind(split)
-    found = []
-    for seed in trial.seeds[:seeds]:
+
+    def measure(seed: int) -> np.ndarray:
         model = create(system, **settings).fit(seen.train, seen.held_out("valid"), seed=seed, progress=trial.progress)
-        found.append(evaluate(model, held_out, [METRIC], train=split.train).per_user[METRIC])
-    return found
+        found: np.ndarray = evaluate(model, held_out, [METRIC], train=split.train).per_user[METRIC]
+        return found
+
+    key = {"split": split.fingerprint, "system": system, "settings": settings}
+    return [trial.kept(partial(measure, seed), **key, seed=seed) for seed in trial.seeds[:seeds]]
 
 
 def only(rows: list[np.ndarray], kept: np.ndarray) -> list[np.ndarray]:

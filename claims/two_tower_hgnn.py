@@ -163,6 +163,14 @@ def answers(
     trial: Trial, system: str, settings: Mapping[str, Any], q: Questions, held_out: HeldOut, seed: int
 ) -> dict[str, np.ndarray]:
     """Fit and judge over the items of the new type; return values of people, and the coverage."""
+    key = {"system": system, "settings": settings, "part": held_out.part, "seed": seed, "train": q.train.fingerprint}
+    return trial.kept(lambda: judged(trial, system, settings, q, held_out, seed), **key)
+
+
+def judged(
+    trial: Trial, system: str, settings: Mapping[str, Any], q: Questions, held_out: HeldOut, seed: int
+) -> dict[str, np.ndarray]:
+    """Do so, whether it was done before or not."""
     model = create(system, **settings).fit(q.train, q.valid, seed=seed, progress=trial.progress)
     offered = Ragged.from_rows([np.flatnonzero(q.new)] * len(held_out))
     found = evaluate(model, held_out, list(METRICS), train=q.train, candidates=offered, sampled="items of the new type")

@@ -56,10 +56,11 @@ def run(
     name: Annotated[list[str] | None, typer.Argument(help="Names of claims.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Run every claim (long).")] = False,
     reduced: Annotated[bool, typer.Option("--reduced", help="A small and quick form that writes no result.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Don't take up what an interrupted run has fitted.")] = False,
     folder: Folder = Path("claims"),
     as_json: Json = False,
 ) -> None:
-    """Run claims, and write their results to results/ in their folder, as JSON."""
+    """Run claims, and write their results to results/ in their folder, as JSON; an interrupted run is taken up."""
     from palate.study.claims import run_claim
 
     known = {claim.name: claim for claim in _found(folder)}
@@ -72,7 +73,7 @@ def run(
     results = []
     for one in wanted:
         with progress_bars(quiet=as_json) as progress:
-            results.append(run_claim(known[one], folder, progress=progress, reduced=reduced))
+            results.append(run_claim(known[one], folder, progress=progress, reduced=reduced, fresh=fresh))
         if not as_json:
             say(f"{one}: {results[-1]['verdict']}. {results[-1]['summary']}")
             if reduced:

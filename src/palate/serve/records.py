@@ -32,7 +32,7 @@ def keep_events(service: Service, events: Sequence[wire.EventIn]) -> Future[wire
     ]
 
     def kept(added: Added) -> wire.EventsKept:
-        service.stale()  # an event may bring a new item
+        service.stale(added.stored)  # an event may bring a new item
         return wire.EventsKept(stored=added.stored, repeated=added.repeated, position=added.position)
 
     return _then(service.writer.add_events(rows), kept)

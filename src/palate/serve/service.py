@@ -32,6 +32,8 @@ from palate.serve.wire import Ready, RecommendIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered; up to USABLE they are given while the next are made.
 FRESH, USABLE = 5.0, 10.0
+#: Events that are counted in a few milliseconds.
+MANY = 20_000
 #: Seconds within which the store is not asked again what changed, unless this process wrote something itself.
 RECENT = 0.1
 
@@ -73,7 +75,7 @@ class Service:
         self.pipeline = self.pipeline_of(settings.pipeline)
         self.lost_slates = 0
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
-        self._pulsed = -RECENT
+        self._pulsed, self._uncounted = -RECENT, 0
         self.pulse()
 
     def close(self) -> None:
@@ -84,6 +86,7 @@ class Service:
 
     def warm(self) -> None:
         """Begin to count, beside the requests, what the pipeline's sources will ask for."""
+        self._uncounted = 0
         for source in self.settings.pipeline.sources:
             if isinstance(source, TrendingSource):
                 kinds = tuple(source.types)
@@ -118,9 +121,15 @@ class Service:
         if now.active is not None and (active is None or active.version != now.active):
             self.shelf.activate(now.active, self.folder(now.active))
 
-    def stale(self) -> None:
-        """Have the store asked at the next :meth:`pulse`: something was written."""
+    def stale(self, events: int = 0) -> None:
+        """Have the store asked at the next :meth:`pulse`: something was written.
+
+        After so many events that counting them takes long, trends follow at once, whether or not anybody asks for them.
+        """
         self._pulsed = -RECENT
+        self._uncounted += events
+        if self._uncounted > MANY:
+            self.warm()
 
     def known_list(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes | None:
         """Return an answer for nobody in particular that needs no waiting, while nothing changed that it is made of."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,9 @@ from palate.data.dataset import Dataset
 from palate.errors import ConfigError, DataError
 from palate.progress import Progress, silent
 from palate.runtime import machine, versions
+from palate.study.kept import Kept
 
+T = TypeVar("T")
 Verdict = Literal["holds", "holds in part", "does not hold"]
 
 
@@ -92,12 +94,15 @@ class Trial:
         Progress callback.
     fingerprints
         Data used so far; filled by :meth:`dataset` and :meth:`used`.
+    parts
+        Where an interrupted run left its parts, or ``None``.
     """
 
     seeds: tuple[int, ...]
     reduced: bool = False
     progress: Progress = silent
     fingerprints: dict[str, str] = field(default_factory=dict)
+    parts: Kept | None = None
 
     def dataset(self, name: str) -> Dataset:
         """Load a public data set by its registered name, and note its fingerprint."""
@@ -109,6 +114,18 @@ class Trial:
         """Note the fingerprint of data that the claim made or read itself."""
         self.fingerprints[name] = dataset.fingerprint
         return dataset
+
+    def kept(self, make: Callable[[], T], **key: Any) -> T:
+        """Return what ``make`` gives, or gave in an interrupted run of the same program on the same data.
+
+        Parameters
+        ----------
+        make
+            Gives numbers, texts, arrays, and lists, tuples and dictionaries of these.
+        key
+            All that distinguishes this part from the others: arm, settings, seed, data.
+        """
+        return make() if self.parts is None else self.parts.get({**key, "all data": self.fingerprints}, make)
 
 
 @dataclass(frozen=True)
@@ -174,16 +191,27 @@ def discover(folder: str | Path = "claims") -> list[Claim]:
 
 
 def run_claim(
-    claim: Claim, folder: str | Path = "claims", *, progress: Progress = silent, reduced: bool = False
+    claim: Claim,
+    folder: str | Path = "claims",
+    *,
+    progress: Progress = silent,
+    reduced: bool = False,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Run a claim and write ``folder/results/NAME.json`` (a reduced run writes nothing).
+
+    Where an earlier run was interrupted, what it had fitted is taken up, if code, data and libraries are the same; ``fresh``
+    begins anew.
 
     Returns
     -------
     dict
         Verdict, effects with intervals, bars, summary, command, data fingerprints, seeds, seconds, versions, machine.
     """
-    trial = Trial(claim.seeds[:1] if reduced else claim.seeds, reduced, progress)
+    parts = None if reduced else Kept.of(claim.name, Path(folder) / f"{claim.name}.py")
+    if parts is not None and fresh:
+        parts.clear()
+    trial = Trial(claim.seeds[:1] if reduced else claim.seeds, reduced, progress, parts=parts)
     started = time.perf_counter()
     effects = dict(claim.run(trial))
     verdict = claim.decide(effects)
@@ -202,13 +230,15 @@ def run_claim(
         "command": f"palate claims run {claim.name}",
         "data": trial.fingerprints,
         "seeds": list(trial.seeds),
-        "seconds": round(time.perf_counter() - started, 2),
+        "seconds": round(time.perf_counter() - started + (0.0 if parts is None else parts.saved), 2),
+        "taken up": 0 if parts is None else parts.found,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": machine(),
     }
-    if not reduced:
+    if parts is not None:
         _write(Path(folder) / "results" / f"{claim.name}.json", result)
+        parts.clear()
     return result
 
 

@@ -20,3 +20,15 @@ def test_trends_are_counted_before_anybody_asks(live: Any, monkeypatch: Any) -> 
     [source] = [source for source in live.service.settings.pipeline.sources if source.kind == "trending"]
     rows, counts = live.service.trending(source.hours, source.types, 5)
     assert len(rows) == 5 and (counts > 0).all()
+
+
+def test_trends_follow_many_events_though_nobody_asks(live: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("palate.serve.service.MANY", 10)
+    begun: list[Any] = []
+    monkeypatch.setattr(live.service._memo, "begin", lambda key, make: begun.append(key[0]))
+    for at in range(10):
+        live.post("/v1/events", user="many", item=f"i{at}")
+    assert begun == []
+    for at in range(10):
+        live.post("/v1/events", user="many", item=f"i{at}")
+    assert begun == ["trending"]
