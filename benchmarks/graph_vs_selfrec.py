@@ -28,7 +28,7 @@ from _record import RESULTS, record
 
 import palate
 from palate.catalog.registry import systems
-from palate.contracts.model import FitRecord
+from palate.contracts.fitted import FitRecord
 from palate.data import public
 from palate.data.interactions import Interactions
 from palate.data.split import HeldOut, Split

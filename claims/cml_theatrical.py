@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "no titles": {"texts": ("plot",)},
     "same weeks": {"weeks": 8.0},
 }
+RIDGE = (0.3, 3.0, 30.0, 300.0)
 OTHERS = ("ease", "ials", "item_knn", "popularity")
 DATA = ("ml-1m", "world")
 
@@ -185,11 +186,11 @@ def described(asked: Season, *, only_genres: bool = False) -> np.ndarray:
     return np.concatenate(parts, 1).astype(np.float32)
 
 
-def regressed(asked: Season, seed: int, reduced: bool) -> np.ndarray:
+def regressed(asked: Season, seed: int, reduced: bool, ridge: float = 3.0) -> np.ndarray:
     """Return scores by iALS factors of films, regressed (ridge) on text and genres for the new ones."""
     model = create("ials", **({"dim": 8, "epochs": 3} if reduced else {})).fit(asked.train, seed=seed)
     old, x = asked.train.item_counts > 0, described(asked).astype(float)
-    gram = x[old].T @ x[old] + 3.0 * np.eye(x.shape[1])
+    gram = x[old].T @ x[old] + ridge * np.eye(x.shape[1])
     new = x[asked.new] @ np.linalg.solve(gram, x[old].T @ model.item_vectors[old])
     return np.asarray(model.request_vectors(asked.asked) @ new.T)
 
@@ -227,13 +228,20 @@ def shuffled(asked: Season) -> Season:
     return Season(train, asked.new, asked.went, asked.oracle)
 
 
-def settings(trial: Trial, valid: Season) -> dict[str, Any]:
-    """Return what does best on the films of the season before, for all arms."""
-    base: dict[str, Any] = {"head_films": 0.0, "lr": 5e-3, "half_life": 0.0}
+def settings(trial: Trial, valid: Season, arm: str) -> dict[str, Any]:
+    """Return the settings of an arm that do best on the films of the season before; all arms choose from as many."""
+    base: dict[str, Any] = {"head_films": 0.0, "lr": 5e-3, "half_life": 0.0, **ARMS[arm]}
     if trial.reduced:
-        return {**base, "dim": 8, "hidden": 16, "text_dim": 32, "epochs": 4, "batch_size": 256, "lr": 0.02}
+        return {"dim": 8, "hidden": 16, "text_dim": 32, "epochs": 4, "batch_size": 256, **base, "lr": 0.02}
     values = [np.nanmean(per_film(valid, scores(create(SYSTEM, **base, **g).fit(valid.train, seed=0), valid))) for g in GRID]
     return {**base, **GRID[int(np.argmax(values))]}
+
+
+def penalty(trial: Trial, valid: Season) -> float:
+    """Return the ridge penalty that does best on the films of the season before."""
+    if trial.reduced:
+        return RIDGE[0]
+    return RIDGE[int(np.argmax([np.nanmean(per_film(valid, regressed(valid, 0, False, ridge))) for ridge in RIDGE]))]
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:
@@ -241,22 +249,29 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     effects: dict[str, Effect] = {}
     for name in DATA:
         valid, test = seasons(trial, name)
-        effects |= {f"{what} on {name}": effect for what, effect in answers(trial, name, test, settings(trial, valid)).items()}
+        has_titles = test.train.items.column("title") is not None
+        arms = [a for a in ARMS if a not in ("no titles", "same weeks") or (a == "no titles") == has_titles]  # times, or titles
+        chosen = {arm: trial.kept(partial(settings, trial, valid, arm), on=name, choose=arm) for arm in arms}
+        chosen["regressed"] = {"ridge": trial.kept(partial(penalty, trial, valid), on=name, choose="ridge")}
+        effects |= {f"{what} on {name}": effect for what, effect in answers(trial, name, test, chosen).items()}
     return effects
 
 
-def answers(trial: Trial, name: str, test: Season, chosen: dict[str, Any]) -> dict[str, Effect]:
+def answers(trial: Trial, name: str, test: Season, chosen: dict[str, dict[str, Any]]) -> dict[str, Effect]:
     """Return the effects of one data set."""
     rng, found = generator(0, "bootstrap", name), dict[str, list[np.ndarray]]()
     plots, has_titles = test.train.items.column("plot"), test.train.items.column("title") is not None
     assert plots is not None
+
+    def answer(arm: str, seed: int) -> np.ndarray:
+        if arm == "regressed":
+            return regressed(test, seed, trial.reduced, **chosen[arm])
+        on, own = (shuffled(test), chosen["hybrid"]) if arm == "shuffled" else (test, chosen[arm])
+        return scores(create(SYSTEM, **own).fit(on.train, seed=seed), on)
+
     for seed in trial.seeds:
-        for arm, own in ARMS.items():
-            if arm not in ("no titles", "same weeks") or (arm == "no titles") == has_titles:  # times, or titles
-                found.setdefault(arm, []).append(scores(create(SYSTEM, **{**chosen, **own}).fit(test.train, seed=seed), test))
-        wrong = shuffled(test)
-        found.setdefault("shuffled", []).append(scores(create(SYSTEM, **chosen).fit(wrong.train, seed=seed), wrong))
-        found.setdefault("regressed", []).append(regressed(test, seed, trial.reduced))
+        for arm in (*chosen, "shuffled"):
+            found.setdefault(arm, []).append(trial.kept(partial(answer, arm, seed), on=name, arm=arm, seed=seed))
     found["text"] = [by_text(test)]
     if has_titles:  # films with genres
         found["popularity by genre"] = [by_genre(test)]
@@ -285,7 +300,7 @@ def answers(trial: Trial, name: str, test: Season, chosen: dict[str, Any]) -> di
         return paired_gain(films["hybrid"], films[over], rng=rng, relative=False, **extra)
 
     return {**{f"film AUC over {over}": gain(over) for over in ("text", "free", "regressed", "shuffled")},
-            **heads(trial, test, chosen, rng)}  # fmt: skip
+            **heads(trial, test, chosen["hybrid"], rng)}  # fmt: skip
 
 
 def heads(trial: Trial, test: Season, chosen: dict[str, Any], rng: np.random.Generator) -> dict[str, Effect]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,11 +25,13 @@ from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
 from palate.study.effects import paired_gain
 from palate.study.evaluate import evaluate
-from palate.study.tune import blind
+from palate.study.tune import blind, tune
 
 METRIC, PEOPLE, LAST = "recall@20", 10_000, 4
 SEEN, UNSEEN = ("amazon-beauty", "amazon-games"), "amazon-office"
 VERSIONS = (1, 2, 4)
+#: Tries that systems of the domain itself have on validation.
+TRIES = 6
 #: Shared words of two made-up domains, and how near to nothing a gain without any must be.
 SHARES, NOTHING = (0.0, 0.25, 0.5, 1.0), 0.15
 TOPICS, WORDS, NOISE = 12, 40, 200
@@ -150,14 +153,22 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     """Tune on the data that are seen, then open the test part of the data that are not."""
     seen, unseen = sources(trial)
     whole, split, rng = mixed(seen), cut(unseen, "leave_one_out"), generator(0, "bootstrap")
-    models = {v: [tuned(trial, whole, seed, versions=v) for seed in trial.seeds] for v in VERSIONS}
-    most = models[VERSIONS[-1]]
-    found = {f"{v} versions": [values(m.transfer(split.train), split) for m in rows] for v, rows in models.items()}
-    found["untuned"] = [values(tuned(trial, whole, s, epochs=0).transfer(split.train), split) for s in trial.seeds]
+    three = cut(latest(unseen, LAST), "leave_one_out")
+    learnt = {
+        v: [trial.kept(partial(of_model, trial, whole, split, three, v, seed), versions=v, seed=seed) for seed in trial.seeds]
+        for v in VERSIONS
+    }
+    found = {f"{v} versions": [row["all"] for row in rows] for v, rows in learnt.items()}
+
+    def untuned(seed: int) -> np.ndarray:
+        return values(tuned(trial, whole, seed, epochs=0).transfer(split.train), split)
+
+    found["untuned"] = [trial.kept(partial(untuned, seed), untuned=seed) for seed in trial.seeds]
     found["tf-idf"] = [values(TextMatch().fit(split.train), split)]
     found["bm25"] = [values(WordMatch().fit(split.train), split)]
-    for name in ("random", "popularity", "lightgcn", "ease"):
-        found[name] = [values(in_domain(trial, name, split), split)]
+    for name in ("random", "popularity", "item_knn", "ials", "lightgcn", "ease"):
+        found[name] = [trial.kept(partial(in_domain, trial, name, split), in_domain=name)]
+    few = trial.kept(partial(in_domain, trial, "lightgcn", three), in_domain="lightgcn", events=LAST)
     extra = {"metric": METRIC, "table": {name: float(np.mean(rows)) for name, rows in found.items()}}
     extra["overlap of words"] = overlap(whole, unseen)
     ours, one = found["4 versions"], found["1 versions"]
@@ -167,24 +178,40 @@ def run(trial: Trial) -> Mapping[str, Effect]:
         "TF-IDF over random": paired_gain(found["tf-idf"], found["random"], rng=rng),
         "2 versions over 1": paired_gain(found["2 versions"], one, rng=rng),
         "4 versions over 1": paired_gain(ours, one, rng=rng),
-        "fall of the spread over paraphrases": spread(models, split),
-        "over LightGCN for people with 3 events": few(trial, most, unseen, rng),
+        "fall of the spread over paraphrases": spread(learnt),
+        "over LightGCN for people with 3 events": paired_gain([row["few"] for row in learnt[VERSIONS[-1]]], few, rng=rng),
         **shared_words(trial, rng),
     }
 
 
-def in_domain(trial: Trial, name: str, split: Split) -> Any:
-    """Return a system fitted on the training part of the data set itself."""
+def of_model(trial: Trial, whole: Dataset, split: Split, three: Split, versions: int, seed: int) -> dict[str, Any]:
+    """Tune once; return the metric on the data that are not seen, there with three events, and there by single paraphrases."""
+    model = tuned(trial, whole, seed, versions=versions)
+    found: dict[str, Any] = {"all": values(model.transfer(split.train), split)}
+    if versions == VERSIONS[-1]:
+        found["few"] = values(model.transfer(three.train), three)
+    if versions in (1, VERSIONS[-1]):
+        found["paraphrases"] = [float(values(told(model, split.train, v), split).mean()) for v in range(4)]
+    return found
+
+
+def in_domain(trial: Trial, name: str, split: Split) -> np.ndarray:
+    """Return the metric of a system fitted on the training part of the data set itself, tuned on validation."""
     seen = blind(split)
-    quick = {"epochs": 3} if trial.reduced and name == "lightgcn" else {}
-    return create(name, **quick).fit(seen.train, seen.held_out("valid"), seed=trial.seeds[0], progress=trial.progress)
+    settings: dict[str, Any] = {}
+    if name not in ("random", "popularity"):
+        quick = {"epochs": 3} if trial.reduced and name == "lightgcn" else {}
+        tries = 1 if trial.reduced else TRIES
+        settings = dict(tune(seen, name, trials=tries, metric=METRIC, base=quick, progress=trial.progress).settings)
+    model = create(name, **settings).fit(seen.train, seen.held_out("valid"), seed=trial.seeds[0], progress=trial.progress)
+    return values(model, split)
 
 
-def spread(models: Mapping[int, list[EasyRec]], split: Split) -> Effect:
+def spread(learnt: Mapping[int, list[dict[str, Any]]]) -> Effect:
     """Return how much less the metric varies over single paraphrases after training with several versions than with one."""
     falls = []
-    for one, several in zip(models[1], models[VERSIONS[-1]], strict=True):
-        sizes = [np.std([values(told(model, split.train, v), split).mean() for v in range(4)]) for model in (one, several)]
+    for one, several in zip(learnt[1], learnt[VERSIONS[-1]], strict=True):
+        sizes = [np.std(row["paraphrases"]) for row in (one, several)]
         falls.append(float(sizes[0] - sizes[1]))
     return Effect(float(np.mean(falls)), min(falls), max(falls), {"seeds": falls})
 
@@ -197,25 +224,21 @@ def told(model: EasyRec, data: Dataset, version: int) -> EasyRec:
     return made
 
 
-def few(trial: Trial, models: list[EasyRec], unseen: Dataset, rng: np.random.Generator) -> Effect:
-    """Return the gain over LightGCN where everybody has three events before the one that is asked for."""
-    split = cut(latest(unseen, LAST), "leave_one_out")
-    ours = [values(model.transfer(split.train), split) for model in models]
-    return paired_gain(ours, values(in_domain(trial, "lightgcn", split), split), rng=rng)
-
-
 def shared_words(trial: Trial, rng: np.random.Generator) -> dict[str, Effect]:
     """Return what tuning on one made-up domain gains in another, by the share of words that both have."""
     size = {} if trial.reduced else {"people": 1500, "items": 600}
     settings = {"versions": 1, "subwords": 0.0, "epochs": 8 if trial.reduced else 40, "batch_size": 64, "lr": 0.01}
     home = trial.used("made up", made_up(share=1.0, seed=21, **size))
     gains: dict[float, list[np.ndarray]] = {share: [] for share in SHARES}
-    for seed in trial.seeds:
+
+    def by_share(seed: int) -> list[np.ndarray]:
         learnt, untouched = (tuned(trial, home, seed, **{**settings, **more}) for more in ({}, {"epochs": 0}))
-        for share in SHARES:
-            split = cut(made_up(share=share, seed=22, **size), "leave_one_out")
-            ours, base = (values(model.transfer(split.train), split) for model in (learnt, untouched))
-            gains[share].append(np.stack([ours, base]))
+        splits = [cut(made_up(share=share, seed=22, **size), "leave_one_out") for share in SHARES]
+        return [np.stack([values(model.transfer(s.train), s) for model in (learnt, untouched)]) for s in splits]
+
+    for seed in trial.seeds:
+        for share, pair in zip(SHARES, trial.kept(partial(by_share, seed), made_up=seed), strict=True):
+            gains[share].append(pair)
     mean = {share: np.mean(rows, axis=0) for share, rows in gains.items()}
     means = {f"{share:g}": {"tuned": float(rows[0].mean()), "untuned": float(rows[1].mean())} for share, rows in mean.items()}
     none = paired_gain(*mean[0.0], rng=rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,19 @@ def trained(made: Split, settings: Mapping[str, Any], seed: int) -> Any:
     return create("pld", **settings).fit(made.train, made.held_out("valid"), seed=seed)
 
 
+def validated(split: Split, settings: Mapping[str, Any], seed: int) -> float:
+    """Return the metric on the validation part."""
+    return float(trained(split, settings, seed).record_.notes["best_value"])
+
+
+def tested(split: Split, false: np.ndarray, settings: Mapping[str, Any], seed: int) -> tuple[np.ndarray, float | None]:
+    """Return each person's metric on the test part, and how well the report tells the false interactions (if it can)."""
+    model = trained(split, settings, seed)
+    value = evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC]
+    known = np.isfinite(model.pair_weights_)
+    return value, auc(-model.pair_weights_[known], false[known]) if known.any() else None
+
+
 def compared(trial: Trial, split: Split, backbone: str, ratios: tuple[float, ...], methods: list[str]) -> dict[str, Any]:
     """Return per-person values by method and ratio, one array a seed, the settings chosen, and AUCs of PLD's report."""
     values: dict[str, dict[float, list[np.ndarray]]] = {m: {r: [] for r in ratios} for m in methods}
@@ -122,16 +136,15 @@ def compared(trial: Trial, split: Split, backbone: str, ratios: tuple[float, ...
         for method in methods:
             grid = [{**base, "method": method, **g} for g in METHODS[method] if backbone == "mf" or "reg" not in g]
             grid = (grid or [{**base, "method": method}])[: 1 if trial.reduced else None]
-            models = [trained(made[trial.seeds[0]][0], g, trial.seeds[0]) for g in grid]
-            best = int(np.argmax([m.record_.notes["best_value"] for m in models]))
-            chosen[f"{method} at {ratio:g}"] = grid[best]
+            key = {"backbone": backbone, "ratio": ratio}
+            found = [trial.kept(partial(validated, made[trial.seeds[0]][0], g, trial.seeds[0]), **key, tried=g) for g in grid]
+            best = grid[int(np.argmax(found))]
+            chosen[f"{method} at {ratio:g}"] = best
             for seed in trial.seeds:
-                model = models[best] if seed == trial.seeds[0] else trained(made[seed][0], grid[best], seed)
-                asked = made[seed][0].held_out("test")
-                values[method][ratio].append(evaluate(model, asked, [METRIC], train=split.train).per_user[METRIC])
-                known = np.isfinite(model.pair_weights_)
-                if method == "pld" and ratio > 0 and known.any():
-                    reports[ratio].append(auc(-model.pair_weights_[known], made[seed][1][known]))
+                value, report = trial.kept(partial(tested, *made[seed], best, seed), **key, chosen=best, seed=seed)
+                values[method][ratio].append(value)
+                if method == "pld" and ratio > 0 and report is not None:
+                    reports[ratio].append(report)
     return {"values": values, "settings": chosen, "reports": reports}
 
 

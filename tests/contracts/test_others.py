@@ -12,6 +12,7 @@ from palate.contracts.profiler import Links, Profile, Profiler, Things
 from palate.contracts.ranker import Predictions, Ranker, Rows
 from palate.contracts.requests import Requests
 from palate.contracts.writer import Writer, WriteTask, Written
+from palate.data.dataset import Dataset
 from palate.errors import ConfigError, DataError, UnsupportedError
 from palate.runtime import generator
 
@@ -21,17 +22,17 @@ from palate.runtime import generator
 class Linear(Ranker):
     """Predicts a click by one number of a row."""
 
-    tasks = ("click", "purchase")  # type: ignore[assignment]
+    name = "linear"
 
-    def fit_rows(self, blocks, validation=None, *, seed=0, progress=None):
+    def _fit(self, blocks, validation, fitting):
         seen = [(b.features.column("x").to_numpy(), b.labels["click"]) for b in blocks()]
         x, y = (np.concatenate(part) for part in zip(*seen, strict=True))
-        self.slope = float((x * y).sum() / (x * x).sum())
-        return self
+        self.tasks_ = ("click", "purchase")
+        self.slope_ = float((x * y).sum() / (x * x).sum())
 
-    def predict(self, rows: Rows) -> Predictions:
-        x = rows.features.column("x").to_numpy() * self.slope
-        return Predictions(self.tasks, np.stack([x, -x], axis=1).astype(np.float32))
+    def _predict(self, rows: Rows) -> np.ndarray:
+        x = rows.features.column("x").to_numpy() * self.slope_
+        return np.stack([x, -x], axis=1).astype(np.float32)
 
 
 def rows(**extra) -> Rows:
@@ -41,8 +42,8 @@ def rows(**extra) -> Rows:
 def test_a_ranker_learns_and_ranks_each_request() -> None:
     labels = {"click": np.array([2, 6, 4, 10, 8], np.float32)}
     whole = rows(labels=labels)
-    model = Linear().fit_rows(lambda: [whole.slice(0, 3), whole.slice(3, 5)])
-    assert model.slope == pytest.approx(2.0)
+    model = Linear().fit(lambda: [whole.slice(0, 3), whole.slice(3, 5)])
+    assert model.slope_ == pytest.approx(2.0)
     assert model.rank(rows()).tolist() == [[1, 2, 0], [3, 4]]
     assert model.rank(rows(), task="purchase").tolist() == [[0, 2, 1], [4, 3]]
     np.testing.assert_array_equal(model.predict(whole.slice(1, 4)).values, model.predict(whole).values[1:4])
@@ -55,8 +56,8 @@ def test_a_ranker_learns_and_ranks_each_request() -> None:
 
 
 def test_equal_predictions_keep_their_order() -> None:
-    model = Linear()
-    model.slope = 0.0
+    model = Linear().fit(rows(labels={"click": np.ones(5)}))
+    model.slope_ = 0.0
     assert model.rank(rows()).tolist() == [[0, 1, 2], [3, 4]]
 
 
@@ -91,8 +92,10 @@ def test_bad_predictions_are_refused(values: np.ndarray) -> None:
 class EpsilonGreedy(Policy):
     """Counts rewards; with probability 0.2 a random item, without putting back."""
 
-    def __init__(self, n_items: int) -> None:
-        self.value = np.zeros(n_items)
+    name = "test"
+
+    def _begin(self, dataset, fitting):
+        self.value = np.zeros(dataset.n_items)
 
     def _step(self, left: np.ndarray) -> np.ndarray:
         p = np.where(left, 0.2 / left.sum(), 0.0)
@@ -124,7 +127,7 @@ class EpsilonGreedy(Policy):
 
 
 def test_a_policy_logs_what_it_did_and_learns() -> None:
-    policy, asked = EpsilonGreedy(5), Requests.of_histories([[]] * 2000)
+    policy, asked = EpsilonGreedy().fit(Dataset.from_columns([0] * 5, range(5))), Requests.of_histories([[]] * 2000)
     slate = policy.act(asked, 2, generator(0, "act"))
     np.testing.assert_allclose(policy.propensities(asked, slate.items), slate.propensities)
     again = policy.act(asked, 2, generator(0, "act"))
@@ -181,7 +184,7 @@ def test_a_policy_without_propensities_refuses() -> None:
         propensities = Policy.propensities
 
     with pytest.raises(UnsupportedError, match="Blind"):
-        Blind(3).propensities(Requests.of_histories([[]]), np.array([[0]]))
+        Blind().propensities(Requests.of_histories([[]]), np.array([[0]]))
 
 
 # -- converse ---------------------------------------------------------------------------------------

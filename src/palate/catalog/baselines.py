@@ -97,4 +97,10 @@ BASELINES = (
     System("ubpr", "UBPR", "recommend", "debiasing", "palate.recommend.ubpr:UBPR",
            citation="Saito, ICTIR 2020", needs=("interactions", "torch"),
            abilities=("vectors", "unseen users", "explains", "similar"), quick={"dim": 8, "epochs": 5, "batch_size": 64}),
+    System("lr", "LR", "rank", "click model", "palate.rank.linear:LR", citation="Richardson et al., WWW 2007",
+           needs=("interactions", "torch"), quick={"lr": 0.05}),
+    System("fm", "FM", "rank", "click model", "palate.rank.fm:FM", citation="Rendle, ICDM 2010",
+           needs=("interactions", "torch")),
+    System("deepfm", "DeepFM", "rank", "click model", "palate.rank.deepfm:DeepFM", citation="Guo et al., IJCAI 2017",
+           needs=("interactions", "torch")),
 )  # fmt: skip

@@ -1,24 +1,24 @@
-"""Model: what every fitted thing in Palate shares: a typed config, fit, save, load, and randomness that is passed."""
+"""Model: what systems that learn from a data set share: fit, update, forget; settings and bundles are those of Fitted."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from palate.contracts.bundle import Bundle, read_bundle, write_bundle
-from palate.contracts.config import Config
+from palate.contracts.bundle import Bundle
+from palate.contracts.fitted import FitRecord, Fitted
 from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.split import HeldOut
 from palate.data.vocabulary import Vocabulary
-from palate.errors import BundleError, ConfigError, DataError, NotFittedError, UnsupportedError
+from palate.errors import DataError
 from palate.progress import Progress, ProgressEvent, silent
-from palate.runtime import generator, versions
+from palate.runtime import generator
 
 
 @dataclass(frozen=True)
@@ -95,42 +95,20 @@ class Fitting:
         self.progress(ProgressEvent(stage, done, total, metrics))
 
 
-@dataclass(frozen=True)
-class FitRecord:
-    """What is known about a finished fit; saved in the bundle."""
+class Model(Fitted):
+    """Base of all systems that learn from a data set.
 
-    seed: int
-    seconds: float
-    data: Mapping[str, Any] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Model:
-    """Base of all systems.
-
-    A subclass names itself, gives a :class:`Config` and implements ``_fit``, ``_state`` and ``_restore``. The constructor only
-    stores settings. Fitted attributes end in an underscore. One that can learn on says ``can_update``, and begins its ``_fit``
-    from ``fitting.former`` where there is one.
+    A subclass names itself, gives a :class:`Config` and implements ``_fit``, ``_state`` and ``_restore``. One that can learn on
+    says ``can_update``, and begins its ``_fit`` from ``fitting.former`` where there is one.
     """
 
-    #: Name in the catalogue, such as ``"ease"``.
-    name: ClassVar[str]
-    #: The class of settings.
-    Settings: ClassVar[type[Config]] = Config
     #: Whether :meth:`update` works.
     can_update: ClassVar[bool] = False
 
-    config: Config
     users_: Entities
     items_: Entities
     histories_: Histories
     item_counts_: np.ndarray
-    record_: FitRecord
-
-    def __init__(self, config: Config | None = None, **settings: Any) -> None:
-        if config is not None:
-            settings = {**config.model_dump(), **settings}
-        self.config = self.Settings.parse(settings, system=getattr(self, "name", type(self).__name__))
 
     def fit(
         self,
@@ -222,48 +200,15 @@ class Model:
         self.record_ = FitRecord(fitting.seed, time.perf_counter() - started, data, notes)
         return self
 
-    def save(self, folder: str | Path, *, metrics: Mapping[str, Any] | None = None) -> Path:
-        """Write a bundle (see :mod:`palate.contracts.bundle`): whole or not at all, no pickle."""
-        self._check_fitted()
-        manifest = {
-            "system": self.name,
-            "settings": self.config.model_dump(mode="json"),
-            "data": dict(self.record_.data),
-            "fit": {"seed": self.record_.seed, "seconds": self.record_.seconds, "notes": dict(self.record_.notes)},
-            "metrics": dict(metrics or {}),
-            "versions": versions(),
-        }
+    def _bundle(self, manifest: Mapping[str, Any]) -> Bundle:
         state = {**self._state(), "item_counts": self.item_counts_}
-        return write_bundle(folder, Bundle(manifest, state, self.users_, self.items_, self.histories_))
+        return Bundle(manifest, state, self.users_, self.items_, self.histories_)
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a bundle of this system; use :func:`palate.load` where the system is not known."""
-        return cls.from_bundle(read_bundle(folder), where=folder)
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle, *, where: str | Path = "") -> Self:
-        """Restore a fitted model from the parts of a bundle."""
-        system = bundle.manifest.get("system")
-        if system != cls.name:
-            raise BundleError(f"the bundle holds another system than {cls.name!r}.", where=where, value=system)
-        try:
-            return cls._restored(bundle)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-            raise BundleError(
-                f"the bundle's parts don't make a {cls.name!r}.", where=where, value=str(error), remedy="fit and save it again"
-            ) from error
-
-    @classmethod
-    def _restored(cls, bundle: Bundle) -> Self:
-        model = cls(**bundle.manifest["settings"])
+    def _take_back(self, bundle: Bundle) -> None:
         state = dict(bundle.state)
-        model.users_, model.items_, model.histories_ = bundle.users, bundle.items, bundle.histories
-        model.item_counts_ = state.pop("item_counts")
-        fit = bundle.manifest["fit"]
-        model.record_ = FitRecord(fit["seed"], fit["seconds"], bundle.manifest["data"], fit["notes"])
-        model._restore(state)
-        return model
+        self.users_, self.items_, self.histories_ = bundle.users, bundle.items, bundle.histories
+        self.item_counts_ = state.pop("item_counts")
+        self._restore(state)
 
     def forget(self, users: Sequence[Any]) -> int:
         """Remove people from a fitted model; return how many it knew.
@@ -287,36 +232,12 @@ class Model:
             self._forget(numbers)
         return len(numbers)
 
-    @property
-    def fitted(self) -> bool:
-        """Whether the model has been fitted or loaded."""
-        return hasattr(self, "record_")
-
-    def _check_fitted(self) -> None:
-        if not self.fitted:
-            raise NotFittedError(f"{self.name} has not been fitted.", remedy="call fit(dataset), or load a bundle")
-
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any] | None:
         """Learn; return notes for the record (best epoch, final loss), or nothing."""
         raise NotImplementedError
 
-    def _state(self) -> dict[str, np.ndarray]:
-        """Return every learnt array by name."""
-        raise NotImplementedError
-
-    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take back what ``_state`` gave."""
-        raise NotImplementedError
-
     def _forget(self, numbers: np.ndarray) -> None:
         """Drop what is kept for some people alone, by user number (a model that keeps no such thing needs nothing here)."""
-
-    def _refuse(self, ability: str, remedy: str | None = None) -> UnsupportedError:
-        return UnsupportedError(f"{self.name} can't {ability}.", remedy=remedy)
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{k}={v!r}" for k, v in self.config.model_dump().items())
-        return f"{type(self).__name__}({settings})"
 
 
 def _check_grown(own: Vocabulary, whole: Vocabulary, what: str) -> None:

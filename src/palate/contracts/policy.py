@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
+from palate.contracts.bundle import Bundle
+from palate.contracts.fitted import FitRecord, Fitted
+from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
 from palate.contracts.shapes import check_distinct, check_rows, check_shape
+from palate.data.dataset import Dataset, Entities
 from palate.errors import UnsupportedError
+from palate.progress import Progress, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +107,52 @@ class Feedback:
         return total
 
 
-class Policy(ABC):
+class Policy(Fitted, ABC):
     """Base of systems that choose under uncertainty.
 
-    A policy never draws from a global generator: the caller passes one, so a run can be repeated. All state lives in the
-    object; updates are applied in the order of the rows.
+    A policy never draws from a global generator: the caller passes one, so a run can be repeated. What it learnt stands in its
+    bundle; updates are applied in the order of the rows. A subclass names itself, gives a
+    :class:`~palate.contracts.config.Config` and implements ``_begin``, ``act``, ``update``, ``_state`` and ``_restore``.
     """
+
+    items_: Entities
+
+    @property
+    def n_items(self) -> int:
+        """Number of items that can be shown."""
+        return len(self.items_)
+
+    def fit(self, dataset: Dataset, *, seed: int = 0, progress: Progress = silent) -> Self:
+        """Take up a catalogue and begin anew; return self.
+
+        Parameters
+        ----------
+        dataset
+            Items that can be shown; a policy that starts from knowledge (ratings, features, graphs, logged slates in
+            ``impressions``) says which.
+        seed
+            Fixes every random choice of the beginning; :meth:`act` has a generator of its own.
+        progress
+            Called with every step.
+        """
+        self.__dict__.pop("record_", None)
+        started = time.perf_counter()
+        self.items_ = dataset.items
+        notes = self._begin(dataset, Fitting(seed, progress=progress, data=dataset.fingerprint)) or {}
+        data = {"name": dataset.name, "fingerprint": dataset.fingerprint, "items": dataset.n_items}
+        self.record_ = FitRecord(seed, time.perf_counter() - started, data, notes)
+        return self
+
+    @abstractmethod
+    def _begin(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any] | None:
+        """Set up what is learnt; return notes for the record, or nothing."""
+
+    def _bundle(self, manifest: Mapping[str, Any]) -> Bundle:
+        return replace(super()._bundle(manifest), items=self.items_)
+
+    def _take_back(self, bundle: Bundle) -> None:
+        self.items_ = bundle.items
+        self._restore(bundle.state)
 
     @abstractmethod
     def act(self, requests: Requests, k: int, rng: np.random.Generator) -> Slate:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from palate.contracts.explanation import Explanation
+from palate.contracts.fitted import FitRecord, Fitted
+from palate.contracts.model import Fitting
 from palate.contracts.shapes import check_rows, check_shape
 from palate.data.ragged import Ragged
 from palate.errors import ConfigError, DataError, UnsupportedError, nearest
@@ -56,6 +61,30 @@ class Rows:
     def __len__(self) -> int:
         return int(self.features.num_rows)
 
+    @classmethod
+    def of_table(
+        cls, table: pa.Table, labels: Sequence[str] = (), *, group: str | None = None, weight: str | None = None
+    ) -> Rows:
+        """Return the rows of a table, of which some columns are labels, the request that a row belongs to, and a weight.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, a label or weight is no number, or rows of a request don't stand together.
+        """
+        apart = [*labels, *(name for name in (group, weight) if name is not None)]
+        for name in apart:
+            if name not in table.column_names:
+                raise DataError("there is no such column.", where="rows", value=name, remedy=nearest(name, table.column_names))
+        made = {name: _floats(table.column(name), name) for name in labels}
+        weights = None if weight is None else _floats(table.column(weight), weight)
+        groups = None
+        if group is not None:
+            whole = pc.dictionary_encode(table.column(group), null_encoding="encode").combine_chunks()
+            whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+            groups = whole.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+        return cls(table.drop_columns(apart), made, weights, groups)
+
     def slice(self, start: int, stop: int) -> Rows:
         """Return rows ``start`` to ``stop``."""
         return Rows(
@@ -99,40 +128,74 @@ class Predictions:
         return self.values[:, self.tasks.index(name)]
 
 
-class Ranker(ABC):
+#: Rows at hand, or a function that is called once a pass and yields them in blocks, always in the same order.
+RowSource = Rows | Callable[[], Iterable[Rows]]
+
+
+class Ranker(Fitted, ABC):
     """Base of systems that predict what happens with one item in one context.
 
-    Rows come in blocks, so data larger than memory can be learnt from. Settings, bundles and seeds are those of
-    :class:`palate.contracts.model.Model`.
+    Rows come in blocks, so data larger than memory can be learnt from. A subclass names itself, gives a
+    :class:`~palate.contracts.config.Config` and implements ``_fit``, ``_predict``, ``_state`` and ``_restore``; ``_fit`` sets
+    ``tasks_``.
     """
 
+    tasks_: tuple[str, ...]
+
     @property
-    @abstractmethod
     def tasks(self) -> tuple[str, ...]:
         """Names of what is predicted, one column each."""
+        return self.tasks_
 
-    @abstractmethod
-    def fit_rows(
+    def fit(
         self,
-        blocks: Callable[[], Iterable[Rows]],
-        validation: Callable[[], Iterable[Rows]] | None = None,
+        rows: RowSource,
+        validation: RowSource | None = None,
         *,
         seed: int = 0,
+        device: str = "cpu",
         progress: Progress = silent,
+        checkpoint: str | Path | None = None,
+        callbacks: Sequence[Callable[[Any], None]] = (),
     ) -> Self:
         """Learn from rows; return self.
 
         Parameters
         ----------
-        blocks
-            Called once a pass; yields the training rows with their labels, always in the same order.
+        rows
+            Training rows with their labels.
         validation
             Likewise, for early stopping, or ``None``.
+        seed, device, progress, checkpoint, callbacks
+            As in :meth:`palate.contracts.model.Model.fit`.
+
+        Raises
+        ------
+        DataError
+            If there are no rows, a task has no label or only one class, or a column can't be read; the row is named.
         """
+        self.__dict__.pop("record_", None)
+        started = time.perf_counter()
+        folder = None if checkpoint is None else Path(checkpoint)
+        fitting = Fitting(seed, device, progress, checkpoint=folder, callbacks=tuple(callbacks))
+        notes = dict(self._fit(blocks_of(rows), None if validation is None else blocks_of(validation), fitting) or {})
+        self.record_ = FitRecord(seed, time.perf_counter() - started, notes.pop("data", {}), notes)
+        return self
 
     @abstractmethod
+    def _fit(
+        self, blocks: Callable[[], Iterable[Rows]], validation: Callable[[], Iterable[Rows]] | None, fitting: Fitting
+    ) -> Mapping[str, Any] | None:
+        """Learn; return notes for the record (``data`` among them: facts of the rows), or nothing."""
+
+    @abstractmethod
+    def _predict(self, rows: Rows) -> np.ndarray:
+        """Return ``float32[n, t]``."""
+
     def predict(self, rows: Rows) -> Predictions:
         """Return one row of predictions a row; the same for any way of cutting rows into blocks."""
+        self._check_fitted()
+        return Predictions(self.tasks, self._predict(rows) if len(rows) else np.empty((0, len(self.tasks)), np.float32))
 
     def rank(self, rows: Rows, task: str | None = None) -> Ragged:
         """Return the positions of the rows of each request, best first; equal predictions keep the order given.
@@ -159,3 +222,22 @@ class Ranker(ABC):
     def export(self) -> Mapping[str, Any]:
         """Return the feature specification and the tasks as plain values, for the service and the docs."""
         return {"tasks": list(self.tasks)}
+
+
+def blocks_of(rows: RowSource) -> Callable[[], Iterable[Rows]]:
+    """Return a function that yields the rows in blocks."""
+    if isinstance(rows, Rows):
+        return lambda: [rows]
+    return rows
+
+
+def _floats(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    try:
+        return np.asarray(column.cast(pa.float32()).to_numpy(), np.float32)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            "a label or weight is no number.",
+            where=f"column {name!r}",
+            value=str(error)[:80],
+            remedy="1 for what happened, 0 else",
+        ) from None

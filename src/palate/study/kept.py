@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,8 +92,8 @@ def state_of_code(program: Path | None = None) -> str:
 
 
 def _plain(part: Any) -> Any:
-    if isinstance(part, np.ndarray):
-        return {"array": part.tolist(), "dtype": str(part.dtype), "shape": part.shape}
+    if isinstance(part, np.ndarray) and part.dtype != object:
+        return {"array": b64encode(np.ascontiguousarray(part).tobytes()).decode(), "dtype": part.dtype.str, "shape": part.shape}
     if isinstance(part, Mapping):
         return {"pairs": [[_plain(name), _plain(value)] for name, value in part.items()]}
     if isinstance(part, tuple):
@@ -112,7 +113,7 @@ def _read(plain: Any) -> Any:
     if not isinstance(plain, dict):
         return plain
     if "array" in plain:
-        return np.array(plain["array"], plain["dtype"]).reshape(plain["shape"])
+        return np.frombuffer(b64decode(plain["array"]), plain["dtype"]).reshape(plain["shape"]).copy()
     if "tuple" in plain:
         return tuple(_read(value) for value in plain["tuple"])
     return {_read(name): _read(value) for name, value in plain["pairs"]}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from palate.contracts.model import FitRecord
+from palate.contracts.fitted import FitRecord
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.split import HeldOut

@@ -1,0 +1,376 @@
+"""Row encoder: fields learnt from training rows, and the same code for rows of training, validation and service.
+
+Codes of all fields share one range, so that one table of vectors and one look-up serve all of them. Code 0 is padding. A field
+with codes begins at its base: ``base`` stands for a missing value, ``base + 1`` for an unknown one, and values follow, the
+commonest first. Values of a hashed field stand at ``base + 2 + hash mod buckets``, where the hash is the CRC-32 of the value's
+text: the same on every machine.
+
+A number that is missing becomes 0 after scaling: the mean, where the scale is standard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from palate.data.row_columns import (
+    FIRST,
+    MISSING,
+    UNKNOWN,
+    bucket_codes,
+    codes_of,
+    counted,
+    crossed,
+    flat_values,
+    hashed_codes,
+    numbers_of,
+    padded,
+    scaled,
+    word_codes,
+)
+from palate.data.row_fields import MANY, SINGLE, RowField, check_fields
+from palate.errors import DataError, nearest
+
+Words = Callable[[str], list[str]]
+Blocks = Callable[[], Iterable[pa.Table]]
+#: Numbers of a column that its quantiles are taken from, at most.
+SAMPLE = 200_000
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as numbers.
+
+    Attributes
+    ----------
+    codes
+        ``int32[n, w]``: one column a single-valued field, then ``max_length`` columns a bag or sequence (0 is padding; values
+        first). :class:`RowLayout` says which column is what.
+    numbers
+        ``float32[n, m]`` scaled numbers.
+    """
+
+    codes: np.ndarray
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, rows: np.ndarray | slice) -> Encoded:
+        """Return some rows."""
+        return Encoded(self.codes[rows], self.numbers[rows])
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Which column of :class:`Encoded` is what.
+
+    Attributes
+    ----------
+    single
+        Names of fields with one code, in the order of the columns.
+    bags, sequences
+        Name to the columns ``(start, stop)`` of its codes.
+    numbers
+        Names of numbers.
+    bases, sizes
+        Name to the first code and the number of codes; a field that shares codes has those of the other.
+    n_codes
+        Codes of all fields, padding included.
+    """
+
+    single: tuple[str, ...]
+    bags: Mapping[str, tuple[int, int]]
+    sequences: Mapping[str, tuple[int, int]]
+    numbers: tuple[str, ...]
+    bases: Mapping[str, int]
+    sizes: Mapping[str, int]
+    n_codes: int
+
+    @property
+    def width(self) -> int:
+        """Columns of codes."""
+        return max([len(self.single), *(stop for _, stop in (*self.bags.values(), *self.sequences.values()))])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields that have one vector a row each, in order: single, bags, sequences, numbers."""
+        return (*self.single, *self.bags, *self.sequences, *self.numbers)
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What was learnt of a field: a vocabulary, or edges, or two numbers of a scale."""
+
+    values: pa.Array | None = None
+    edges: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowEncoder:
+    """Fields and what was learnt of them (made by :meth:`learn`)."""
+
+    fields: tuple[RowField, ...]
+    learnt: Mapping[str, _Learnt] = field(repr=False)
+
+    @classmethod
+    def learn(cls, fields: Sequence[RowField], blocks: Blocks) -> RowEncoder:
+        """Learn vocabularies, quantiles and scales from training rows, in one pass over the blocks (two with crosses).
+
+        Raises
+        ------
+        DataError
+            If a column is missing or can't be read as its kind, or a number is infinite; the row is named.
+        """
+        used = check_fields(fields)
+        base = [f for f in used if f.kind != "cross" and not f.share]
+        learners = {f.name: _Learner(f) for f in base}
+        start = 0
+        for table in blocks():
+            for f in base:
+                learners[f.name].see(_column(table, f.name), start)
+            start += table.num_rows
+        encoder = cls(used, {name: learner.learnt() for name, learner in learners.items()})
+        crosses = [f for f in used if f.kind == "cross"]
+        if not crosses:
+            return encoder
+        counts: dict[str, Any] = dict.fromkeys(f.name for f in crosses)
+        for table in blocks():
+            local = encoder._local_codes(table, {name for f in crosses for name in f.of})
+            for f in crosses:
+                keys = pa.array(encoder._keys(f, local))
+                counts[f.name] = counted(counts[f.name], keys)
+        made = {f.name: _Learnt(_vocabulary(f, counts[f.name])) for f in crosses}
+        return cls(used, {**encoder.learnt, **made})
+
+    @property
+    def layout(self) -> RowLayout:
+        """Which column is what."""
+        sizes = {f.name: self._size(f) for f in self.fields if f.kind != "number"}
+        bases, at = {}, 1
+        for f in self.fields:
+            if f.kind != "number" and not f.share:
+                bases[f.name] = at
+                at += sizes[f.name]
+        for f in self.fields:
+            if f.share:
+                bases[f.name], sizes[f.name] = bases[f.share], sizes[f.share]
+        single = tuple(f.name for f in self.fields if f.kind in SINGLE)
+        spans, stop = {}, len(single)
+        for f in (*self._many("bag"), *self._many("sequence")):
+            spans[f.name] = (stop, stop + f.max_length)
+            stop += f.max_length
+        bags = {f.name: spans[f.name] for f in self._many("bag")}
+        sequences = {f.name: spans[f.name] for f in self._many("sequence")}
+        numbers = tuple(f.name for f in self.fields if f.kind == "number")
+        return RowLayout(single, bags, sequences, numbers, bases, sizes, at)
+
+    def encode(self, table: pa.Table, words: Words | None = None) -> Encoded:
+        """Return rows as numbers.
+
+        Parameters
+        ----------
+        words
+            Splits a text into words; needed where a field is text.
+
+        Raises
+        ------
+        DataError
+            If a column is missing or can't be read, or a number is infinite; the row is named.
+        """
+        layout = self.layout
+        codes = np.zeros((table.num_rows, layout.width), np.int32)
+        local = self._local_codes(table, set(layout.single))
+        for at, name in enumerate(layout.single):
+            codes[:, at] = local[name] + layout.bases[name]
+        for name, (start, stop) in {**layout.bags, **layout.sequences}.items():
+            codes[:, start:stop] = self._many_codes(self._field(name), _column(table, name), layout.bases[name], words)
+        numbers = np.zeros((table.num_rows, len(layout.numbers)), np.float32)
+        for at, name in enumerate(layout.numbers):
+            f = self._field(name)
+            numbers[:, at] = scaled(numbers_of(_column(table, name), name, 0), f.scale, self.learnt[name].edges)
+        return Encoded(codes, numbers)
+
+    def value_of(self, name: str, code: int) -> str:
+        """Return what a code of a field stands for, in words."""
+        f, local = self._field(name), code - self.layout.bases[name]
+        if local in (MISSING, UNKNOWN):
+            return ("missing", "unknown")[local]
+        owner = self._field(f.share) if f.share else f
+        learnt = self.learnt.get(owner.name, _Learnt())
+        if owner.kind == "bucket":
+            low, high = ([-np.inf, *learnt.edges][local - FIRST], [*learnt.edges, np.inf][local - FIRST])
+            return f"{low:g} to {high:g}"
+        if learnt.values is None:
+            return f"bucket {local - FIRST} of {owner.hash_buckets}"
+        if owner.kind == "cross":
+            return " & ".join(self._uncrossed(owner, int(learnt.values[local - FIRST].as_py())))
+        return str(learnt.values[local - FIRST].as_py())
+
+    # -- saving -------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the encoder as arrays: what a bundle keeps."""
+        facts = [{**asdict(f), "edges": list(self.learnt[f.name].edges) if f.name in self.learnt else []} for f in self.fields]
+        arrays = {"fields": np.frombuffer(json.dumps(facts).encode(), np.uint8).copy()}
+        for name, learnt in self.learnt.items():
+            if learnt.values is not None:
+                sink = pa.BufferOutputStream()
+                table = pa.table({"values": learnt.values})
+                with pa.ipc.new_stream(sink, table.schema) as writer:
+                    writer.write_table(table)
+                arrays[f"values/{name}"] = np.frombuffer(sink.getvalue(), np.uint8).copy()
+        return arrays
+
+    @classmethod
+    def of_state(cls, arrays: Mapping[str, np.ndarray]) -> RowEncoder:
+        """Read what :meth:`state` gave."""
+        facts = json.loads(arrays["fields"].tobytes().decode())
+        learnt: dict[str, _Learnt] = {}
+        fields = []
+        for fact in facts:
+            edges = tuple(fact.pop("edges"))
+            fields.append(RowField(**{**fact, "of": tuple(fact["of"])}))
+            values, name = None, fact["name"]
+            if f"values/{name}" in arrays:
+                column = pa.ipc.open_stream(arrays[f"values/{name}"].tobytes()).read_all().column("values")
+                values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+            if values is not None or edges or fields[-1].kind == "number":
+                learnt[name] = _Learnt(values, edges)
+        return cls(tuple(fields), learnt)
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    def _field(self, name: str) -> RowField:
+        return next(f for f in self.fields if f.name == name)
+
+    def _many(self, what: str) -> list[RowField]:
+        return [f for f in self.fields if f.kind in MANY and (f.kind == "sequence") == (what == "sequence")]
+
+    def _size(self, f: RowField) -> int:
+        if f.share:
+            return 0
+        if f.hash_buckets:
+            return FIRST + f.hash_buckets
+        learnt = self.learnt.get(f.name, _Learnt())
+        if f.kind == "bucket":
+            return FIRST + len(learnt.edges) + 1
+        return FIRST + (0 if learnt.values is None else len(learnt.values))
+
+    def _local_codes(self, table: pa.Table, names: set[str]) -> dict[str, np.ndarray]:
+        """Return codes of single-valued fields counted from the field's base; crosses after the fields that they join."""
+        wanted = names | {name for f in self.fields if f.name in names for name in f.of}
+        local: dict[str, np.ndarray] = {}
+        for f in (f for f in self.fields if f.name in wanted and f.kind in ("category", "bucket")):
+            column, owner = _column(table, f.name), self._field(f.share) if f.share else f
+            if f.kind == "bucket":
+                local[f.name] = bucket_codes(numbers_of(column, f.name, 0), self.learnt[f.name].edges)
+            elif owner.hash_buckets:
+                local[f.name] = hashed_codes(column, owner.hash_buckets)
+            else:
+                local[f.name] = codes_of(column, self.learnt[owner.name].values)
+        for f in (f for f in self.fields if f.name in wanted and f.kind == "cross" and f.name in self.learnt):
+            local[f.name] = crossed(self._keys(f, local), f.hash_buckets, self.learnt[f.name].values)
+        return local
+
+    def _keys(self, f: RowField, local: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return ``int64[n]``: the codes of the joined fields as one number (-1 where any is missing)."""
+        keys: np.ndarray = np.zeros(len(next(iter(local.values()))), np.int64)
+        absent = np.zeros(len(keys), bool)
+        for name in f.of:
+            keys = keys * self._size(self._field(name)) + local[name]
+            absent |= local[name] == MISSING
+        return np.where(absent, -1, keys)
+
+    def _uncrossed(self, f: RowField, key: int) -> list[str]:
+        words = []
+        for name in reversed(f.of):
+            key, local = divmod(key, self._size(self._field(name)))
+            words.append(self.value_of(name, local + self.layout.bases[name]))
+        return words[::-1]
+
+    def _many_codes(self, f: RowField, column: pa.ChunkedArray, base: int, words: Words | None) -> np.ndarray:
+        if f.kind == "text":
+            lengths, local = word_codes(column, f.hash_buckets, words, f.name)
+        else:
+            owner = self._field(f.share) if f.share else f
+            lengths, values = flat_values(column, f.name)
+            known = None if owner.hash_buckets else self.learnt[owner.name].values
+            local = hashed_codes(values, owner.hash_buckets) if known is None else codes_of(values, known)
+        return padded(lengths, local + np.int32(base), f.max_length, last=f.kind == "sequence")
+
+
+class _Learner:
+    """What is gathered of one field while blocks go by."""
+
+    def __init__(self, f: RowField) -> None:
+        self.field, self.counts, self.samples = f, None, list[np.ndarray]()
+        self.n, self.mean, self.square, self.low, self.high = 0, 0.0, 0.0, np.inf, -np.inf
+
+    def see(self, column: pa.ChunkedArray, start: int) -> None:
+        f = self.field
+        if f.kind in ("number", "bucket"):
+            self._see_numbers(numbers_of(column, f.name, start))
+        elif not f.hash_buckets:
+            values = flat_values(column, f.name)[1] if f.kind in MANY else column
+            self.counts = counted(self.counts, values)
+
+    def learnt(self) -> _Learnt:
+        f = self.field
+        if f.kind == "number":
+            if f.scale == "minmax":
+                return _Learnt(edges=(self.low, self.high - self.low or 1.0) if self.n else (0.0, 1.0))
+            return _Learnt(edges=(self.mean, float(np.sqrt(self.square / self.n)) or 1.0) if self.n else (0.0, 1.0))
+        if f.kind == "bucket":
+            found = np.concatenate([np.empty(0), *self.samples])
+            if not len(found):
+                return _Learnt()
+            marks = np.arange(1, f.buckets) / f.buckets
+            return _Learnt(edges=tuple(map(float, np.unique(np.quantile(found, marks, method="inverted_cdf")))))
+        return _Learnt(None if f.hash_buckets else _vocabulary(f, self.counts))
+
+    def _see_numbers(self, numbers: np.ndarray) -> None:
+        known = numbers[~np.isnan(numbers)]
+        if not len(known):
+            return
+        if self.field.kind == "bucket":
+            held = sum(map(len, self.samples))
+            step = max(1, -(-len(known) // max(1, SAMPLE - held))) if held < SAMPLE else 0
+            if step:
+                self.samples.append(known[::step])
+            return
+        if self.field.scale == "log":
+            known = np.sign(known) * np.log1p(np.abs(known))
+        n, mean = self.n + len(known), float(known.mean())
+        self.square += float(((known - mean) ** 2).sum()) + (mean - self.mean) ** 2 * self.n * len(known) / n
+        self.mean += (mean - self.mean) * len(known) / n
+        self.n, self.low, self.high = n, min(self.low, float(known.min())), max(self.high, float(known.max()))
+
+
+def _vocabulary(f: RowField, counts: pa.Table | None) -> pa.Array:
+    """Return the values with codes of their own, the commonest first, equals in order of the value."""
+    if counts is None:
+        return pa.array([], pa.string())
+    kept = counts.filter(pc.greater_equal(counts.column("count"), f.min_count))
+    if f.kind == "cross":
+        kept = kept.filter(pc.greater_equal(kept.column("value"), 0))
+    order = kept.sort_by([("count", "descending"), ("value", "ascending")]).slice(0, f.max_values)
+    column = order.column("value")
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise DataError(
+            "a column that the model reads is missing.",
+            where="rows",
+            value=name,
+            remedy=nearest(name, table.column_names) if table.column_names else "the table has no columns",
+        )
+    return table.column(name)

@@ -1,0 +1,93 @@
+"""Tables of rows, read in blocks: Parquet (a file or a folder of files), Arrow, CSV, TSV and JSONL files, and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from palate.errors import DataError
+
+#: Rows of a block.
+BLOCK = 65_536
+FORMATS = {
+    ".parquet": "parquet",
+    ".arrow": "ipc",
+    ".feather": "ipc",
+    ".ipc": "ipc",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "json",
+}
+
+
+def row_blocks(source: Any, *, block: int = BLOCK) -> Callable[[], Iterable[pa.Table]]:
+    """Return a function that yields the rows of a source, in order, in blocks.
+
+    Parameters
+    ----------
+    source
+        A path, an Arrow table, or a frame of pandas or Polars.
+    block
+        Most rows of a block.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, its kind is not known, or it can't be read.
+    """
+    if isinstance(source, str | Path):
+        found = _dataset(Path(source))
+        return lambda: _read(found, Path(source), block)
+    table = _table(source)
+    return lambda: [table.slice(at, block) for at in range(0, table.num_rows, block)]
+
+
+def _table(source: Any) -> pa.Table:
+    if isinstance(source, pa.Table):
+        return source
+    if hasattr(source, "to_arrow"):
+        table: pa.Table = source.to_arrow()
+        return table
+    if type(source).__module__.startswith("pandas"):
+        return pa.Table.from_pandas(source, preserve_index=False)
+    raise DataError("rows can't be read from this.", value=type(source).__name__, remedy="a path, an Arrow table or a frame")
+
+
+def _dataset(path: Path) -> ds.Dataset:
+    if not path.exists():
+        raise DataError("there is no such file.", where=path.resolve())
+    files = (
+        sorted(p for p in path.rglob("*") if p.suffix in FORMATS and not p.name.startswith((".", "_")))
+        if path.is_dir()
+        else [path]
+    )
+    kinds = {p.suffix for p in files}
+    if len(kinds) != 1 or not kinds <= FORMATS.keys():
+        raise DataError(
+            "files of rows must be of one kind that is known.",
+            where=path,
+            value=sorted(kinds),
+            remedy=", ".join(sorted(FORMATS)),
+        )
+    kind: Any = FORMATS[kinds.pop()]
+    if kind == "tsv":
+        import pyarrow.csv as csv
+
+        kind = ds.CsvFileFormat(csv.ParseOptions(delimiter="\t"))
+    try:
+        return ds.dataset([str(p) for p in files], format=kind)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("the file can't be read.", where=path, value=str(error)[:200]) from None
+
+
+def _read(found: ds.Dataset, path: Path, block: int) -> Iterator[pa.Table]:
+    try:
+        for batch in found.to_batches(batch_size=block, use_threads=False):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("a row can't be read.", where=path, value=str(error)[:200]) from None

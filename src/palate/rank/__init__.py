@@ -1,0 +1,1 @@
+"""How likely is this click, purchase or rating, in this context?"""

@@ -1,0 +1,213 @@
+"""Neural rankers: what all networks over the fields of rows share: fields, training, stopping, answers, bundles.
+
+A system gives its :class:`RowNet`; this gives everything else. Losses, summed over the observed labels of each task::
+
+    binary task (labels 0 and 1)      binary cross-entropy of the logit
+    any other                         squared error of the standardised value
+
+plus ``embedding_reg/2`` times the mean over rows of the summed squares of the vectors that the batch looked up (so a vector
+is held down as often as it is used), and ``net_reg/2`` times the squares of all other weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from palate.contracts.model import Fitting
+from palate.contracts.ranker import Ranker, Rows
+from palate.data.row_encoder import Encoded, RowEncoder, RowLayout
+from palate.data.row_fields import RowField, infer_fields
+from palate.evaluation.metrics.predictive import auc, log_loss
+from palate.nn.adam import Adam
+from palate.nn.dropout import OFF, Dropout
+from palate.nn.fields import FieldVectors
+from palate.rank.tasks import Task, learn_tasks
+from palate.retrieval.tokens import tokens
+from palate.training.config import TrainConfig
+from palate.training.loop import fit_module
+from palate.training.row_store import RowBatch, RowStore
+
+#: Rows that are answered at a time.
+BLOCK = 8_192
+#: Rows from which fields are guessed.
+GUESS = 100_000
+
+
+class RankConfig(TrainConfig):
+    """Settings that neural rankers share."""
+
+    epochs: int = Field(20, ge=0, description="passes over the training rows; with validation, the most")
+    batch_size: int = Field(4096, gt=0, description="rows of a batch")
+    patience: int = Field(2, ge=0, description="validation looks without improvement before stopping (0 = never)")
+    dim: int = Field(16, gt=0, description="length of the vector of a value")
+    fields: tuple[RowField, ...] = Field((), description="how columns become numbers; columns not named here are guessed")
+    leave_out: tuple[str, ...] = Field((), description="columns that are not read")
+    min_count: int = Field(1, gt=0, description="values seen less often in training count as unknown (guessed fields)")
+    embedding_reg: float = Field(1e-6, ge=0, description="penalty on the squares of the vectors that a batch looks up")
+    net_reg: float = Field(0.0, ge=0, description="penalty on the squares of all other weights")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden values set to zero in training")
+    stop_on: Literal["auc", "log_loss"] = Field("auc", description="validation metric of early stopping (binary tasks)")
+    memory_mb: int = Field(2048, gt=0, description="training rows beyond this size are kept in a file")
+
+
+class RowNet(nn.Module, ABC):
+    """A network from encoded rows to logits (or standardised values), one column a task."""
+
+    @abstractmethod
+    def forward(self, rows: Encoded, drop: Dropout) -> tuple[Tensor, Tensor]:
+        """Return ``float32[n, t]`` and the size of the vectors that were looked up (:class:`palate.nn.fields.RowVectors`)."""
+
+    def vectors(self) -> set[int]:
+        """Return the ids of the parameters that ``embedding_reg`` weighs and ``net_reg`` does not."""
+        return {id(p) for m in self.modules() if isinstance(m, FieldVectors) for p in m.parameters()}
+
+
+class NeuralRanker(Ranker):
+    """Base of rankers that are networks over fields (see the module's text)."""
+
+    title: ClassVar[str]
+    Settings = RankConfig
+    config: RankConfig
+
+    encoder_: RowEncoder
+    net_: RowNet
+    kinds_: tuple[Task, ...]
+
+    @abstractmethod
+    def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
+        """Return the network at its start."""
+
+    def _loss(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return the loss of a batch: each task's mean over its observed labels, summed over tasks."""
+        total = outputs.new_zeros(())
+        for at, task in enumerate(self.kinds_):
+            seen = ~torch.isnan(labels[:, at])
+            target, output, weight = labels[seen, at], outputs[seen, at], weights[seen]
+            if task.binary:
+                each = functional.binary_cross_entropy_with_logits(output, target, reduction="none")
+            else:
+                each = (output - (target - task.mean) / task.spread).square()
+            total = total + (each * weight).sum() / max(1, len(target))
+        return total
+
+    # -- learning -------------------------------------------------------------------------------
+
+    def _fit(
+        self, blocks: Callable[[], Iterable[Rows]], validation: Callable[[], Iterable[Rows]] | None, fitting: Fitting
+    ) -> Mapping[str, Any]:
+        c = self.config
+        self.kinds_ = learn_tasks(blocks)
+        self.tasks_ = tuple(task.name for task in self.kinds_)
+        self.encoder_ = RowEncoder.learn(self._fields(blocks), lambda: (block.features for block in blocks()))
+        store = self._store(blocks)
+        held_out = None if validation is None else self._store(validation)
+        self.net_ = self._network(self.encoder_.layout, len(self.tasks_), fitting.rng("start")).to(fitting.device)
+        own = self.net_.vectors()
+        others = [p for p in self.net_.parameters() if id(p) not in own]
+
+        def loss(batch: RowBatch, generator: torch.Generator) -> Tensor:
+            outputs, size = self.net_(batch.rows, Dropout(c.dropout, generator))
+            labels, weights = (torch.from_numpy(a).to(outputs.device) for a in (batch.labels, batch.weights))
+            total = self._loss(outputs, labels, weights) + c.embedding_reg / 2 * size
+            if c.net_reg:
+                total = total + c.net_reg / 2 * sum(p.square().sum() for p in others)
+            return total
+
+        on_cpu = fitting.device == "cpu"
+        record = fit_module(
+            self.net_,
+            batches=lambda epoch, rng: store.batches(rng, c.batch_size),
+            loss=loss,
+            config=c,
+            fitting=replace(fitting, data=store.fingerprint if fitting.checkpoint else ""),
+            title=self.title,
+            evaluate=None if held_out is None else lambda: self._value(held_out),
+            optimizer=Adam(self.net_.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
+            metric=f"valid_{c.stop_on}",
+        )
+        self.net_.cpu().eval()
+        return {**record.notes, "data": {"rows": len(store), "codes": self.encoder_.layout.n_codes}}
+
+    def _fields(self, blocks: Callable[[], Iterable[Rows]]) -> tuple[RowField, ...]:
+        """Return the fields that are given, and guesses for the other columns from the first rows."""
+        tables, n = [], 0
+        for block in blocks():
+            tables.append(block.features)
+            n += len(block)
+            if n >= GUESS:
+                break
+        table = pa.concat_tables(tables, promote_options="permissive")
+        found = infer_fields(table, leave_out=self.config.leave_out, known=self.config.fields)
+        given = {field.name for field in self.config.fields}
+        return tuple(f if f.name in given else replace(f, min_count=self.config.min_count) for f in found)
+
+    def _store(self, blocks: Callable[[], Iterable[Rows]]) -> RowStore:
+        return RowStore.gather(blocks, self.encoder_, self.tasks_, words=tokens, memory_mb=self.config.memory_mb)
+
+    def _value(self, store: RowStore) -> float:
+        """Return the validation value, higher is better: the mean over tasks."""
+        found = np.concatenate([self._answer(store.rows.take(slice(at, at + BLOCK))) for at in range(0, len(store), BLOCK)])
+        values = []
+        for at, task in enumerate(self.kinds_):
+            truth, predicted = store.labels[:, at], found[:, at]
+            seen = ~np.isnan(truth)
+            if not task.binary:
+                values.append(-float(np.mean((truth[seen] - predicted[seen]) ** 2)) / task.spread**2)
+            elif self.config.stop_on == "auc":
+                values.append(auc(truth[seen], predicted[seen]))
+            else:
+                values.append(-log_loss(truth[seen], predicted[seen]))
+        return float(np.mean(values))
+
+    # -- answering ------------------------------------------------------------------------------
+
+    def _predict(self, rows: Rows) -> np.ndarray:
+        encoded = self.encoder_.encode(rows.features, tokens)
+        parts = [self._answer(encoded.take(slice(at, at + BLOCK))) for at in range(0, len(encoded), BLOCK)]
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def _answer(self, rows: Encoded) -> np.ndarray:
+        """Return ``float32[n, t]`` probabilities and values."""
+        outputs = self.net_.eval()(rows, OFF)[0].float().cpu().numpy()
+        for at, task in enumerate(self.kinds_):
+            outputs[:, at] = _sigmoid(outputs[:, at]) if task.binary else outputs[:, at] * task.spread + task.mean
+        return outputs
+
+    # -- saving ---------------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, np.ndarray]:
+        net = {f"net/{name}": t.detach().cpu().numpy() for name, t in self.net_.state_dict().items()}
+        encoder = {f"encoder/{name}": array for name, array in self.encoder_.state().items()}
+        return {**net, **encoder, "tasks": Task.pack(self.kinds_)}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        self.kinds_ = Task.unpack(state["tasks"])
+        self.tasks_ = tuple(task.name for task in self.kinds_)
+        self.encoder_ = RowEncoder.of_state(_under("encoder/", state))
+        self.net_ = self._network(self.encoder_.layout, len(self.tasks_), np.random.default_rng(0))
+        self.net_.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in _under("net/", state).items()})
+        self.net_.eval()
+
+    def export(self) -> Mapping[str, Any]:
+        """Return fields and tasks as plain values."""
+        self._check_fitted()
+        return {"tasks": [vars(task) for task in self.kinds_], "fields": [vars(f) for f in self.encoder_.fields]}
+
+
+def _under(prefix: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(x / 2)), np.float32)

@@ -1,0 +1,83 @@
+"""The conformance suite of rankers on every one of the catalogue, and on one that breaks a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate.catalog.registry import systems
+from palate.contracts.conformance_ranker import CHECKS, check_ranker, click_rows
+from palate.contracts.ranker import Ranker
+from palate.errors import NonConformingError
+
+OURS = [system for system in systems().values() if system.verb == "rank" and system.status == "works"]
+
+
+def quick(system: Any) -> dict[str, Any]:
+    """Settings to fit fast, unless the catalogue says otherwise."""
+    usual = {"epochs": 6, "dim": 8, "batch_size": 64, "lr": 0.01}
+    known = system.load().Settings.model_fields
+    return {key: value for key, value in usual.items() if key in known} | dict(system.quick)
+
+
+@pytest.fixture(scope="module")
+def suites() -> dict[str, dict[str, Callable[[], None]]]:
+    """Checks of each system, sharing one fitted ranker."""
+    return {s.name: dict(check_ranker(lambda s=s: s.load()(**quick(s)))) for s in OURS}
+
+
+@pytest.mark.parametrize("check", list(CHECKS))
+@pytest.mark.parametrize("system", OURS, ids=lambda system: system.name)
+def test_every_ranker_conforms(system: Any, check: str, suites: dict[str, dict[str, Callable[[], None]]]) -> None:
+    for need in system.needs:
+        if need == "torch":
+            pytest.importorskip("torch")
+    suites[system.name][check]()
+
+
+@pytest.mark.parametrize("system", OURS, ids=lambda system: system.name)
+def test_what_the_catalogue_says_of_abilities_is_true(system: Any) -> None:
+    kind = system.load()
+    assert kind.name == system.name and issubclass(kind, Ranker)
+    assert ("explains" in system.abilities) == (kind.explain_row is not Ranker.explain_row)
+
+
+class Forgetful(Ranker):
+    """Learns nothing, and answers by the place of a row."""
+
+    name = "forgetful"
+
+    def _fit(self, blocks: Any, validation: Any, fitting: Any) -> None:
+        self.tasks_ = ("click",)
+
+    def _predict(self, rows: Any) -> np.ndarray:
+        return np.linspace(0.1, 0.9, len(rows), dtype=np.float32)[:, None]
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {"nothing": np.zeros(1)}
+
+    def _restore(self, state: Any) -> None:
+        self.tasks_ = ("click",)
+
+
+def test_promises_that_are_broken_are_found() -> None:
+    broken = []
+    for name, check in check_ranker(Forgetful):
+        try:
+            check()
+        except NonConformingError:
+            broken.append(name)
+    assert {
+        "a batch answers as its rows do one by one",
+        "infinite numbers are refused with the row",
+        "labels of one class, or none, are refused",
+        "it learns",
+    } <= set(broken)
+
+
+def test_the_rows_of_the_suite_can_be_learnt() -> None:
+    rows = click_rows()
+    assert 0.2 < rows.labels["click"].mean() < 0.8 and len(rows) == 400
