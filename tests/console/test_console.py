@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate.serve.store import Event
+
 pytest.importorskip("nicegui", reason="the console needs NiceGUI")
 
 pytestmark = pytest.mark.slow
@@ -109,6 +111,42 @@ def test_models(tour: Any) -> None:
     tour.sees("NDCG@10 against time of an answer (ms)")
     page.get_by_role("img", name="NDCG@10 against diversity of a list").wait_for()
     tour.check("models")
+
+
+def test_a_model_learns_on_from_the_active_one(tour: Any) -> None:
+    store = tour.site.store
+    before = store.active_model().version
+    page = tour.go("models")
+    page.get_by_role("checkbox", name=re.compile("Learn on")).click()
+    tour.press("Retrain")
+    tour.sees(re.compile("can't learn on"))  # EASE can only be fitted anew
+    tour.go("models")
+    tour.choose("System", "iALS")
+    page.get_by_label(re.compile("Settings that differ")).fill("dim=8, epochs=3")
+    for box in ("Gate", "Activate it"):
+        page.get_by_role("checkbox", name=re.compile(box)).click()
+    tour.press("Retrain")
+    tour.sees(re.compile("is published"))
+    first = store.active_model().version
+    assert store.active_model().system == "ials" and first != before
+    store.add_events([Event(user="u1", item=f"i{n}") for n in (1, 3, 5)])
+    tour.go("models")
+    page.get_by_role("checkbox", name=re.compile("Learn on")).click()
+    page.get_by_role("checkbox", name=re.compile("Gate")).click()
+    tour.press("Retrain")
+    tour.sees(re.compile("is published"))
+    newest = next(row.version for row in store.models() if row.version not in (first, before) and row.system == "ials")
+    loaded = tour.site.service.model(newest).model
+    assert loaded.record_.notes["updates"] == 1 and loaded.config.dim == 8
+    tour.go("models")
+    for _ in range(10):
+        if store.active_model().version == before:
+            break
+        tour.press("Roll back")
+        tour.sure("Roll back")
+        tour.sees(re.compile("answers again"))
+        tour.go("models")
+    assert store.active_model().version == before
 
 
 def test_experiments(tour: Any) -> None:
