@@ -26,6 +26,7 @@ from palate.cli.options import (
     values,
 )
 from palate.cli.output import DATA, FAILED, Json, errors_to_exit_codes, print_facts, print_json, print_table, progress_bars, say
+from palate.cli.rows import By, Group, Labels, TimeColumn, Weight, split_rows
 
 group = typer.Typer(no_args_is_help=True, help="Public data sets, audits and conversions.")
 
@@ -214,9 +215,19 @@ def split(
     column: Columns = None,
     reading: Reading = None,
     on_bad_rows: BadRows = "error",
+    label: Labels = None,
+    group: Group = None,
+    weight: Weight = None,
+    by: By = "random",
+    time: TimeColumn = None,
     as_json: Json = False,
 ) -> None:
-    """Cut events into train, validation and test, check them for leaks, and write them."""
+    """Cut events into train, validation and test, check them for leaks, and write them; with --label, rows for rankers."""
+    if label:
+        options = values(set_, "--set")
+        how: dict[str, Any] = {"group": group, "weight": weight, "by": by, "time": time, "options": options}
+        split_rows(source, out, label, seed=seed, as_json=as_json, **how)
+        return
     from palate.data.readers import rows_dropped
     from palate.data.split_files import write_rolling, write_split
     from palate.errors import ConfigError

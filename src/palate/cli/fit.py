@@ -29,6 +29,7 @@ from palate.cli.options import (
     settings_of,
 )
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, plain, print_facts, print_json, progress_bars, say
+from palate.cli.rows import Group, HoldOut, Labels, Weight, fit_ranker
 
 if TYPE_CHECKING:
     from palate.data.dataset import Dataset
@@ -63,15 +64,26 @@ def fit(
     column: Columns = None,
     reading: Reading = None,
     on_bad_rows: BadRows = "error",
+    label: Labels = None,
+    group: Group = None,
+    weight: Weight = None,
+    hold_out: HoldOut = 0.1,
     as_json: Json = False,
 ) -> None:
-    """Fit a system and save it as a bundle."""
-    from palate.catalog.registry import create
+    """Fit a system and save it as a bundle; rankers learn from rows (--label names what to predict)."""
+    from palate.catalog.registry import create, get
     from palate.contracts.bundle import check_place
     from palate.training.callbacks import JsonLog
 
     unfitted = create(model, **settings_of(set_, config))
     check_place(out)
+    if get(model).verb == "rank":
+        with progress_bars(quiet=as_json) as progress:
+            own: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "checkpoint": checkpoint}
+            own["callbacks"] = () if log is None else (JsonLog(log),)
+            columns: dict[str, Any] = {"labels": label or (), "group": group, "weight": weight, "hold_out": hold_out}
+            fit_ranker(unfitted, data, out, how=own, as_json=as_json, **columns)
+        return
     _check_workers(type(unfitted), workers, checkpoint, address=address, storage=storage)
     with progress_bars(quiet=as_json) as progress:
         if is_split(data):

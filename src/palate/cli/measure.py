@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.options import Accept, Metrics, Seed, load_split, names, one_of
 from palate.cli.output import PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
+from palate.cli.rows import compare_rankers, evaluate_ranker, is_row_split
 from palate.errors import ConfigError
 
 
@@ -45,8 +46,11 @@ def evaluate(
     from palate.study.score import score_bundle, score_run
 
     one_of(part, ("test", "valid"), "--part")
-    _check_report(out)
     chosen = names(metrics, "--metrics")
+    if is_row_split(split):
+        evaluate_ranker(what, split, part=part, metrics=chosen, out=out, as_json=as_json)
+        return
+    _check_report(out)
     more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
     parts = load_split(split)
     with progress_bars(quiet=as_json) as progress:
@@ -76,8 +80,11 @@ def compare(
     """Compare systems on equal terms: the same split, the same tuning budget, one look at the test part."""
     from palate.study.compare import compare as study
 
-    _check_report(out)
     wanted, chosen = names(models, "--models") or [], names(metrics, "--metrics")
+    if is_row_split(split):
+        compare_rankers(split, wanted, metrics=chosen, trials=trials, seeds=seeds, seed=seed, out=out, as_json=as_json)
+        return
+    _check_report(out)
     with progress_bars(quiet=as_json) as progress:
         more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
         more |= {"accept": tuple(accept or ())} | ({} if chosen is None else {"metrics": chosen})

@@ -23,7 +23,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -47,13 +47,21 @@ LOGS = ("searches", "impressions", "dialogues")
 AGAIN = "split the data again: palate split SOURCE --protocol P --out DIR"
 
 
+class Fingerprinted(Protocol):
+    """What has a fingerprint: a split of events, or of rows."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content."""
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The file that counts how often the test part of a split was opened."""
 
     path: Path
 
-    def record(self, split: Split) -> None:
+    def record(self, split: Fingerprinted) -> None:
         """Add one look: one line, appended in one write.
 
         Raises

@@ -80,6 +80,36 @@ class Tuned:
     parallel: int = 1
 
 
+class Tried(Protocol):
+    """What a search needs to know of the work that its trials share."""
+
+    @property
+    def system(self) -> Any:
+        """The class of the system."""
+
+    @property
+    def seed(self) -> int:
+        """Fixes the proposals and every fit."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, -1 where less is."""
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """Settings that all trials share."""
+
+    def trial(self, settings: dict[str, Any], *, strict: bool = False) -> Trial:
+        """Fit and judge one setting; a failure is recorded, or raised where ``strict``."""
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the settings of the first trial, whole."""
+
+
 class Start(Protocol):
     """Begins a trial, and returns what waits for its outcome."""
 
@@ -145,22 +175,29 @@ def tune(
     seen = blind(split)
     held_out = seen.held_out("valid")
     work = Work(seen, held_out, Facts.of(seen.train), get(system).load(), dict(base or {}), seed, metric, device)
-    start = (_here if runner is None else runner)(work)
-    ranges = {name: r for name, r in (space_of(system) if space is None else space).items() if name not in work.base}
+    start = (here if runner is None else runner)(work)
+    return chosen(work, start, space_of(system) if space is None else space, trials, parallel, progress)
+
+
+def chosen(
+    work: Tried, start: Start, space: Mapping[str, Range], trials: int, parallel: int = 1, progress: Progress = silent
+) -> Tuned:
+    """Return the best of some trials: the defaults first, then what the estimator proposes."""
+    name, ranges = work.system.name, {key: r for key, r in space.items() if key not in work.base}
     first = start({}, strict=True)()
     if np.isnan(first.value):
         raise ConfigError(
-            "this metric has no value on the validation part.", where="metric", value=metric, remedy="try ndcg@10"
+            "this metric has no value on the validation part.", where="metric", value=work.metric, remedy="try ndcg@10"
         )
-    progress(ProgressEvent(f"{system}: tune", 1, trials, {metric: first.value}))
+    progress(ProgressEvent(f"{name}: tune", 1, trials, {work.metric: first.value}))
     done = _search(work, start, first, ranges, trials, parallel, progress) if ranges else [first]
     best_at = int(np.nanargmax([work.sign * t.value for t in done]))
-    chosen = {**work.base, **done[best_at].settings}
-    return Tuned(system, chosen, done[best_at].value, tuple(done), metric, seed, parallel)
+    settings = {**work.base, **done[best_at].settings}
+    return Tuned(name, settings, done[best_at].value, tuple(done), work.metric, work.seed, parallel)
 
 
 def _search(
-    work: Work, start: Start, first: Trial, ranges: Mapping[str, Range], trials: int, parallel: int, progress: Progress
+    work: Tried, start: Start, first: Trial, ranges: Mapping[str, Range], trials: int, parallel: int, progress: Progress
 ) -> list[Trial]:
     """Run the trials after the defaults, at most ``parallel`` at a time; outcomes are told in the order of the trials."""
     done = [first]
@@ -183,7 +220,7 @@ def _search(
     return done
 
 
-def _here(work: Work) -> Start:
+def here(work: Tried) -> Start:
     """Return what runs trials in this process, each when its outcome is wanted."""
 
     def start(settings: dict[str, Any], *, strict: bool = False) -> Callable[[], Trial]:

@@ -1,0 +1,266 @@
+"""Rows on the command line: how ``split``, ``fit``, ``evaluate`` and ``compare`` treat rankers; and ``palate predict``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.options import Out, one_of
+from palate.cli.output import MODELS, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
+from palate.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from palate.contracts.ranker import Ranker
+
+Labels = Annotated[list[str] | None, typer.Option("--label", help="Rows for rankers: a column to predict; repeat it.")]
+Group = Annotated[str | None, typer.Option("--group", help="Rows for rankers: the column of the request or person.")]
+Weight = Annotated[str | None, typer.Option("--weight", help="Rows for rankers: the column of weights.")]
+By = Annotated[str, typer.Option("--by", help="Rows for rankers are dealt by random, group or time.")]
+TimeColumn = Annotated[str | None, typer.Option("--time", help="Rows for rankers: the column of times.")]
+HoldOut = Annotated[
+    float, typer.Option("--hold-out", min=0.0, max=0.9, help="Share of a ranker's rows that says when to stop (files only).")
+]
+
+
+def is_row_split(folder: Path) -> bool:
+    """Say whether a folder holds a split of rows."""
+    return (folder / "rows.json").is_file()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command(rich_help_panel=MODELS)(predict)
+
+
+def split_rows(
+    source: str,
+    out: Path,
+    labels: Sequence[str],
+    *,
+    group: str | None,
+    weight: str | None,
+    by: str,
+    time: str | None,
+    options: dict[str, Any],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Deal rows into parts, and write them."""
+    from palate.data import row_split
+
+    one_of(by, ("random", "group", "time"), "--by")
+    for name in options:
+        one_of(name, ("valid", "test"), "--set")
+    how: Any = by
+    made = row_split.split_rows(
+        source, out, labels=labels, group=group, weight=weight, how=how, time=time, seed=seed, **options
+    )
+    facts = {"folder": made.folder, "fingerprint": made.fingerprint, "labels": list(made.labels), "spec": made.spec}
+    if as_json:
+        print_json(facts)
+        return
+    rows = made.spec["rows"]
+    say(f"{sum(rows.values()):,} rows dealt by {by}: " + ", ".join(f"{count:,} {part}" for part, count in rows.items()))
+    say(f"Written to {out}. Next: palate compare {shlex.quote(str(out))} --models lr,fm,deepfm")
+
+
+def fit_ranker(
+    unfitted: Ranker,
+    data: str,
+    out: Path,
+    *,
+    labels: Sequence[str],
+    group: str | None,
+    weight: str | None,
+    hold_out: float,
+    how: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Fit a ranker on a split of rows, or on a file of which a part says when to stop; save it."""
+    from palate.data.row_split import read_row_split
+
+    if is_row_split(Path(data)):
+        from palate.study.rows import part_of
+
+        split = read_row_split(data)
+        fitted = unfitted.fit(part_of(split, "train"), part_of(split, "valid"), **how)
+    else:
+        train, valid = _dealt(data, labels, group, weight, hold_out, how["seed"])
+        fitted = unfitted.fit(train, valid, **how)
+    fitted.save(out)
+    facts = {
+        "model": fitted.name,
+        "bundle": out,
+        "seconds": fitted.record_.seconds,
+        "settings": fitted.config.model_dump(mode="json"),
+        "data": dict(fitted.record_.data),
+    }
+    if as_json:
+        print_json({**facts, "notes": fitted.record_.notes})
+        return
+    say(f"{fitted.name} fitted in {fitted.record_.seconds:.1f} s on {fitted.record_.data.get('rows', 0):,} rows")
+    if (best := fitted.record_.notes.get("best_value")) is not None:
+        say(f"Best validation value {best:.4f} after {fitted.record_.notes['best_epoch']} epochs")
+    further = (
+        ["evaluate", str(out), "--split", data]
+        if is_row_split(Path(data))
+        else ["predict", str(out), data, "--out", "predictions.parquet"]
+    )
+    say(f"Saved to {out}. Next: {shlex.join(['palate', *further])}")
+
+
+def _dealt(
+    data: str, labels: Sequence[str], group: str | None, weight: str | None, hold_out: float, seed: int
+) -> tuple[Any, Any]:
+    """Return training rows and rows that say when to stop (or ``None``) of a file, drawn at random, the same each pass."""
+    from palate.contracts.ranker import Rows
+    from palate.data.row_split import label_columns
+    from palate.data.row_tables import row_blocks
+    from palate.runtime import generator
+
+    blocks = row_blocks(data)
+    chosen = label_columns(next(iter(blocks())).column_names, labels)
+
+    def part(held: bool) -> Any:
+        def rows() -> Any:
+            import pyarrow as pa
+
+            for at, table in enumerate(blocks()):
+                out = generator(seed, "held out", at).random(table.num_rows) < hold_out
+                own = table.filter(pa.array(out if held else ~out))
+                yield Rows.of_table(own if group is None else own.drop_columns([group]), chosen, weight=weight)
+
+        return rows
+
+    return part(False), part(True) if hold_out > 0 else None
+
+
+def evaluate_ranker(
+    bundle: Path, folder: Path, *, part: str, metrics: Sequence[str] | None, out: Path | None, as_json: bool
+) -> None:
+    """Judge a ranker on a part of a split of rows."""
+    from palate.catalog.registry import load
+    from palate.data.row_split import read_row_split
+    from palate.study.rows import answered, groups_of, part_of
+
+    _check_out(out)
+    split, model = read_row_split(folder), load(bundle)
+    found = answered(model, part_of(split, part), groups_of(split, part))
+    rows = [
+        {"task": v.task, "metric": v.metric, "value": v.value, "low": v.low, "high": v.high}
+        for v in found.values(metrics or ())
+    ]
+    document = {
+        "system": model.name,
+        "part": part,
+        "rows": len(found.truth),
+        "rows/s": len(found.truth) / max(found.seconds, 1e-9),
+        "values": rows,
+        "looks": split.looks,
+    }
+    _show(document, rows, f"{model.name} on {len(found.truth):,} rows of {folder} ({part})", out, as_json=as_json)
+
+
+def compare_rankers(
+    folder: Path,
+    models: Sequence[str],
+    *,
+    metrics: Sequence[str] | None,
+    trials: int,
+    seeds: int,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare rankers on a split of rows."""
+    from palate.data.row_split import read_row_split
+    from palate.study import rows as study
+
+    _check_out(out)
+    with progress_bars(quiet=as_json) as progress:
+        report = study.compare_rankers(
+            read_row_split(folder), models, metrics=metrics or (), trials=trials, seeds=seeds, seed=seed, progress=progress
+        )
+    table = [
+        {name: _with_interval(value) if isinstance(value, dict) and "low" in value else value for name, value in row.items()}
+        for row in report.rows
+    ]
+    shown = [{name: value for name, value in row.items() if name not in ("settings", "trials")} for row in table]
+    _show(report.to_dict(), shown, f"Rankers on {folder}", out, as_json=as_json)
+    if not as_json:
+        for pair in report.pairs:
+            words = "is better than" if pair["counts"] else "can't be told from"
+            size = f"{pair['metric']} by {pair['by']:.4f} [{pair['low']:.4f}, {pair['high']:.4f}]"
+            say(f"{pair['better']} {words} {pair['worse']}: {size}")
+        say(f"The test part was opened {report.setup['looks']} times. Intervals: 95%, bootstrap over test rows.")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    if out is not None and out.suffix != ".json":
+        raise ConfigError("reports of rankers are written as JSON.", where="--out", value=out.name, remedy="end in .json")
+
+
+def _with_interval(value: dict[str, Any]) -> str:
+    return f"{value['value']:.4f} ±{(value['high'] - value['low']) / 2:.4f}"
+
+
+def _show(document: dict[str, Any], rows: list[dict[str, Any]], title: str, out: Path | None, *, as_json: bool) -> None:
+    if out is not None:
+        import json
+
+        from palate.evaluation.report_files import write_text
+
+        write_text(out, json.dumps(document, indent=2, default=str) + "\n")
+    if as_json:
+        print_json(document)
+        return
+    print_table(rows, title=title)
+    if out is not None:
+        say(f"Report: {out}")
+
+
+@errors_to_exit_codes
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle of a ranker.")],
+    rows: Annotated[str, typer.Argument(help="Rows: a Parquet, Arrow, CSV, TSV or JSONL file, or a folder of such.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Predict rows with a ranker; writes the rows with a column for each task, in Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from palate.catalog.registry import load
+    from palate.contracts.ranker import Ranker, Rows
+    from palate.data.row_tables import row_blocks
+    from palate.evaluation.report_files import write_atomic
+
+    model = load(bundle)
+    if not isinstance(model, Ranker):
+        raise UnsupportedError(f"{model.name} is no ranker.", where=bundle, remedy="palate recommend answers with recommenders")
+    count = 0
+
+    def write(work: Path) -> None:
+        nonlocal count
+        writer = None
+        for table in row_blocks(rows)():
+            found = model.predict(Rows(table))
+            for at, task in enumerate(found.tasks):
+                table = table.append_column(f"predicted_{task}", pa.array(found.values[:, at]))
+            writer = writer or pq.ParquetWriter(work, table.schema)
+            writer.write_table(table)
+            count += table.num_rows
+        if writer is None:
+            raise ConfigError("there are no rows.", where=rows)
+        writer.close()
+
+    write_atomic(out, write)
+    if as_json:
+        print_json({"bundle": bundle, "rows": count, "out": out, "tasks": list(model.tasks)})
+        return
+    say(f"{count:,} rows predicted: {out} (columns {', '.join(f'predicted_{task}' for task in model.tasks)})")

@@ -1,0 +1,155 @@
+"""Rows judged: how well predictions of single rows fit what happened, with intervals over the requests or rows.
+
+Metrics by name are those of :mod:`palate.evaluation.metrics.predictive`; of a binary task ``auc``, ``gauc`` (where rows have
+groups), ``pr_auc``, ``log_loss``, ``brier``, ``ece``, ``calibration_ratio``, of any other ``rmse``, ``mae``, ``r2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from palate.errors import ConfigError, nearest
+from palate.evaluation.metrics import predictive
+from palate.runtime import generator
+
+#: Name to function, whether more is better (1), less (-1) or neither (0), and whether the task is binary.
+METRICS: dict[str, tuple[Callable[..., float], int, bool]] = {
+    "auc": (predictive.auc, 1, True),
+    "gauc": (lambda y, p, g: predictive.gauc(y, p, g)[0], 1, True),
+    "pr_auc": (predictive.pr_auc, 1, True),
+    "log_loss": (predictive.log_loss, -1, True),
+    "brier": (predictive.brier, -1, True),
+    "ece": (predictive.expected_calibration_error, -1, True),
+    "calibration_ratio": (predictive.calibration_ratio, 0, True),
+    "rmse": (predictive.rmse, -1, False),
+    "mae": (predictive.mae, -1, False),
+    "r2": (predictive.r2, 1, False),
+}
+#: What is reported where nothing is named.
+DEFAULT = {True: ("auc", "gauc", "log_loss", "ece"), False: ("rmse", "mae")}
+
+
+@dataclass(frozen=True)
+class RowValue:
+    """A metric of one task, with its 95% interval."""
+
+    metric: str
+    task: str
+    value: float
+    low: float
+    high: float
+
+
+def check_metric(name: str) -> str:
+    """Return the name of a metric of rows.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    if name not in METRICS:
+        raise ConfigError("unknown metric of rows.", where="metric", value=name, remedy=nearest(name, METRICS))
+    return name
+
+
+def judge_rows(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    task: str = "label",
+    groups: np.ndarray | None = None,
+    metrics: Sequence[str] = (),
+    resamples: int = 200,
+    seed: int = 0,
+) -> list[RowValue]:
+    """Judge predictions of one task.
+
+    Parameters
+    ----------
+    truth
+        ``float[n]`` labels, NaN where not observed (those rows are left out).
+    predicted
+        ``float[n]`` probabilities or values.
+    groups
+        ``[n]`` the request or person of each row, or ``None``. Intervals are then over groups drawn whole.
+    metrics
+        Names; the usual ones of the kind of task by default.
+    resamples
+        Of the bootstrap.
+    """
+    seen = ~np.isnan(truth)
+    y, p = truth[seen].astype(np.float64), predicted[seen].astype(np.float64)
+    g = None if groups is None else np.unique(groups[seen], return_inverse=True)[1]
+    binary = bool(np.isin(y, (0.0, 1.0)).all())
+    named = [check_metric(name) for name in metrics] or [name for name in DEFAULT[binary] if name != "gauc" or g is not None]
+    draws = _draws(len(y), g, resamples, seed)
+    return [_value(name, task, y, p, g, binary, draws) for name in named]
+
+
+def _value(
+    name: str, task: str, y: np.ndarray, p: np.ndarray, g: np.ndarray | None, binary: bool, draws: list[np.ndarray]
+) -> RowValue:
+    function, _, needs_binary = METRICS[name]
+    if needs_binary and not binary:
+        raise ConfigError("this metric is of tasks with labels 0 and 1.", where=f"task {task!r}", value=name, remedy="rmse")
+    if name == "gauc" and g is None:
+        raise ConfigError(
+            "gauc needs groups.", where=f"task {task!r}", remedy="name the column of the request or person: --group"
+        )
+    args: Any = (y, p, g) if name == "gauc" else (y, p)
+    found = [function(*(a[rows] for a in args)) for rows in draws]
+    low, high = np.nanpercentile(found, [2.5, 97.5]) if np.isfinite(found).any() else (np.nan, np.nan)
+    return RowValue(name, task, function(*args), float(low), float(high))
+
+
+def _draws(n: int, groups: np.ndarray | None, resamples: int, seed: int) -> list[np.ndarray]:
+    """Return the rows of each resample: rows drawn one by one, or all rows of groups that are drawn."""
+    rng = generator(seed, "rows")
+    if groups is None:
+        return [rng.integers(n, size=n) for _ in range(resamples)]
+    order = np.argsort(groups, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(groups))])
+    drawn = []
+    for _ in range(resamples):
+        picks = rng.integers(len(offsets) - 1, size=len(offsets) - 1)
+        lengths = np.diff(offsets)[picks]
+        starts = np.repeat(offsets[picks] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+        drawn.append(order[starts + np.arange(lengths.sum())])
+    return drawn
+
+
+def paired_rows(
+    truth: np.ndarray,
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    *,
+    metric: str = "auc",
+    groups: np.ndarray | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+) -> RowValue:
+    """Return how much better the first predictions are than the second, more being better, as a mean over seeds.
+
+    Parameters
+    ----------
+    truth
+        ``float[n]``, all observed.
+    first, second
+        Predictions of one task, one array a seed.
+    """
+    function, sign, _ = METRICS[check_metric(metric)]
+    g = None if groups is None else np.unique(groups, return_inverse=True)[1]
+
+    def difference(rows: np.ndarray | slice) -> float:
+        own = () if metric != "gauc" or g is None else (g[rows],)
+        values = [[function(truth[rows], p[rows], *own) for p in side] for side in (first, second)]
+        return float(np.mean(values[0]) - np.mean(values[1])) * (sign or 1)
+
+    found = [difference(rows) for rows in _draws(len(truth), g, resamples, seed)]
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return RowValue(metric, "", difference(slice(None)), float(low), float(high))

@@ -1,0 +1,83 @@
+"""Rankers by the command line: split, fit, evaluate, compare, predict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("torch")
+
+from palate.contracts.conformance_ranker import click_rows
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory, palate: Callable[..., Any]) -> Path:
+    """A folder with rows and a split of them."""
+    folder = tmp_path_factory.mktemp("rows")
+    made = click_rows(2_000)
+    table = made.features.append_column("click", pa.array(made.labels["click"])).append_column("request", pa.array(made.groups))
+    pq.write_table(table, folder / "rows.parquet")
+    palate(
+        "split",
+        str(folder / "rows.parquet"),
+        "--label",
+        "click",
+        "--group",
+        "request",
+        "--by",
+        "group",
+        "--out",
+        str(folder / "split"),
+    )
+    return folder
+
+
+QUICK = ("--set", "epochs=3", "--set", "dim=4", "--set", "lr=0.02")
+
+
+def test_from_rows_to_predictions(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    told = palate("fit", "fm", "--data", str(rows / "split"), "--out", str(tmp_path / "fm"), *QUICK).output
+    assert "palate evaluate" in told
+    found = json.loads(palate("evaluate", str(tmp_path / "fm"), "--split", str(rows / "split"), "--json").output)
+    assert {v["metric"] for v in found["values"]} == {"auc", "gauc", "log_loss", "ece"} and found["looks"] == 1
+    assert next(v["value"] for v in found["values"] if v["metric"] == "auc") > 0.55
+    words = ("predict", str(tmp_path / "fm"), str(rows / "rows.parquet"), "--out", str(tmp_path / "out.parquet"))
+    assert json.loads(palate(*words, "--json").output)["rows"] == 2_000
+    out = pq.read_table(tmp_path / "out.parquet")
+    assert out.num_rows == 2_000 and 0 < out.column("predicted_click").to_numpy().mean() < 1
+
+
+def test_a_file_alone_is_enough(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("fit", "lr", "--data", str(rows / "rows.parquet"), "--group", "request", "--out", str(tmp_path / "lr"), *QUICK)
+    found = json.loads(palate(*words, "--json").output)
+    assert found["notes"]["best_value"] is not None and 1_650 < found["data"]["rows"] < 1_950
+
+
+def test_rankers_are_compared_on_equal_terms(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("compare", str(rows / "split"), "--models", "lr,fm", "--seeds", "2", "--out", str(tmp_path / "report.json"))
+    told = palate(*words).output
+    assert "auc" in told and "opened" in told
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["system"] for row in report["rows"]] == ["LR", "FM"] and len(report["pairs"]) == 1
+    assert report["rows"][0]["auc"]["sd over seeds"] is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("fit", "fm", "--data", "{rows}/rows.parquet", "--label", "clicks", "--out", "{out}"), "click"),
+        (("predict", "{rows}/split", "{rows}/rows.parquet", "--out", "{out}"), "no bundle"),
+        (("split", "{rows}/rows.parquet", "--label", "click", "--by", "group", "--out", "{out}"), "--group"),
+        (("split", "{rows}/rows.parquet", "--label", "click", "--by", "groups", "--out", "{out}"), "unknown choice"),
+        (("compare", "{rows}/split", "--models", "lr", "--out", "{out}/report.html"), "JSON"),
+    ],
+)
+def test_errors_name_the_next_step(words, told, rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    result = palate(*(w.format(rows=rows, out=tmp_path / "o") for w in words), code=1 if told in ("no bundle", "click") else 2)
+    assert told in " ".join(result.output.split())
