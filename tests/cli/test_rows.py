@@ -81,3 +81,18 @@ def test_rankers_are_compared_on_equal_terms(rows: Path, palate: Callable[..., A
 def test_errors_name_the_next_step(words, told, rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
     result = palate(*(w.format(rows=rows, out=tmp_path / "o") for w in words), code=1 if told in ("no bundle", "click") else 2)
     assert told in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("compare", "{work}/split", "--models", "fm"), "can't recommend"),
+        (("tune", "fm", "--data", "{work}/split", "--trials", "1", "--out", "{out}"), "can't recommend"),
+        (("compare", "{rows}/split", "--models", "ease"), "can't rank"),
+        (("recommend", "{out}/fm", "--user", "u1"), "can't recommend"),
+    ],
+)
+def test_systems_of_another_verb_are_named(words, told, work, rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    palate("fit", "lr", "--data", str(rows / "split"), "--out", str(tmp_path / "fm"), *QUICK)
+    result = palate(*(w.format(work=work, rows=rows, out=tmp_path) for w in words), code=2)
+    assert told in " ".join(result.output.split())

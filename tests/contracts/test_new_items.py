@@ -29,6 +29,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ssl_two_tower": TOWERS,
     "two_tower_hgnn": {**TOWERS, **GRAPH},
     "easyrec": {"buckets": 2**12, "width": 32, "hidden": (32,), "dim": 32, "lr": 0.01},
+    "mercatran": {
+        "dim": 32,
+        "heads": 2,
+        "blocks": 1,
+        "hidden": 64,
+        "tokens": "words",
+        "n_tokens": 2**12,
+        "lr": 4e-3,
+        "epochs": 25,
+        "batch_size": 32,
+        "fields": ("title", "brand"),
+    },
 }
 
 

@@ -59,14 +59,31 @@ def _place(entry: metadata.EntryPoint) -> str:
     return f"entry point {entry.name} = {entry.value}{package}"
 
 
-def get(name: str) -> System:
-    """Return a system that works, or say what is wrong with the name."""
+#: What to do with systems of another verb than the one that is asked for.
+ELSEWHERE = {
+    "recommend": "it answers from events: palate split SOURCE --out DIR, then palate fit, recommend, compare",
+    "rank": "it ranks rows: palate split FILE --label COLUMN --out DIR, then palate fit, evaluate, predict, compare",
+    "explore": "it chooses slates and learns from what happens: palate.contracts.policy.Policy",
+}
+
+
+def get(name: str, verb: str | None = None) -> System:
+    """Return a system that works, or say what is wrong with the name.
+
+    Parameters
+    ----------
+    verb
+        Which question it must answer, where only one will do.
+    """
     known = systems()
     if name not in known:
         working = [n for n, s in known.items() if s.status == "works"]
         raise ConfigError("unknown system.", value=name, remedy=nearest(name, working) + " (see: palate models)")
     if known[name].status != "works":
         raise ConfigError("this system is planned, not built yet.", value=name, remedy="see: palate models")
+    if verb is not None and known[name].verb != verb:
+        what = f"this system can't {verb}: its verb is {known[name].verb}."
+        raise ConfigError(what, value=name, remedy=ELSEWHERE.get(known[name].verb, "see: palate models"))
     return known[name]
 
 
@@ -75,10 +92,12 @@ def create(name: str, **settings: Any) -> Any:
     return get(name).load()(**settings)
 
 
-def load(folder: str | Path) -> Any:
-    """Load the model of a bundle, whichever system it is."""
-    from palate.contracts.bundle import read_bundle
+def load(folder: str | Path, verb: str | None = None) -> Any:
+    """Load the model of a bundle, whichever system it is (of one verb, where only that will do)."""
+    from palate.contracts.bundle import read_bundle, read_manifest
 
+    if verb is not None:
+        get(str(read_manifest(folder)["system"]), verb)
     return restored(read_bundle(folder), where=folder)
 
 

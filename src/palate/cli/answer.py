@@ -103,7 +103,7 @@ def _answering(engine: str, bundle: Path, address: str | None) -> Iterator[tuple
     from palate.catalog.registry import load
     from palate.study.answers import Here
 
-    model = load(bundle)
+    model = load(bundle, "recommend")
     yield model, Here(model)
 
 
@@ -201,7 +201,7 @@ def similar(
     from palate.catalog.registry import load
     from palate.study.answers import documents, rows
 
-    model = load(bundle)
+    model = load(bundle, "recommend")
     ranking = model.similar(np.array([_item(model, item)], np.int32), k)
     found = next(documents(rows(model, pa.array([item]), ranking, labels=True)))["items"]
     if as_json:
@@ -226,7 +226,7 @@ def explain(
 
     if (user is None) == (history is None):
         raise ConfigError("name the person in one way.", remedy="--user ID or --history IDS")
-    model = load(bundle)
+    model = load(bundle, "recommend")
     rows = None if history is None else [[i.strip() for i in history.split(",") if i.strip()]]
     requests = model.requests([user]) if rows is None else model.requests(histories=rows)
     why = model.explain(requests, _item(model, item))

@@ -73,6 +73,7 @@ def fit(
     """Fit a system and save it as a bundle; rankers learn from rows (--label names what to predict)."""
     from palate.catalog.registry import create, get
     from palate.contracts.bundle import check_place
+    from palate.errors import ConfigError
     from palate.training.callbacks import JsonLog
 
     unfitted = create(model, **settings_of(set_, config))
@@ -85,6 +86,8 @@ def fit(
             fit_ranker(unfitted, data, out, how=own, as_json=as_json, **columns)
         return
     _check_workers(type(unfitted), workers, checkpoint, address=address, storage=storage)
+    if get(model).verb not in ("recommend", "explore"):
+        raise ConfigError("this system isn't fitted by this command.", value=model, remedy="see: palate models NAME")
     with progress_bars(quiet=as_json) as progress:
         if is_split(data):
             dataset, validation = _parts(data, with_valid=with_valid)
@@ -97,7 +100,10 @@ def fit(
             "progress": progress,
             "callbacks": () if log is None else (JsonLog(log),),
         }
-        if workers == 1:
+        if get(model).verb == "explore":
+            fitted = unfitted.fit(dataset, seed=seed, progress=progress)
+            fitted.save(out)
+        elif workers == 1:
             fitted = unfitted.fit(dataset, validation, checkpoint=checkpoint, **how)
             fitted.save(out)
         else:
@@ -119,6 +125,9 @@ def fit(
     if log is not None:
         say(f"Log of epochs: {log}" if log.exists() else f"No log was written: {model} doesn't tell its epochs.")
     say(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}")
+    if get(model).verb == "explore":
+        say(f"Saved to {out}.")
+        return
     user = dataset.users.ids.raw[0].as_py()
     say(f"Saved to {out}. Next: {shlex.join(['palate', 'recommend', str(out), '--user', str(user)])}")
 

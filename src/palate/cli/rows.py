@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.options import Out, one_of
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
-from palate.errors import ConfigError, UnsupportedError
+from palate.errors import ConfigError
 
 if TYPE_CHECKING:
     from palate.contracts.ranker import Ranker
@@ -148,7 +148,7 @@ def evaluate_ranker(
     from palate.study.rows import answered, groups_of, part_of
 
     _check_out(out)
-    split, model = read_row_split(folder), load(bundle)
+    split, model = read_row_split(folder), load(bundle, "rank")
     found = answered(model, part_of(split, part), groups_of(split, part))
     rows = [
         {"task": v.task, "metric": v.metric, "value": v.value, "low": v.low, "high": v.high}
@@ -236,13 +236,11 @@ def predict(
     import pyarrow.parquet as pq
 
     from palate.catalog.registry import load
-    from palate.contracts.ranker import Ranker, Rows
+    from palate.contracts.ranker import Rows
     from palate.data.row_tables import row_blocks
     from palate.evaluation.report_files import write_atomic
 
-    model = load(bundle)
-    if not isinstance(model, Ranker):
-        raise UnsupportedError(f"{model.name} is no ranker.", where=bundle, remedy="palate recommend answers with recommenders")
+    model = load(bundle, "rank")
     count = 0
 
     def write(work: Path) -> None:

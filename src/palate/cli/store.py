@@ -70,6 +70,27 @@ def info(store: StoreUrl = None, as_json: Json = False) -> None:
 
 @group.command()
 @errors_to_exit_codes
+def rows(
+    out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
+    store: StoreUrl = None,
+    since: Annotated[float, typer.Option("--since", help="Slates from this time on (seconds since 1970).")] = 0.0,
+    until: Annotated[float | None, typer.Option("--until", help="Slates before this time.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what was shown and clicked as rows for rankers."""
+    from palate.serve.click_rows import write_click_rows
+    from palate.serve.store import Store
+
+    with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
+        count = write_click_rows(opened, out, since=since, until=until, progress=progress)
+    if as_json:
+        print_json({"store": url_of(store), "rows": count, "out": out})
+        return
+    say(f"{count:,} rows: {out}. Next: palate split {out} --label click --group slate --by time --time time --out rows")
+
+
+@group.command()
+@errors_to_exit_codes
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder for the Parquet files.")], store: StoreUrl = None, as_json: Json = False
 ) -> None:

@@ -8,8 +8,8 @@ A ranker enters the catalogue when it passes::
 
 from __future__ import annotations
 
-import tempfile
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -52,7 +52,7 @@ def click_rows(n: int = 400, seed: int = 0) -> Rows:
     prices[3] = None
     table = pa.table(
         {
-            "user": [f"u{u}" for u in user],
+            "user": [f"person-{u}" for u in user],
             "item": [f"i{i}" for i in item],
             "price": pa.array(prices, pa.float64()),
             "tags": [[f"t{t}" for t in rng.integers(5, size=rng.integers(0, 3))] for _ in range(n)],
@@ -150,7 +150,7 @@ def _unknown(bench: RankBench) -> None:
     n = 4
     odd = pa.table(
         {
-            "user": pa.array(["nobody", None, "", "u1"]),
+            "user": pa.array(["nobody", None, "", "person-1"]),
             "item": pa.array(["none", None, "", "i1"]),
             "price": pa.array([None, 1e12, -1e12, 0.0], pa.float64()),
             "tags": pa.array([["new"], [], None, ["t1", None]], pa.list_(pa.string())),
@@ -211,6 +211,21 @@ def _bundle(bench: RankBench) -> None:
         state = place / "state.safetensors"
         state.write_bytes(state.read_bytes()[:-3])
         refused(BundleError, lambda: type(bench.fitted).load(place), "a bundle cut short")
+
+
+@rule("people can be forgotten")
+def _forgotten(bench: RankBench) -> None:
+    model = bench.make().fit(bench.rows, bench.new)
+    if not model.knows("person-7"):
+        return
+    others = np.array([user != "person-7" for user in bench.new.features.column("user").to_pylist()])
+    before = bench.answers(model)[others]
+    need(model.forget(["person-7", "nobody"]) == 1 and not model.knows("person-7"), "somebody is still known")
+    need(np.array_equal(bench.answers(model)[others], before), "answers for other people changed")
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "bundle")
+        left = [path.name for path in (Path(folder) / "bundle").iterdir() if b"person-7" in path.read_bytes()]
+    need(not left, f"the id is still in {left}")
 
 
 @rule("each request is ranked within itself")

@@ -232,6 +232,10 @@ class Model(Fitted):
             self._forget(numbers)
         return len(numbers)
 
+    def knows(self, user: Any) -> bool:
+        """Say whether the model knows a person by raw id."""
+        return self.users_.ids.number(user) >= 0
+
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any] | None:
         """Learn; return notes for the record (best epoch, final loss), or nothing."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -114,6 +114,12 @@ class Policy(Fitted, ABC):
     bundle; updates are applied in the order of the rows. A subclass names itself, gives a
     :class:`~palate.contracts.config.Config` and implements ``_begin``, ``act``, ``update``, ``_state`` and ``_restore``.
     """
+
+    #: Whether :meth:`update` learns; else only :meth:`fit` does.
+    can_update: ClassVar[bool] = True
+    #: Whether chances follow from what was learnt and the request alone. Else :meth:`act` makes draws anew with its generator;
+    #: what it logs is exact given these, and :meth:`propensities` is an estimate over such draws.
+    fixed_draws: ClassVar[bool] = True
 
     items_: Entities
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from palate.contracts.fitted import FitRecord, Fitted
 from palate.contracts.model import Fitting
 from palate.contracts.shapes import check_rows, check_shape
 from palate.data.ragged import Ragged
+from palate.data.row_encoder import RowEncoder
 from palate.errors import ConfigError, DataError, UnsupportedError, nearest
 from palate.progress import Progress, silent
 
@@ -196,6 +197,33 @@ class Ranker(Fitted, ABC):
         """Return one row of predictions a row; the same for any way of cutting rows into blocks."""
         self._check_fitted()
         return Predictions(self.tasks, self._predict(rows) if len(rows) else np.empty((0, len(self.tasks)), np.float32))
+
+    #: Column that holds the raw id of a person, where rows name one.
+    user_column: ClassVar[str] = "user"
+
+    def knows(self, user: Any) -> bool:
+        """Say whether a person's raw id stands in what was learnt."""
+        encoder = self._row_encoder()
+        return encoder is not None and encoder.knows(self.user_column, user)
+
+    def forget(self, users: Sequence[Any]) -> int:
+        """Remove the raw ids of people from a fitted ranker; return how many it knew.
+
+        What it learnt of a person's own value stays behind a name that nobody has, until it is fitted again without them.
+        """
+        encoder = self._row_encoder()
+        known = [] if encoder is None else [user for user in users if encoder.knows(self.user_column, user)]
+        if encoder is not None and known:
+            self._set_row_encoder(encoder.without(self.user_column, known))
+        return len(known)
+
+    def _row_encoder(self) -> RowEncoder | None:
+        """Return the encoder of rows, where the ranker has one (``encoder_``)."""
+        found: RowEncoder | None = getattr(self, "encoder_", None)
+        return found
+
+    def _set_row_encoder(self, encoder: RowEncoder) -> None:
+        self.encoder_ = encoder
 
     def rank(self, rows: Rows, task: str | None = None) -> Ragged:
         """Return the positions of the rows of each request, best first; equal predictions keep the order given.

@@ -213,6 +213,19 @@ class RowEncoder:
             return " & ".join(self._uncrossed(owner, int(learnt.values[local - FIRST].as_py())))
         return str(learnt.values[local - FIRST].as_py())
 
+    def knows(self, name: str, value: Any) -> bool:
+        """Say whether a value stands in the vocabulary of a field (or of one that shares its codes with it)."""
+        learnt = self.learnt.get(name)
+        return learnt is not None and learnt.values is not None and str(value) in learnt.values.cast(pa.string()).to_pylist()
+
+    def without(self, name: str, values: Sequence[Any]) -> RowEncoder:
+        """Return the encoder with values of a field replaced by names that no value has; codes stay as they are."""
+        learnt, gone = self.learnt[name], {str(value) for value in values}
+        assert learnt.values is not None
+        old = learnt.values.cast(pa.string()).to_pylist()
+        kept = pa.array([f"\x00removed {at}" if value in gone else value for at, value in enumerate(old)], pa.string())
+        return RowEncoder(self.fields, {**self.learnt, name: _Learnt(kept, learnt.edges)})
+
     # -- saving -------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ from palate.serve.people import Person
 from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
 from palate.serve.questions import allowed_rows, barred_rows, check_k, given_history, row_of
+from palate.serve.rankers import LoadedRanker, is_ranker
 from palate.serve.service import Service
 from palate.serve.shelf import Loaded
 
@@ -179,7 +180,7 @@ def similar(service: Service, asked: wire.SimilarIn) -> wire.ScoredList:
 def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
     """Put the caller's candidates into order; what the model doesn't know comes last, in the order given."""
     service.pulse()
-    model, person = service.model(asked.model or "active"), _person(service, asked.user, asked.history)
+    person, ranker = _person(service, asked.user, asked.history), _ranker(service, asked)
     rows, unknown = [], []
     for item in dict.fromkeys(asked.candidates):
         found = service.catalogue.known(item)
@@ -187,10 +188,26 @@ def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
             unknown.append(item)
         else:
             rows.append(service.catalogue.row[item])
-    scores = model.score(person, np.array(rows, np.int64)) if rows else np.empty(0, np.float32)
+    if ranker is not None:
+        version, told = ranker.version, service.asker(person, asked.context, service.clock(), ranker)
+        scores = ranker.score(told, service.catalogue, rows) if rows else np.empty(0)
+    else:
+        model = service.model(asked.model or "active")
+        version = model.version
+        scores = model.score(person, np.array(rows, np.int64)) if rows else np.empty(0, np.float32)
     order = np.argsort(-scores, kind="stable")[: asked.k]
     scored = _scored(service, [rows[at] for at in order], [float(scores[at]) for at in order])
-    return wire.ScoredList(items=scored, unknown=unknown, model=model.version)
+    return wire.ScoredList(items=scored, unknown=unknown, model=version)
+
+
+def _ranker(service: Service, asked: wire.RankIn) -> LoadedRanker | None:
+    """Return the ranker that the caller names, or that the pipeline ranks by; ``None`` where a recommender scores."""
+    rank = service.settings.pipeline.rank
+    version = asked.model or (rank.model if rank.kind == "ranker" else None)
+    if version is None or version == "active":
+        return None
+    known = service.store.model(version)
+    return service.shelf.ranker(version, service.folder) if known is not None and is_ranker(known.system) else None
 
 
 def search(service: Service, asked: wire.SearchIn) -> wire.ScoredList:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.contracts.bundle import read_manifest
-from palate.errors import DataError
+from palate.errors import DataError, UnsupportedError
 from palate.serve import wire
 from palate.serve.errors import ConflictError, NotFound
+from palate.serve.rankers import is_ranker
 from palate.serve.service import Service
 from palate.serve.store import ModelRow, Store
 
@@ -19,6 +20,13 @@ def publish(store: Store, version: str, folder: str | Path, *, activate: bool = 
     themselves, within a request or two. ``position`` is the last event of the store that the model learnt from, where known.
     """
     facts = read_manifest(folder)
+    if activate and is_ranker(str(facts["system"])):
+        raise UnsupportedError(
+            "a ranker can't answer from the whole catalogue.",
+            where=folder,
+            value=facts["system"],
+            remedy=f"publish it without activating; then: [pipeline.rank] kind = 'ranker', model = '{version}'",
+        )
     row = store.add_model(
         ModelRow(
             version=version,
@@ -48,7 +56,7 @@ def publish_named(service: Service, version: str, bundle: str, activate_it: bool
     known = service.store.model(version)
     if known is not None and Path(known.path) != folder:
         raise ConflictError("there is another model of that version.", where="version", value=version)
-    service.shelf.get(version, lambda _: folder)
+    service.shelf.check(version, folder)
     row = publish(service.store, version, folder, activate=activate_it)
     service.stale()
     service.pulse()

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.catalog.registry import create, load
+from palate.catalog.registry import create, get, load
 from palate.contracts.bundle import read_manifest
 from palate.contracts.growth import grown
 from palate.contracts.recommender import Recommender
@@ -137,6 +137,7 @@ def retrain(
     facts = None if active is None else read_manifest(active.path)
     former = _former(store, active, system, settings) if incremental else None
     system, settings = _what(facts, system, settings)
+    get(system, "recommend")
     position = store.position()
     data = read_dataset(store, progress=progress)
     if not len(data):

@@ -116,8 +116,9 @@ def serve_bundle(store: Store, bundle: Path) -> str:
     facts = read_manifest(bundle)
     version = f"{facts['system']}-{str(facts['checksum'])[:8]}"
     if store.model(version) is None:
-        publish(store, version, bundle)
-    store.activate(version)
+        publish(store, version, bundle, activate=True)
+    else:
+        store.activate(version)
     return version
 
 

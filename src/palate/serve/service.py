@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from palate.errors import PalateError
+from palate.serve.asked_rows import RECENT as RECENT_ITEMS
+from palate.serve.asked_rows import Asker
 from palate.serve.catalogue import Catalogue
 from palate.serve.errors import BusyError, NotFound
 from palate.serve.experiments import Running, salt_of
@@ -22,6 +24,8 @@ from palate.serve.memo import Memo
 from palate.serve.people import Person
 from palate.serve.pipeline.config import PipelineConfig, TrendingSource
 from palate.serve.pipeline.pipeline import Pipeline
+from palate.serve.pipeline.sources import Question
+from palate.serve.rankers import LoadedRanker
 from palate.serve.search import TextIndex
 from palate.serve.settings import ServiceSettings
 from palate.serve.shelf import Loaded, Shelf
@@ -237,6 +241,19 @@ class Service:
     def model(self, version: str) -> Loaded:
         """Return a model by version, or the active one."""
         return self.shelf.get(version, self.folder)
+
+    def expected(self, version: str, question: Question, rows: np.ndarray, task: str) -> np.ndarray:
+        """Return ``float64[m]``: what a ranker expects of rows, in the context of a question."""
+        ranker = self.shelf.ranker(version, self.folder)
+        return ranker.score(
+            self.asker(question.person, question.context, question.now, ranker), self.catalogue, rows.tolist(), task
+        )
+
+    def asker(self, person: Person, context: Mapping[str, Any], now: float, ranker: LoadedRanker) -> Asker:
+        """Return who asks, as a ranker's rows tell it; attributes of people are read where the ranker wants them."""
+        known = self.store.user(person.id) if ranker.reads_user and person.id is not None else None
+        history = [self.catalogue.items[row].id for row in person.rows[-RECENT_ITEMS:].tolist()]
+        return Asker(person.id, history, now, {} if known is None else known.attributes, context, len(person.rows))
 
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and counts of what was chosen most lately; at most a few seconds old."""

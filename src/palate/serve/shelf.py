@@ -26,6 +26,7 @@ from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
 from palate.serve.indexes import index_of
 from palate.serve.people import Person
+from palate.serve.rankers import LoadedRanker, is_ranker
 from palate.serve.settings import RetrievalSettings
 
 #: Models kept in memory, at most, when another is activated; more may be there while they are compared.
@@ -54,7 +55,12 @@ class Loaded:
         self.facts: Mapping[str, Any] = read_manifest(folder)
         model = load(folder)
         if not isinstance(model, Recommender):
-            raise UnsupportedError("only recommenders can be served yet.", where=folder, value=self.facts.get("system"))
+            raise UnsupportedError(
+                "only a recommender can answer from the whole catalogue.",
+                where=folder,
+                value=self.facts.get("system"),
+                remedy="a ranker orders what others found: [pipeline.rank] kind = 'ranker', model = 'VERSION'",
+            )
         self.model, self.catalogue = model, catalogue
         self.index: VectorIndex | None = None
         self.index_words: str | None = None
@@ -184,6 +190,7 @@ class Shelf:
     def __init__(self, catalogue: Catalogue, retrieval: RetrievalSettings = EXACT) -> None:
         self.catalogue, self.retrieval = catalogue, retrieval
         self._models: dict[str, Loaded] = {}
+        self._rankers: dict[str, LoadedRanker] = {}
         self._active: Loaded | None = None
         self._lock = threading.Lock()
 
@@ -218,6 +225,23 @@ class Shelf:
                 self._models[version] = made
             return self._models[version]
 
+    def ranker(self, version: str, folder_of: Callable[[str], str | Path]) -> LoadedRanker:
+        """Return a ranker by version, loading it from its folder where it is not in memory."""
+        found = self._rankers.get(version)
+        if found is None:
+            with self._lock:
+                if version not in self._rankers:
+                    self._rankers[version] = LoadedRanker(version, folder_of(version))
+                found = self._rankers[version]
+        return found
+
+    def check(self, version: str, folder: str | Path) -> None:
+        """Load a bundle, whichever kind it is; raises what is wrong with it."""
+        if is_ranker(str(read_manifest(folder)["system"])):
+            self.ranker(version, lambda _: folder)
+        else:
+            self.get(version, lambda _: folder)
+
     def activate(self, version: str, folder: str | Path) -> Loaded:
         """Load and warm a model up, then make it the one that answers; the longest unused of many are let go."""
         found = self.get(version, lambda _: folder)
@@ -231,6 +255,7 @@ class Shelf:
     def reload(self, version: str) -> None:
         """Read a model's bundle anew (its files were changed, as by an erasure)."""
         with self._lock:
+            self._rankers.pop(version, None)
             old = self._models.get(version)
             if old is None:
                 return

@@ -239,7 +239,7 @@ def _entrants(models: Sequence[str | Recommender] | Mapping[str, str | Recommend
 
 def _entrant(title: str | None, model: str | Recommender) -> Entrant:
     if isinstance(model, str):
-        system = get(model)
+        system = get(model, "recommend")
         return Entrant(title or system.title, system.load(), {})
     known = systems().get(model.name)
     changed = model.config.model_dump(exclude_defaults=True)

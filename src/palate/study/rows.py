@@ -37,8 +37,8 @@ def part_of(split: RowSplit, part: str) -> Callable[[], Iterable[Rows]]:
 
 
 def without(table: pa.Table, split: RowSplit) -> pa.Table:
-    """Return the table without the column of groups, which names requests and is no feature."""
-    return table if split.group is None else table.drop_columns([split.group])
+    """Return the table without the columns of groups and of the time by which rows were dealt: they are no features."""
+    return table.drop_columns([name for name in {split.group, split.spec.get("time")} if name is not None])
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def tune_ranker(
         raise ConfigError("trials must be at least 1.", where="trials", value=trials)
     if not METRICS[check_metric(metric)][1]:
         raise ConfigError("of this metric neither more nor less is better.", where="metric", value=metric, remedy="try auc")
-    work = RowWork(train, valid, groups, get(system).load(), dict(base or {}), seed, metric, device)
+    work = RowWork(train, valid, groups, get(system, "rank").load(), dict(base or {}), seed, metric, device)
     return chosen(work, here(work), space_of(system) if space is None else space, trials, 1, progress)
 
 
@@ -243,7 +243,7 @@ def compare_rankers(
     """
     if seeds < 1:
         raise ConfigError("seeds must be at least 1.", where="seeds", value=seeds)
-    entrants = [RowEntrant(get(name).title, name, dict((settings or {}).get(name, {}))) for name in models]
+    entrants = [RowEntrant(get(name, "rank").title, name, dict((settings or {}).get(name, {}))) for name in models]
     train, valid = part_of(split, "train"), part_of(split, "valid")
     known = groups_of(split, "valid")
     for entrant in entrants:

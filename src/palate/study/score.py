@@ -42,7 +42,7 @@ def score_bundle(
     categories
         Attribute of items that metrics of categories (calibration, α-nDCG and others) go by.
     """
-    model = load(folder)
+    model = load(folder, "recommend")
     view = Renumbered(model, split.train)
     topics = None if categories is None else _padded(categories_of(split.train, categories), view.dataset.n_items)
     facts = Facts.of(view.dataset, categories=topics)

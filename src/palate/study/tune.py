@@ -174,7 +174,7 @@ def tune(
         raise ConfigError("of this metric neither more nor less is better.", where="metric", value=metric, remedy="try ndcg@10")
     seen = blind(split)
     held_out = seen.held_out("valid")
-    work = Work(seen, held_out, Facts.of(seen.train), get(system).load(), dict(base or {}), seed, metric, device)
+    work = Work(seen, held_out, Facts.of(seen.train), get(system, "recommend").load(), dict(base or {}), seed, metric, device)
     start = (here if runner is None else runner)(work)
     return chosen(work, start, space_of(system) if space is None else space, trials, parallel, progress)
 

@@ -18,6 +18,7 @@ from palate.console.setting import parse_settings, settings_table
 from palate.console.weighing import Scale
 from palate.progress import Progress
 from palate.serve import production, wire
+from palate.serve.rankers import is_ranker
 from palate.serve.retrain import Retrained, retrain
 
 
@@ -57,6 +58,8 @@ def _list(visit: Visit, found: wire.ModelList, refresh: Any) -> None:
     def act(model: wire.ModelOut) -> None:
         if model.state == "active":
             parts.text("answers now", "span", "good strong")
+        elif is_ranker(model.system):
+            parts.text("orders what others find", "span", "soft")
         elif visit.may("admin"):
             work = visit.guarded(partial(activate, model.version))
             parts.button("Activate", work, name=f"Activate {model.version}", kind="small")
@@ -179,7 +182,7 @@ def _weigh(visit: Visit) -> None:
 
             def work(progress: Progress) -> list[tradeoff.Measured]:
                 rows = production.list_models(service).models
-                versions = [row.version for row in rows if every.value or row.loaded]
+                versions = [row.version for row in rows if (every.value or row.loaded) and not is_ranker(row.system)]
                 people = numbers.latest_people(service.store, count)
                 return tradeoff.measure(service, versions, people, progress)
 

@@ -16,6 +16,7 @@ from palate.console.desk import Visit
 from palate.console.frame import page
 from palate.console.pages import comparing
 from palate.serve import answers, privacy, production, records, wire
+from palate.serve.rankers import is_ranker
 
 #: What may be said of an item in a slate, and the length of answers.
 KINDS, K = ("click", "like", "hide"), 10
@@ -178,7 +179,7 @@ async def _steer(visit: Visit, whom: Whom, ask: Any) -> None:
     """Show what steers the answer."""
     categories = await visit.call(_categories, visit)
     published = await visit.call(production.list_models, visit.service)
-    versions = {"": "as the service answers", **{m.version: m.version for m in published.models}}
+    versions = {"": "as the service answers", **{m.version: m.version for m in published.models if not is_ranker(m.system)}}
     text = parts.entry("What they feel like, in words", classes="wide")
     category = parts.select("Category", {"": "any", **{name: name for name in categories}}, "")
     price = parts.figure("Price at most", None, min=0)

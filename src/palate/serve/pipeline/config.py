@@ -1,4 +1,4 @@
-"""What a pipeline is made of, as read from ``palate.toml``: sources, filters, ranking, re-ranking, exploring.
+"""What a pipeline is made of, as read from ``palate.toml``: sources, filters, ranking, re-ranking, ordering, exploring.
 
 A part is defined once, here; the file is checked against it when the service starts, and a wrong key names the nearest right
 one.
@@ -6,9 +6,9 @@ one.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat, model_validator
 
 from palate.contracts.config import Config
 
@@ -70,8 +70,19 @@ Source = Annotated[ModelSource | TrendingSource | NewSource | SimilarSource | Se
 class RankConfig(Config):
     """How candidates of all sources come into one order."""
 
-    kind: Literal["fuse", "model"] = Field("fuse", description="reciprocal ranks of the sources, or one model's score for all")
-    model: str = Field("active", description="version of the model that scores (kind = 'model')")
+    kind: Literal["fuse", "model", "ranker"] = Field(
+        "fuse", description="reciprocal ranks of the sources, or the score of one model, or of one ranker in context, for all"
+    )
+    model: str = Field("active", description="version of the model (or ranker) that scores (kind = 'model' or 'ranker')")
+    task: str = Field("", description="what the ranker predicts, such as 'click'; empty: its first task")
+    pool: int = Field(500, gt=0, le=5_000, description="how many of the best fused candidates the ranker scores")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.kind == "ranker" and self.model == "active":
+            raise ValueError("a ranker is named by its version: model = 'VERSION'")
+        return self
+
     constant: float = Field(60.0, gt=0, description="k of reciprocal rank fusion, Σ weight/(k + rank)")
 
 
@@ -81,6 +92,21 @@ class DiversityConfig(Config):
     kind: Literal["none", "mmr", "dpp", "calibrate"] = Field("none", description="method")
     level: float = Field(0.3, ge=0, le=1, description="0 leaves the order alone, 1 looks at diversity only")
     pool: int = Field(100, gt=0, le=2_000, description="how many of the best are looked at")
+
+
+class OrderConfig(Config):
+    """How the first items are ordered for people who scan a list and take the first item that attracts them."""
+
+    kind: Literal["none", "cascade"] = Field("none", description="leave the order alone, or the best list by chance and value")
+    chance: Literal["rates", "score", "expected"] = Field(
+        "rates", description="click chance: logged rates, a logistic of the model's score, or what a ranker expects"
+    )
+    prior: tuple[PositiveFloat, PositiveFloat] = Field((1.0, 20.0), description="clicks and misses known beforehand (rates)")
+    slope: float = Field(1.0, description="chance = 1 / (1 + exp(-(offset + slope * score))) (score)")
+    offset: float = Field(0.0, description="see slope; both from a logistic fit of clicks on scores")
+    value: str = Field("", description="what a click is worth: price, or the name of an attribute; empty: 1 for every item")
+    rest: float = Field(0.0, ge=0, description="what a visit without a click is worth; items worth no more come last")
+    pool: int = Field(50, gt=0, le=1_000, description="how many of the best are looked at")
 
 
 class CapConfig(Config):
@@ -127,6 +153,7 @@ class PipelineConfig(Config):
     rule: str | None = Field(None, max_length=300, description="condition in CEL that every item shown must meet")
     rank: RankConfig = Field(RankConfig(), description="one order")
     diversity: DiversityConfig = Field(DiversityConfig(), description="less uniform lists")
+    order: OrderConfig = Field(OrderConfig(), description="order of the first items")
     caps: tuple[CapConfig, ...] = Field((), max_length=8, description="limits of exposure in one list")
     pinned: tuple[str, ...] = Field((), max_length=20, description="items always first, in this order, where allowed")
     banned: tuple[str, ...] = Field((), max_length=10_000, description="items never shown")

@@ -24,6 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from palate.errors import DataError
+from palate.kernels.slate_draws import mixed_share
 from palate.serve.pipeline.config import ExploreConfig
 
 #: Tells which of some places in the pool still fit, now that a place was taken; called once for each place taken, in order.
@@ -100,7 +101,12 @@ class Epsilon(Explorer):
 
     def begin(self, pool: np.ndarray, rng: np.random.Generator) -> Chances:
         """Return the chances."""
-        return lambda left: self.epsilon / len(left) + (1 - self.epsilon) * _first(left)
+
+        def chances(left: np.ndarray) -> np.ndarray:
+            share: np.ndarray = mixed_share(_first(left), 1, len(left), self.epsilon)
+            return share
+
+        return chances
 
 
 class Thompson(Explorer):
@@ -120,7 +126,7 @@ class Thompson(Explorer):
 
         def chances(left: np.ndarray) -> np.ndarray:
             wins = np.bincount(np.argmax(rates[:, left], axis=1), minlength=len(left))
-            share: np.ndarray = (wins + 1 / len(left)) / (draws + 1)
+            share: np.ndarray = mixed_share(wins, draws, len(left), 1 / (draws + 1))
             return share
 
         return chances

@@ -1,4 +1,4 @@
-"""Pipeline: sources → filters → one order → diversity → exploration, each step timed and traced.
+"""Pipeline: sources → filters → one order → diversity → order by value → exploration, each step timed and traced.
 
 Where filters and rules eat so many candidates that the list can't be filled, sources are asked again for more, up to the whole
 catalogue: a narrow filter makes an answer slower, never empty while something fits.
@@ -17,6 +17,7 @@ from palate.serve.pipeline.caps import Caps
 from palate.serve.pipeline.config import PipelineConfig, SearchSource
 from palate.serve.pipeline.diversity import diversify
 from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
+from palate.serve.pipeline.order import Order, order_of
 from palate.serve.pipeline.rules import Rule
 from palate.serve.pipeline.sources import Found, Question, World, ask
 
@@ -101,6 +102,7 @@ class Pipeline:
         self.config, self.world = config, world
         self.rule = None if config.rule is None else Rule(config.rule)
         self.explorer = explorer(config.explore, rates)
+        self.order: Order | None = order_of(config, rates)
         self.banned, self.pinned = frozenset(config.banned), config.pinned
 
     def answer(self, question: Question, rng: Callable[[], np.random.Generator], *, explore: bool = True) -> Answer:
@@ -135,7 +137,10 @@ class Pipeline:
         rows, scores = self._diversify(question, rows, scores, trace)
         if len(pins):
             outside = ~np.isin(rows, pins)
-            rows, scores = np.concatenate([pins, rows[outside]]), np.concatenate([np.zeros(len(pins)), scores[outside]])
+            rows, scores = rows[outside], scores[outside]
+        rows, scores = self._order(question.k - len(pins), rows, scores, trace)
+        if len(pins):
+            rows, scores = np.concatenate([pins, rows]), np.concatenate([np.zeros(len(pins)), scores])
             for pin in pins.tolist():
                 trace.moved(pin, "pinned")
         return _Ordered(rows, scores, named, len(pins), trace)
@@ -161,7 +166,10 @@ class Pipeline:
         """Return how many candidates later steps want to choose from."""
         config = self.config
         varied = config.diversity.kind != "none" or question.diversity is not None
-        return max(config.diversity.pool if varied else 0, config.explore.pool if config.explore.kind != "none" else 0)
+        ordered, drawn = config.order.kind != "none", config.explore.kind != "none"
+        wanted = ((config.diversity, varied), (config.order, ordered), (config.explore, drawn))
+        ranked = self.config.rank.pool if self.config.rank.kind == "ranker" else 0
+        return max(ranked, *(part.pool if used else 0 for part, used in wanted))
 
     def _ask_all(self, question: Question, growth: int, most: int, trace: Trace) -> tuple[dict[str, Found], bool]:
         """Ask every source for its quota, or for as many as are of use where that is less."""
@@ -222,9 +230,11 @@ class Pipeline:
     # -- order --------------------------------------------------------------------------------------
 
     def _rank(self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-        """Put candidates in the order of one model, those that it doesn't know last, in the fused order."""
-        if self.config.rank.kind != "model" or not len(rows):
+        """Put candidates in the order of one model, those that it doesn't know last, in the fused order; or of a ranker."""
+        if self.config.rank.kind == "fuse" or not len(rows):
             return rows, scores
+        if self.config.rank.kind == "ranker":
+            return self._rank_in_context(question, rows, scores, trace)
         started = time.perf_counter()
         given = self.world.model(self.config.rank.model).score(question.person, rows).astype(np.float64)
         order = np.argsort(-given, kind="stable")
@@ -235,6 +245,21 @@ class Pipeline:
         floor = float(given[np.isfinite(given)].min(initial=0.0)) - 1.0
         trace.add("rank", len(rows), len(rows), started, f"{unknown} unknown to the model, put last" if unknown else "")
         return rows[order], np.where(np.isfinite(given), given, floor)[order]
+
+    def _rank_in_context(
+        self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Put the best candidates in the order of a ranker; those beyond its pool follow, below all of them."""
+        config, started = self.config.rank, time.perf_counter()
+        pool, rest = rows[: config.pool], rows[config.pool :]
+        given = self.world.expected(config.model, question, pool, config.task)
+        order = np.argsort(-given, kind="stable")
+        for at, place in enumerate(order.tolist()):
+            if place != at:
+                trace.moved(int(pool[place]), f"rank: {place + 1} to {at + 1}, {given[place]:.4f} expected")
+        trace.add(f"rank by {config.model}", len(rows), len(rows), started, f"{len(rest)} beyond its pool" if len(rest) else "")
+        below = float(given.min(initial=0.0)) - 1.0 - np.arange(len(rest))
+        return np.concatenate([pool[order], rest]), np.concatenate([given[order], below])
 
     def _diversify(
         self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace
@@ -250,6 +275,19 @@ class Pipeline:
             if place != at:
                 trace.moved(int(rows[place]), f"{kind}: {place + 1} to {at + 1}")
         trace.add(f"diversity {kind} {level:g}", len(rows), len(rows), started, note)
+        whole = np.concatenate([order, np.arange(len(order), len(rows))])
+        return rows[whole], scores[whole]
+
+    def _order(self, k: int, rows: np.ndarray, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+        """Put the best list of ``k`` before the others; what is drawn by chance is drawn from this order, with its chances."""
+        if self.order is None or k < 1 or len(rows) < 2:
+            return rows, scores
+        started = time.perf_counter()
+        order, note = self.order.places(k, rows, scores, self.world.catalogue)
+        for at, place in enumerate(order.tolist()):
+            if place != at:
+                trace.moved(int(rows[place]), f"{self.config.order.kind}: {place + 1} to {at + 1}")
+        trace.add(f"order {self.config.order.kind}", len(rows), len(rows), started, note)
         whole = np.concatenate([order, np.arange(len(order), len(rows))])
         return rows[whole], scores[whole]
 

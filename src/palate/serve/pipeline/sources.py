@@ -81,6 +81,9 @@ class World(Protocol):
     def model(self, version: str) -> Loaded:
         """Return a model by version, or the active one."""
 
+    def expected(self, version: str, question: Question, rows: np.ndarray, task: str) -> np.ndarray:
+        """Return ``float64[m]``: what a ranker expects of rows, in the context of a question."""
+
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and weights of what was chosen lately, best first."""
 

@@ -1,0 +1,152 @@
+"""Rows for a ranker: one row for a person, an item and a moment, made by the same code for training and for answers.
+
+Columns: ``user``, ``history`` (ids of items, most recent last), ``history_length``, ``hour`` and ``weekday`` (0 is Monday;
+UTC), ``item``, ``title``, ``text``, ``categories``, ``price``, ``age_days`` (since the item came in), and whatever attributes
+there are: ``user.NAME``, ``item.NAME``, ``context.NAME``. A ranker reads those that it was fitted on. What is not known is
+missing.
+
+Items and people are taken as they are now, also for slates of the past: an attribute that changes with what people do (such as
+a count of sales) would tell the future, and should not be among them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from palate.serve.catalogue import Catalogue, Item
+
+Kind = Literal["number", "text", "list"]
+#: Items of a history that a row holds.
+RECENT = 50
+#: Kinds of the columns that every row has.
+OWN: dict[str, Kind] = {
+    "user": "text",
+    "history": "list",
+    "history_length": "number",
+    "hour": "text",
+    "weekday": "text",
+    "item": "text",
+    "title": "text",
+    "text": "text",
+    "categories": "list",
+    "price": "number",
+    "age_days": "number",
+}
+_TYPES = {"number": pa.float64(), "text": pa.string(), "list": pa.list_(pa.string())}
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who is asked about, and when.
+
+    Attributes
+    ----------
+    user
+        Id, or ``None``.
+    history
+        Ids of items, most recent last.
+    now
+        Seconds since 1970.
+    attributes, context
+        What is known of the person, and of the situation.
+    length
+        Items of the whole history.
+    """
+
+    user: str | None
+    history: Sequence[str]
+    now: float
+    attributes: Mapping[str, Any]
+    context: Mapping[str, Any]
+    length: int
+
+    def value(self, name: str) -> Any:
+        """Return what a column about the person or the moment holds."""
+        group, _, key = name.partition(".")
+        if group == "user":
+            return self.user if not key else self.attributes.get(key)
+        if group == "context":
+            return self.context.get(key)
+        if name == "history":
+            return list(self.history[-RECENT:])
+        if name == "history_length":
+            return float(self.length)
+        moment = datetime.fromtimestamp(self.now, UTC)
+        return str(moment.hour if name == "hour" else moment.weekday())
+
+
+def rows_of(asker: Asker, items: Sequence[Item], kinds: Mapping[str, Kind]) -> pa.Table:
+    """Return the rows of one person and several items, with the columns that are named.
+
+    Parameters
+    ----------
+    kinds
+        Name of a column to its kind; values of another kind are brought into it, or are missing where they can't be.
+    """
+    n = len(items)
+    columns = {}
+    for name, kind in kinds.items():
+        if _of_item(name):
+            values = [_of_kind(_item_value(item, name, asker.now), kind) for item in items]
+        else:
+            values = [_of_kind(asker.value(name), kind)] * n
+        columns[name] = pa.array(values, _TYPES[kind])
+    return pa.table(columns)
+
+
+def kinds_of(
+    catalogue: Catalogue, people: Iterable[Mapping[str, Any]], contexts: Iterable[Mapping[str, Any]]
+) -> dict[str, Kind]:
+    """Return all columns that there are, each with its kind: numbers or lists where all values are such, else text."""
+    seen: dict[str, set[Kind]] = {}
+    for group, found in (("item", (item.attributes for item in catalogue.items)), ("user", people), ("context", contexts)):
+        for values in found:
+            for key, value in values.items():
+                if value is not None:
+                    seen.setdefault(f"{group}.{key}", set()).add(_kind(value))
+    own: dict[str, Kind] = dict(OWN)
+    return own | {name: kinds.pop() if len(kinds) == 1 else "text" for name, kinds in sorted(seen.items())}
+
+
+def _of_item(name: str) -> bool:
+    return name.startswith("item") or name in ("title", "text", "categories", "price", "age_days")
+
+
+def _item_value(item: Item, name: str, now: float) -> Any:
+    if name == "item":
+        return item.id
+    if name.startswith("item."):
+        return item.attributes.get(name[5:])
+    if name == "age_days":
+        return max(0.0, now - item.created) / 86_400 if item.created else None
+    if name == "categories":
+        return list(item.categories)
+    value = getattr(item, name, None)
+    return None if value == "" else value
+
+
+def _kind(value: Any) -> Kind:
+    if isinstance(value, list | tuple):
+        return "list"
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"
+
+
+def _of_kind(value: Any, kind: Kind) -> Any:
+    if value is None:
+        return None
+    if kind == "number":
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return None
+        return number if np.isfinite(number) else None
+    if kind == "list":
+        return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

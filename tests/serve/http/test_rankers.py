@@ -1,0 +1,167 @@
+"""Rankers in the service: from its own log to a ranker that orders its answers, in rows made alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("torch")
+
+from palate.contracts.ranker import Rows
+from palate.errors import UnsupportedError
+from palate.rank.fm import FM
+from palate.serve import wire
+from palate.serve.answers import recommend
+from palate.serve.asked_rows import Asker, kinds_of, rows_of
+from palate.serve.catalogue import Catalogue, Item
+from palate.serve.click_rows import click_rows, write_click_rows
+from palate.serve.pipeline.config import PipelineConfig
+from palate.serve.pipeline.sources import Question
+from palate.serve.privacy import erase, export
+from palate.serve.production import publish
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture(scope="module")
+def ranked(live_shared: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, str, Path]:
+    """The service after people of two tastes clicked what they like, with a ranker that learnt from its log."""
+    live = live_shared
+    for _ in range(4):
+        for person in range(0, 60, 2):
+            slate = live.post("/v1/recommendations", user=f"u{person}", k=10, seen="allow", context={"device": "phone"})
+            liked = [item["id"] for item in slate["items"] if item["price"] is not None and item["price"] < 20]
+            for item in liked:
+                live.post("/v1/feedback", slate=slate["slate"], item=item, kind="click", value=1.0)
+    live.service.settle()
+    table = pa.concat_tables(click_rows(live.store))
+    rows = Rows.of_table(table.drop_columns(["time"]), ["click"], group="slate")
+    model = FM(dim=4, epochs=25, lr=0.03, batch_size=128, patience=0).fit(rows)
+    folder = tmp_path_factory.mktemp("rankers") / "bundle"
+    model.save(folder)
+    publish(live.store, "fm-1", folder)
+    return live, "fm-1", folder
+
+
+def test_rows_of_the_log_are_what_was_shown(ranked: Any) -> None:
+    live = ranked[0]
+    table = pa.concat_tables(click_rows(live.store))
+    assert table.num_rows == 4 * 30 * 10 and set(table.column("context.device").to_pylist()) == {"phone"}
+    cheap = np.array(table.column("price").to_pylist()) < 20
+    np.testing.assert_array_equal(np.array(table.column("click").to_pylist()) > 0, cheap)
+    assert len(set(table.column("slate").to_pylist())) == 120
+
+
+def test_a_history_holds_what_was_before_the_slate(live: Any, tmp_path: Path) -> None:
+    live.post("/v1/events", user="fresh one", item="i1", time=NOW - 10)
+    slate = live.post("/v1/recommendations", user="fresh one", k=3)
+    live.post("/v1/events", user="fresh one", item="i2")
+    live.service.settle()
+    assert write_click_rows(live.store, tmp_path / "rows.parquet") >= 3
+    rows = [row for row in pq.read_table(tmp_path / "rows.parquet").to_pylist() if row["slate"] == slate["slate"]]
+    assert len(rows) == 3 and all(row["history"] == ["i1"] and row["history_length"] == 1.0 for row in rows)
+
+
+def test_candidates_are_put_in_the_order_of_the_ranker(ranked: Any) -> None:
+    live, version, _ = ranked
+    found = live.call(
+        "POST", "/v1/rank", {"user": "u2", "candidates": ["i38", "i2", "none", "i39", "i3"], "model": version}
+    ).json()
+    order = [item["id"] for item in found["items"]]
+    assert set(order[:2]) == {"i2", "i3"} and found["unknown"] == ["none"] and found["model"] == version
+    scores = [item["score"] for item in found["items"]]
+    assert scores == sorted(scores, reverse=True) and 0 < min(scores) < max(scores) <= 1
+
+
+def test_training_and_answering_make_the_same_rows(ranked: Any) -> None:
+    """The score of an answer is the prediction of the row that the log keeps of it."""
+    live, version, _ = ranked
+    ranker = live.service.shelf.ranker(version, live.service.folder)
+    table = pa.concat_tables(click_rows(live.store)).slice(500, 10)
+    logged = ranker.model.predict(Rows(table)).values[:, 0]
+    row = table.to_pylist()[0]
+    asker = Asker(row["user"], row["history"], row["time"], {}, {"device": "phone"}, int(row["history_length"]))
+    answered = ranker.score(asker, live.service.catalogue, live.service.catalogue.rows_of(table.column("item").to_pylist()))
+    np.testing.assert_allclose(answered, logged, atol=1e-6)
+
+
+def test_the_pipeline_ranks_by_it_and_says_so(ranked: Any) -> None:
+    live, version, _ = ranked
+    config = PipelineConfig.parse({"rank": {"kind": "ranker", "model": version, "task": "click"}})
+    service = live.service
+    pipeline = service.pipeline_of(config)
+    person = service.person("u4")
+    question = Question(person, 10, context={"device": "phone"}, now=service.clock())
+    answer = pipeline.answer(question, service.rng)
+    prices = [service.catalogue.items[pick.row].price for pick in answer.picks]
+    assert np.mean([price < 20 for price in prices]) >= 0.7
+    assert any(step.step == f"rank by {version}" for step in answer.trace.steps)
+    assert [pick.score for pick in answer.picks] == sorted((pick.score for pick in answer.picks), reverse=True)
+
+
+def test_a_ranker_can_not_answer_from_the_whole_catalogue(ranked: Any) -> None:
+    live, version, _ = ranked
+    for path, body in (
+        ("/v1/recommendations", {"user": "u1", "model": version}),
+        (f"/v1/models/{version}/activate", {}),
+    ):
+        response = live.call("POST", path, body)
+        assert response.status_code in (400, 409, 422, 501), response.text
+        assert "ranker" in response.text
+    assert live.store.active_model().version != version
+    with pytest.raises(UnsupportedError, match="ranker"):
+        publish(live.store, "fm-2", ranked[2], activate=True)
+    assert live.store.model("fm-2") is None
+
+
+def test_wrong_settings_are_told() -> None:
+    with pytest.raises(Exception, match="by its version"):
+        PipelineConfig.parse({"rank": {"kind": "ranker"}})
+
+
+def test_erasing_a_person_cleans_rankers_too(ranked: Any) -> None:
+    live, version, folder = ranked
+    assert any(b"u58" in path.read_bytes() for path in folder.iterdir())
+
+    assert version in export(live.service, "u58")["bundles"]
+    assert version in erase(live.service, "u58").bundles
+    assert not any(b"u58" in path.read_bytes() for path in folder.iterdir())
+    again = live.call("POST", "/v1/rank", {"user": "u2", "candidates": ["i38", "i2"], "model": version}).json()
+    assert again["items"][0]["id"] == "i2"
+
+
+def test_attributes_have_one_kind_each() -> None:
+    catalogue = Catalogue()
+    for at, attributes in enumerate(
+        [{"year": 1990, "tags": ["a"], "mixed": 1}, {"year": 2001.5, "mixed": "x", "deep": {"a": 1}}]
+    ):
+        catalogue._put(Item(f"i{at}", attributes=attributes, created=1_000.0))
+    kinds = kinds_of(catalogue, [{"age": 3}, {"age": None}], [{}])
+    assert {name: kinds[name] for name in ("item.year", "item.tags", "item.mixed", "item.deep", "user.age")} == {
+        "item.year": "number",
+        "item.tags": "list",
+        "item.mixed": "text",
+        "item.deep": "text",
+        "user.age": "number",
+    }
+    asker = Asker("u", ["i0"], 1_000.0 + 86_400, {"age": "7"}, {}, 1)
+    rows = rows_of(asker, catalogue.items, kinds).to_pylist()
+    assert rows[0]["item.mixed"] == "1" and rows[1]["item.deep"] == '{"a": 1}' and rows[0]["user.age"] == 7.0
+    assert rows[0]["age_days"] == 1.0 and rows[0]["title"] is None and rows[0]["price"] is None
+    assert rows[0]["hour"] == "0" and rows[0]["weekday"] == "4"
+    wrong = Asker("u", [], 0.0, {"age": "old"}, {}, 0)
+    assert rows_of(wrong, catalogue.items[:1], {"user.age": "number"}).to_pylist() == [{"user.age": None}]
+
+
+def test_answers_of_the_service_use_it_where_the_file_says_so(ranked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, version, _ = ranked
+    service = live.service
+    config = PipelineConfig.parse({"rank": {"kind": "ranker", "model": version}})
+    monkeypatch.setattr(service, "pipeline", service.pipeline_of(config))
+    slate = recommend(service, wire.RecommendIn(user="u6", k=5, seen="allow", context={"device": "phone"}, trace=True))
+    assert any("rank by" in step.step for step in slate.trace)
