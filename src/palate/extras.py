@@ -17,6 +17,7 @@ EXTRA_OF = {
     "pandas": "pandas",
     "ranx": "bench",
     "faiss": "ann",
+    "lightgbm": "trees",
     "fastapi": "serve",
     "uvicorn": "serve",
     "sqlalchemy": "serve",

@@ -111,7 +111,7 @@ def test_the_table_is_complete_and_consistent() -> None:
         assert data.url.startswith("http")
         assert all(layout.format in FORMATS for layout in data.layouts)
         assert set(data.counts) <= {"users", "items", "interactions"}
-        assert all(isinstance(n, int) or re.fullmatch(r"\d+\.\dK|\d+\.\dM", n) for n in data.counts.values())
+        assert all(isinstance(n, int) or re.fullmatch(r"\d+\.\d{1,2}[KMB]", n) for n in data.counts.values())
         if data.has_split:
             assert sum(data.parts.values()) == data.counts["interactions"]
         for file in data.downloads:

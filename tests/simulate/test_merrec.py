@@ -81,11 +81,15 @@ def test_a_listing_looks_the_same_wherever_it_is_met_and_its_title_tells_more_th
         known = tuple(row.values())
         assert looks.setdefault(row["item_id"], known) == known
     rows = table.select(["name", "brand_name", "c2_name"]).to_pylist()
-    for row in rows[:300]:
-        words = row["name"].lower().split()
-        assert row["brand_name"] is None or words[0] == row["brand_name"]
-        assert row["c2_name"] is None or row["c2_name"] in words
-        assert len(words) >= 4
+    known = [(r["name"].lower().split(), r["brand_name"], r["c2_name"]) for r in rows if r["brand_name"] and r["c2_name"]]
+    assert all(2 <= len(words) <= 7 for words, _, _ in known)
+    for share in (
+        np.mean([words[0] == brand for words, brand, _ in known]),
+        np.mean([fine in words for words, _, fine in known]),
+    ):
+        assert 0.7 < share < 0.9
+    whole = Marketplace(**SMALL, terse=0.0).table().select(["name", "brand_name"]).to_pylist()
+    assert all(r["brand_name"] in (None, r["name"].lower().split()[0]) for r in whole)
 
 
 def test_people_keep_to_their_tastes() -> None:

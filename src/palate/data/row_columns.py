@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from palate.data.ragged import offsets_of
+from palate.data.row_lookup import Lookup
 from palate.errors import ConfigError, DataError
 
 #: Distinct values that are kept apart before counts are summed.
@@ -30,8 +31,9 @@ def plain(values: pa.ChunkedArray | pa.Array) -> pa.Array:
         return whole.cast(pa.int64())
     if pa.types.is_floating(whole.type):
         whole = pc.if_else(pc.is_nan(whole), pa.scalar(None, whole.type), whole)
-    text = whole.cast(pa.string())
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    text = whole if pa.types.is_string(whole.type) else whole.cast(pa.string())
+    empty = pc.equal(text, "")
+    return pc.if_else(empty, pa.scalar(None, pa.string()), text) if pc.any(empty).as_py() else text
 
 
 def counted(counts: pa.Table | None, values: pa.ChunkedArray | pa.Array) -> pa.Table:
@@ -46,14 +48,12 @@ def counted(counts: pa.Table | None, values: pa.ChunkedArray | pa.Array) -> pa.T
     return summed.rename_columns({"value": "value", "count_sum": "count"}).select(["value", "count"])
 
 
-def codes_of(values: pa.ChunkedArray | pa.Array, vocabulary: pa.Array | None) -> np.ndarray:
+def codes_of(values: pa.ChunkedArray | pa.Array, vocabulary: Lookup | None) -> np.ndarray:
     """Return ``int32[n]``: codes of values by a vocabulary, 0 where missing, 1 where unknown."""
     assert vocabulary is not None
     column = plain(values)
-    if column.type != vocabulary.type:
-        column, vocabulary = column.cast(pa.string()), vocabulary.cast(pa.string())
-    found = pc.index_in(column, value_set=vocabulary)
-    codes = pc.fill_null(pc.add(found, FIRST), UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int32)
+    codes = vocabulary.places(column)
+    np.maximum(codes + np.int32(FIRST), UNKNOWN, out=codes)
     if column.null_count:
         codes[column.is_null().to_numpy(zero_copy_only=False)] = MISSING
     return codes
@@ -70,7 +70,7 @@ def hashed_codes(values: pa.ChunkedArray | pa.Array, buckets: int) -> np.ndarray
     return np.where(index < 0, MISSING, own[index]).astype(np.int32)
 
 
-def crossed(keys: np.ndarray, buckets: int, vocabulary: pa.Array | None) -> np.ndarray:
+def crossed(keys: np.ndarray, buckets: int, vocabulary: Lookup | None) -> np.ndarray:
     """Return ``int32[n]``: codes of joined values, 0 where one is missing (key -1)."""
     if buckets:  # the multiplier of Knuth's multiplicative hash spreads neighbouring keys
         local = ((keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) % np.uint64(buckets)
@@ -142,6 +142,23 @@ def flat_values(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, pa.Arra
         kept = values.is_valid()
         row, values = row[kept.to_numpy(zero_copy_only=False)], values.filter(kept)
     return np.bincount(row, minlength=len(whole)), values
+
+
+def is_repeated(column: pa.ChunkedArray) -> bool:
+    """Say whether all rows of a list column hold the same values, as those of one request do."""
+    n, kind = len(column), column.type
+    if n < 2 or column.null_count or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        return False
+    lengths = np.diff(whole.offsets.to_numpy())
+    length = int(lengths[0])
+    if (lengths != length).any():
+        return False
+    values = whole.flatten()
+    first_two = values.slice(0, length).equals(values.slice(length, length))
+    return bool(first_two and values.slice(length).equals(values.slice(0, (n - 1) * length)))
 
 
 def word_codes(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,14 @@ from palate.data.row_columns import (
     crossed,
     flat_values,
     hashed_codes,
+    is_repeated,
     numbers_of,
     padded,
     scaled,
     word_codes,
 )
 from palate.data.row_fields import MANY, SINGLE, RowField, check_fields
+from palate.data.row_lookup import Lookup
 from palate.errors import DataError, nearest
 
 Words = Callable[[str], list[str]]
@@ -111,6 +114,11 @@ class _Learnt:
     values: pa.Array | None = None
     edges: tuple[float, ...] = ()
 
+    @cached_property
+    def lookup(self) -> Lookup | None:
+        """The vocabulary, ready to look values up in."""
+        return None if self.values is None else Lookup(self.values)
+
 
 @dataclass(frozen=True)
 class RowEncoder:
@@ -149,7 +157,7 @@ class RowEncoder:
         made = {f.name: _Learnt(_vocabulary(f, counts[f.name])) for f in crosses}
         return cls(used, {**encoder.learnt, **made})
 
-    @property
+    @cached_property
     def layout(self) -> RowLayout:
         """Which column is what."""
         sizes = {f.name: self._size(f) for f in self.fields if f.kind != "number"}
@@ -190,7 +198,9 @@ class RowEncoder:
         for at, name in enumerate(layout.single):
             codes[:, at] = local[name] + layout.bases[name]
         for name, (start, stop) in {**layout.bags, **layout.sequences}.items():
-            codes[:, start:stop] = self._many_codes(self._field(name), _column(table, name), layout.bases[name], words)
+            column = _column(table, name)
+            some = column.slice(0, 1) if is_repeated(column) else column
+            codes[:, start:stop] = self._many_codes(self._field(name), some, layout.bases[name], words)
         numbers = np.zeros((table.num_rows, len(layout.numbers)), np.float32)
         for at, name in enumerate(layout.numbers):
             f = self._field(name)
@@ -287,9 +297,9 @@ class RowEncoder:
             elif owner.hash_buckets:
                 local[f.name] = hashed_codes(column, owner.hash_buckets)
             else:
-                local[f.name] = codes_of(column, self.learnt[owner.name].values)
+                local[f.name] = codes_of(column, self.learnt[owner.name].lookup)
         for f in (f for f in self.fields if f.name in wanted and f.kind == "cross" and f.name in self.learnt):
-            local[f.name] = crossed(self._keys(f, local), f.hash_buckets, self.learnt[f.name].values)
+            local[f.name] = crossed(self._keys(f, local), f.hash_buckets, self.learnt[f.name].lookup)
         return local
 
     def _keys(self, f: RowField, local: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -314,7 +324,7 @@ class RowEncoder:
         else:
             owner = self._field(f.share) if f.share else f
             lengths, values = flat_values(column, f.name)
-            known = None if owner.hash_buckets else self.learnt[owner.name].values
+            known = None if owner.hash_buckets else self.learnt[owner.name].lookup
             local = hashed_codes(values, owner.hash_buckets) if known is None else codes_of(values, known)
         return padded(lengths, local + np.int32(base), f.max_length, last=f.kind == "sequence")
 

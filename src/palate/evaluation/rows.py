@@ -6,13 +6,14 @@ groups), ``pr_auc``, ``log_loss``, ``brier``, ``ece``, ``calibration_ratio``, of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from palate.errors import ConfigError, nearest
+from palate.evaluation.auc_bootstrap import resampled_auc
 from palate.evaluation.metrics import predictive
 from palate.runtime import generator
 
@@ -87,13 +88,11 @@ def judge_rows(
     g = None if groups is None else np.unique(groups[seen], return_inverse=True)[1]
     binary = bool(np.isin(y, (0.0, 1.0)).all())
     named = [check_metric(name) for name in metrics] or [name for name in DEFAULT[binary] if name != "gauc" or g is not None]
-    draws = _draws(len(y), g, resamples, seed)
+    draws = _Draws(len(y), g, resamples, seed)
     return [_value(name, task, y, p, g, binary, draws) for name in named]
 
 
-def _value(
-    name: str, task: str, y: np.ndarray, p: np.ndarray, g: np.ndarray | None, binary: bool, draws: list[np.ndarray]
-) -> RowValue:
+def _value(name: str, task: str, y: np.ndarray, p: np.ndarray, g: np.ndarray | None, binary: bool, draws: _Draws) -> RowValue:
     function, _, needs_binary = METRICS[name]
     if needs_binary and not binary:
         raise ConfigError("this metric is of tasks with labels 0 and 1.", where=f"task {task!r}", value=name, remedy="rmse")
@@ -102,25 +101,36 @@ def _value(
             "gauc needs groups.", where=f"task {task!r}", remedy="name the column of the request or person: --group"
         )
     args: Any = (y, p, g) if name == "gauc" else (y, p)
-    found = [function(*(a[rows] for a in args)) for rows in draws]
+    if name == "auc" and g is None and draws.resamples:
+        found = resampled_auc(y, p[None], resamples=draws.resamples, seed=draws.seed)[:, 0]
+    else:
+        found = np.array([function(*(a[rows] for a in args)) for rows in draws])
     low, high = np.nanpercentile(found, [2.5, 97.5]) if np.isfinite(found).any() else (np.nan, np.nan)
     return RowValue(name, task, function(*args), float(low), float(high))
 
 
-def _draws(n: int, groups: np.ndarray | None, resamples: int, seed: int) -> list[np.ndarray]:
-    """Return the rows of each resample: rows drawn one by one, or all rows of groups that are drawn."""
-    rng = generator(seed, "rows")
-    if groups is None:
-        return [rng.integers(n, size=n) for _ in range(resamples)]
-    order = np.argsort(groups, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(groups))])
-    drawn = []
-    for _ in range(resamples):
-        picks = rng.integers(len(offsets) - 1, size=len(offsets) - 1)
-        lengths = np.diff(offsets)[picks]
-        starts = np.repeat(offsets[picks] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-        drawn.append(order[starts + np.arange(lengths.sum())])
-    return drawn
+@dataclass(frozen=True)
+class _Draws:
+    """The rows of each resample: rows drawn one by one, or all rows of groups that are drawn."""
+
+    n: int
+    groups: np.ndarray | None
+    resamples: int
+    seed: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rng = generator(self.seed, "rows")
+        if self.groups is None:
+            for _ in range(self.resamples):
+                yield rng.integers(self.n, size=self.n)
+            return
+        order = np.argsort(self.groups, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(self.groups))])
+        for _ in range(self.resamples):
+            picks = rng.integers(len(offsets) - 1, size=len(offsets) - 1)
+            lengths = np.diff(offsets)[picks]
+            starts = np.repeat(offsets[picks] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+            yield order[starts + np.arange(lengths.sum())]
 
 
 def paired_rows(
@@ -150,6 +160,11 @@ def paired_rows(
         values = [[function(truth[rows], p[rows], *own) for p in side] for side in (first, second)]
         return float(np.mean(values[0]) - np.mean(values[1])) * (sign or 1)
 
-    found = [difference(rows) for rows in _draws(len(truth), g, resamples, seed)]
+    if metric == "auc" and g is None:
+        scores = np.stack([*first, *second]).astype(np.float64)
+        drawn = resampled_auc(truth, scores, resamples=resamples, seed=seed)
+        found = drawn[:, : len(first)].mean(1) - drawn[:, len(first) :].mean(1)
+    else:
+        found = np.array([difference(rows) for rows in _Draws(len(truth), g, resamples, seed)])
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return RowValue(metric, "", difference(slice(None)), float(low), float(high))

@@ -37,9 +37,10 @@ class CausalAttention(nn.Module):
         Parameters
         ----------
         queries, context
-            ``float[rows, length, dim]`` inputs of Q, and of K and V.
+            ``float[rows, length, dim]`` inputs of Q, and of K and V (which may have another length where a mask is given).
         mask
             ``float[rows, 1, length, length]`` of 0 and ``-inf`` (see :func:`packed_mask`), or ``None``: one sequence a row.
+            A mask alone says who sees whom, so that one without a future blocked makes attention look both ways.
 
         Returns
         -------
@@ -50,7 +51,8 @@ class CausalAttention(nn.Module):
         split = (rows, length, self.heads, dim // self.heads)
         q = self.query(queries).view(split).transpose(1, 2)
         k, v = self.key_value(context).chunk(2, dim=-1)
-        k, v = k.reshape(split).transpose(1, 2), v.reshape(split).transpose(1, 2)
+        other = (rows, context.shape[1], *split[2:])
+        k, v = k.reshape(other).transpose(1, 2), v.reshape(other).transpose(1, 2)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         out: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, length, dim))
         return out

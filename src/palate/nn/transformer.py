@@ -43,13 +43,14 @@ class SASRecBlock(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """The usual pre-norm block with GELU and an inner width of 4d."""
+    """The usual pre-norm block with GELU and an inner width of 4d (or ``hidden``)."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, hidden: int | None = None) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.attention = CausalAttention(dim, heads)
-        self.inner, self.outer = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        width = 4 * dim if hidden is None else hidden
+        self.inner, self.outer = nn.Linear(dim, width), nn.Linear(width, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None, drop: Dropout) -> Tensor:
         """Map ``float[rows, length, dim]`` to the same shape."""

@@ -41,7 +41,7 @@ def finest(items: Entities, columns: Sequence[str]) -> np.ndarray:
     level = np.full(len(items), -1, np.int64)
     code = np.full(len(items), -1, np.int64)
     for number, column in enumerate(found):
-        own = Vocabulary.of(column.cast(pa.string()))[1].astype(np.int64)
+        own = Vocabulary.of(column.cast(pa.string()).fill_null(""))[1].astype(np.int64)
         lacking = np.asarray(column.is_null()) | (code >= 0)
         code[~lacking], level[~lacking] = own[~lacking], number
     both, numbers = np.unique(np.stack([level, code]), axis=1, return_inverse=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from palate.evaluation.rows import METRICS, RowValue, check_metric, judge_rows, 
 from palate.evaluation.significance import holm
 from palate.progress import Progress, ProgressEvent, silent
 from palate.study.tune import Trial, Tuned, chosen, here
+
+#: Makes a part of a long study, or takes it from an earlier run.
+Keeper = Callable[[Callable[[], list[Any]], dict[str, Any]], list[Any]]
 
 
 def part_of(split: RowSplit, part: str) -> Callable[[], Iterable[Rows]]:
@@ -121,6 +125,7 @@ class RowWork:
     seed: int
     metric: str
     device: str
+    kept: Keeper | None = None
 
     @property
     def sign(self) -> int:
@@ -129,16 +134,21 @@ class RowWork:
 
     def trial(self, settings: dict[str, Any], *, strict: bool = False) -> Trial:
         """Fit and judge one setting; a failure is recorded, or raised where ``strict``."""
+        make = partial(self._tried, settings, strict)
+        value, seconds, error = make() if self.kept is None else self.kept(make, {"system": self.system.name, **settings})
+        return Trial(settings, value, seconds, error)
+
+    def _tried(self, settings: dict[str, Any], strict: bool) -> list[Any]:
         started = time.perf_counter()
         try:
             model = self.system(**{**self.base, **settings})
             model.fit(self.train, self.valid, seed=self.seed, device=self.device)
-            found = answered(model, self.valid, self.groups).values([self.metric], resamples=1)
+            found = answered(model, self.valid, self.groups).values([self.metric], resamples=0)
         except PalateError as error:
             if strict:
                 raise
-            return Trial(settings, float("nan"), time.perf_counter() - started, error.what)
-        return Trial(settings, float(np.mean([v.value for v in found])), time.perf_counter() - started)
+            return [float("nan"), time.perf_counter() - started, error.what]
+        return [float(np.mean([v.value for v in found])), time.perf_counter() - started, ""]
 
     def defaults(self) -> dict[str, Any]:
         """Return the settings of the first trial, whole."""
@@ -158,6 +168,7 @@ def tune_ranker(
     groups: np.ndarray | None = None,
     device: str = "cpu",
     progress: Progress = silent,
+    kept: Keeper | None = None,
 ) -> Tuned:
     """Choose settings of a ranker on validation rows: the defaults first, then what a seeded estimator proposes.
 
@@ -173,12 +184,22 @@ def tune_ranker(
         Name in :data:`palate.evaluation.rows.METRICS`; the mean over tasks counts.
     space, base
         Ranges to search instead of the catalogue's, and settings that all trials share.
+    kept
+        Given what makes a trial's outcome and the settings that name it, returns the outcome: for long searches that are taken
+        up again (:meth:`palate.study.claims.Trial.kept`).
+
+    Raises
+    ------
+    ConfigError
+        If there is no trial, or no such metric.
+    MissingExtraError
+        If there is something to search and Optuna is not installed.
     """
     if trials < 1:
         raise ConfigError("trials must be at least 1.", where="trials", value=trials)
     if not METRICS[check_metric(metric)][1]:
         raise ConfigError("of this metric neither more nor less is better.", where="metric", value=metric, remedy="try auc")
-    work = RowWork(train, valid, groups, get(system, "rank").load(), dict(base or {}), seed, metric, device)
+    work = RowWork(train, valid, groups, get(system, "rank").load(), dict(base or {}), seed, metric, device, kept)
     return chosen(work, here(work), space_of(system) if space is None else space, trials, 1, progress)
 
 
@@ -270,7 +291,7 @@ def compare_rankers(
 
 def _row(entrant: RowEntrant, metrics: Sequence[str]) -> dict[str, Any]:
     """Return the table row of a system."""
-    first, *others = (one.values(metrics, resamples=200 if at == 0 else 1) for at, one in enumerate(entrant.answers))
+    first, *others = (one.values(metrics, resamples=200 if at == 0 else 0) for at, one in enumerate(entrant.answers))
     many = len(entrant.answers[0].tasks) > 1
     row: dict[str, Any] = {"system": entrant.title}
     for at, value in enumerate(first):

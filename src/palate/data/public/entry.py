@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 #: Exact counts, or counts as their owner rounds them (``"94.8K"``), by ``users``, ``items``, ``interactions``.
 Counts = Mapping[str, int | str]
-UNITS = {"": 1, "K": 1_000, "M": 1_000_000}
+UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def agrees(found: int, published: int | str) -> bool:
     """
     if isinstance(published, int):
         return found == published
-    match = re.fullmatch(r"(\d+)(?:\.(\d+))?([KM]?)", published)
+    match = re.fullmatch(r"(\d+)(?:\.(\d+))?([KMB]?)", published)
     if match is None:
         raise ValueError(f"not a published count: {published!r}")
     whole, decimals, unit = match.groups(default="")

@@ -12,6 +12,8 @@ MOVIELENS = (
 )
 YELP = "Yelp dataset terms: academic use, no redistribution"
 LIBREC = "https://guoguibing.github.io/librec/datasets.html"
+MERREC = "https://huggingface.co/datasets/mercari-us/merrec"
+MERREC_TERMS = "CC BY-NC 4.0: no commercial use; cite the MerRec paper (arXiv 2402.14230)"
 RAW_LIGHTGCN = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data"
 
 
@@ -108,5 +110,15 @@ PUBLIC: tuple[PublicData, ...] = (
     ),
     PublicData(
         "social-filmtrust", "FilmTrust", LIBREC, "research use", (Layout("trust.csv", "folder"),), counts(1_508, 2_071, 35_497),
+    ),
+    PublicData(
+        "merrec", "MerRec: Mercari US, May to October 2023", MERREC, MERREC_TERMS, (Layout("20231001", "merrec"),),
+        counts("5.56M", "83.07M", "1.27B"),
+        note="events of a marketplace between people; some 40 GB in memory: read a month (merrec-2023-05), or the "
+        "events in blocks with palate.data.readers.merrec.SequenceBlocks",
+    ),
+    PublicData(
+        "merrec-2023-05", "MerRec: Mercari US, May 2023", MERREC, MERREC_TERMS, (Layout("20230501", "merrec", "20230501"),),
+        folder="merrec", note="the month of the published benchmarks; the owner publishes no counts of single months",
     ),
 )  # fmt: skip

@@ -22,6 +22,7 @@ from typing import Any
 from palate.data.dataset import Dataset
 from palate.data.readers.bad_rows import OnBadRows
 from palate.data.readers.build import build, rows_dropped
+from palate.data.readers.finn import read_finn_slates
 from palate.data.readers.formats import FORMATS, detect
 from palate.data.readers.frames import read_object
 from palate.data.readers.logs import read_dialogues, read_impressions, read_searches
@@ -29,7 +30,16 @@ from palate.data.readers.own import read_own
 from palate.data.readers.parts import Options
 from palate.errors import ConfigError, DataError, nearest
 
-__all__ = ["FORMATS", "read", "read_dialogues", "read_impressions", "read_parts", "read_searches", "rows_dropped"]
+__all__ = [
+    "FORMATS",
+    "read",
+    "read_dialogues",
+    "read_finn_slates",
+    "read_impressions",
+    "read_parts",
+    "read_searches",
+    "rows_dropped",
+]
 
 
 def read(

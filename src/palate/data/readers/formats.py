@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from palate.data.readers.amazon import read_amazon, review_roles
 from palate.data.readers.jsonlines import JsonLinesSource
+from palate.data.readers.merrec import looks_like, read_merrec
 from palate.data.readers.movielens import find, read_movielens
 from palate.data.readers.own import MANIFEST, read_split_folder
 from palate.data.readers.parts import Options, Parts
@@ -51,6 +52,7 @@ FORMATS: Mapping[str, Reader] = MappingProxyType(
         "coat": read_coat,
         "lastfm": read_hetrec_lastfm,
         "hin-yelp": read_hin_yelp,
+        "merrec": read_merrec,
         "palate": _own,
         "split": read_split_folder,
     }
@@ -92,6 +94,8 @@ def _of_folder(folder: Path) -> str:
         return "movielens"
     if find(folder, "train.txt") and find(folder, "test.txt"):
         return "lightgcn"
+    if looks_like(folder):
+        return "merrec"
     files = sorted(p for p in folder.iterdir() if p.name.removesuffix(".gz").endswith((".jsonl", ".json")))
     reviews = [p for p in files if "meta" not in p.name.lower()]
     if len(reviews) == 1 and review_roles(JsonLinesSource(reviews[0]).columns):

@@ -1,0 +1,105 @@
+"""Public data as rows for rankers: Frappe, and likes of MovieLens 1M without people and films."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from palate.contracts.ranker import Rows
+from palate.data.public import cache_folder, get
+from palate.data.readers.delimited import DelimitedSource
+from palate.data.readers.movielens import find, items_1m, users_1m
+from palate.data.row_fields import RowField
+from palate.data.row_libfm import read_libfm
+from palate.errors import DataError
+from palate.runtime import generator
+
+FRAPPE = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
+#: Films of earlier years are taken together by decade.
+YEARS_FROM = 1970
+#: Ratings that are taken of the whole of MovieLens 1M, where it is at hand.
+RATINGS = 100_000
+
+
+def frappe() -> tuple[pa.Table, tuple[RowField, ...]]:
+    """Return the parts of Frappe that are at hand as one table of ten fields and ``label``, and its fields.
+
+    Raises
+    ------
+    DataError
+        If none is.
+    """
+    bases = [Path(base) / "frappe" for base in (os.environ.get("PALATE_DATA"), str(cache_folder())) if base]
+    names = [f"frappe.{part}.libfm" for part in ("train", "validation", "test")]
+    files = next((found for base in bases if (found := [p for n in names if (p := find(base, n))])), None)
+    if files is None:
+        raise DataError("Frappe is not here.", where="frappe", remedy=f"put {names[1]} and {names[2]} into PALATE_DATA/frappe")
+    return pa.concat_tables([read_libfm(path, FRAPPE) for path in files]), tuple(RowField(n, "category") for n in FRAPPE)
+
+
+def movielens_seven() -> tuple[pa.Table, tuple[RowField, ...]]:
+    """Return ratings of MovieLens 1M as ``label`` (1 above three stars, 0 below; three are left out) with seven fields.
+
+    Gender, age, occupation, zip code, genres (at most six), year of release and time, but neither person nor film: the recipe
+    of W. Song et al., CIKM 2019. Figures can't be compared with those of tables that hold ids.
+
+    Raises
+    ------
+    DataError
+        If a file is missing.
+    """
+    folder = get("ml-1m")
+    ratings, people, films = _ratings(folder), users_1m(folder), items_1m(folder)
+    if people is None or films is None:
+        raise DataError("users.dat or movies.dat is missing.", where=folder)
+    stars = ratings.column("rating").cast(pa.float64())
+    ratings = ratings.filter(pc.not_equal(stars, 3.0))
+    who = pc.index_in(ratings.column("user_id").cast(pa.string()), value_set=_ids(people))
+    what = pc.index_in(ratings.column("item_id").cast(pa.string()), value_set=_ids(films))
+    kinds = {"gender": "gender", "age": "age", "occupation": "occupation", "zip": "zip_code"}
+    columns = {name: people.column(own).take(who).cast(pa.string()) for name, own in kinds.items()}
+    table = pa.table(
+        {
+            **columns,
+            "year": _years(films.column("title")).take(what),
+            "genres": films.column("categories").take(what),
+            "time": ratings.column("timestamp").cast(pa.float64()),
+            "label": pc.cast(pc.greater(ratings.column("rating").cast(pa.float64()), 3.0), pa.float64()),
+        }
+    )
+    fields = tuple(RowField(name, "category") for name in (*kinds, "year"))
+    return table, (*fields, RowField("genres", "list", max_length=6), RowField("time", "number", scale="minmax"))
+
+
+def parts_of(table: pa.Table, shares: dict[str, float], seed: int = 0, label: str = "label") -> dict[str, Rows]:
+    """Return parts by their shares, rows drawn at random."""
+    rows = Rows.of_table(table.take(generator(seed, "parts").permutation(table.num_rows)), [label])
+    ends = np.round(np.cumsum([0, *shares.values()]) * len(rows)).astype(int)
+    return {name: rows.slice(int(ends[at]), int(ends[at + 1])) for at, name in enumerate(shares)}
+
+
+def _ratings(folder: Path) -> pa.Table:
+    whole, sample = find(folder, "ratings.dat"), find(folder, "ratings_sample.csv")
+    if whole is not None:
+        names = ["user_id", "item_id", "rating", "timestamp"]
+        ratings = DelimitedSource(whole, separator="::", names=names).table()
+        return ratings.take(np.sort(generator(0, "ratings").permutation(ratings.num_rows)[:RATINGS]))
+    if sample is None:
+        raise DataError("there are no ratings.", where=folder, remedy="put ratings.dat of MovieLens 1M there")
+    return DelimitedSource(sample).table()
+
+
+def _ids(table: pa.Table) -> pa.Array:
+    name = "id" if "id" in table.column_names else table.column_names[0]
+    return table.column(name).cast(pa.string()).combine_chunks()
+
+
+def _years(titles: pa.ChunkedArray) -> pa.Array:
+    """Return the year of release that stands at the end of a title, early ones by decade."""
+    found = pc.struct_field(pc.extract_regex(titles, r"\((?P<year>\d{4})\)\s*$"), "year")
+    years = pa.array(found.to_pylist(), pa.string()).to_pylist()
+    return pa.array([y if y is None or int(y) >= YEARS_FROM else f"{int(y) // 10 * 10}s" for y in years])
