@@ -68,6 +68,18 @@ def test_rankers_are_compared_on_equal_terms(rows: Path, palate: Callable[..., A
     assert report["rows"][0]["auc"]["sd over seeds"] is not None
 
 
+def test_a_report_is_a_page_with_a_calibration_plot(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    palate("fit", "fm", "--data", str(rows / "split"), "--out", str(tmp_path / "fm"), *QUICK)
+    palate("evaluate", str(tmp_path / "fm"), "--split", str(rows / "split"), "--out", str(tmp_path / "one.html"))
+    palate("compare", str(rows / "split"), "--models", "lr,fm", "--out", str(tmp_path / "two.html"))
+    for name, told in (("one", ["click", "auc"]), ("two", ["LR", "FM", "opened"])):
+        page = (tmp_path / f"{name}.html").read_text()
+        assert "<svg" in page and "Are the probabilities met?" in page
+        assert "http" not in page.replace("http://www.w3.org", "")  # nothing comes from elsewhere
+        assert all(word in page for word in told)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -75,7 +87,7 @@ def test_rankers_are_compared_on_equal_terms(rows: Path, palate: Callable[..., A
         (("predict", "{rows}/split", "{rows}/rows.parquet", "--out", "{out}"), "no bundle"),
         (("split", "{rows}/rows.parquet", "--label", "click", "--by", "group", "--out", "{out}"), "--group"),
         (("split", "{rows}/rows.parquet", "--label", "click", "--by", "groups", "--out", "{out}"), "unknown choice"),
-        (("compare", "{rows}/split", "--models", "lr", "--out", "{out}/report.html"), "JSON"),
+        (("compare", "{rows}/split", "--models", "lr", "--out", "{out}/report.pdf"), "unknown kind"),
     ],
 )
 def test_errors_name_the_next_step(words, told, rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:

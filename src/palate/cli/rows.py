@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.options import Out, one_of
-from palate.cli.output import MODELS, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
+from palate.cli.output import MODELS, Json, cell, errors_to_exit_codes, print_json, print_table, progress_bars, say
 from palate.errors import ConfigError
 
 if TYPE_CHECKING:
     from palate.contracts.ranker import Ranker
+    from palate.evaluation.reliability import Reliability
 
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Rows for rankers: a column to predict; repeat it.")]
 Group = Annotated[str | None, typer.Option("--group", help="Rows for rankers: the column of the request or person.")]
@@ -24,6 +25,10 @@ TimeColumn = Annotated[str | None, typer.Option("--time", help="Rows for rankers
 HoldOut = Annotated[
     float, typer.Option("--hold-out", min=0.0, max=0.9, help="Share of a ranker's rows that says when to stop (files only).")
 ]
+
+
+#: What stands under every table.
+OPENED = "The test part was opened {} times. Intervals: 95%, bootstrap over test rows."
 
 
 def is_row_split(folder: Path) -> bool:
@@ -160,9 +165,11 @@ def evaluate_ranker(
         "rows": len(found.truth),
         "rows/s": len(found.truth) / max(found.seconds, 1e-9),
         "values": rows,
+        "reliability": {task: curve.table().to_pylist() for task, curve in found.reliability().items()},
         "looks": split.looks,
     }
-    _show(document, rows, f"{model.name} on {len(found.truth):,} rows of {folder} ({part})", out, as_json=as_json)
+    title = f"{model.name} on {len(found.truth):,} rows of {folder} ({part})"
+    _show(document, rows, title, out, found.reliability(), [OPENED.format(split.looks)], as_json=as_json)
 
 
 def compare_rankers(
@@ -190,27 +197,49 @@ def compare_rankers(
         for row in report.rows
     ]
     shown = [{name: value for name, value in row.items() if name not in ("settings", "trials")} for row in table]
-    _show(report.to_dict(), shown, f"Rankers on {folder}", out, as_json=as_json)
-    if not as_json:
-        for pair in report.pairs:
-            words = "is better than" if pair["counts"] else "can't be told from"
-            size = f"{pair['metric']} by {pair['by']:.4f} [{pair['low']:.4f}, {pair['high']:.4f}]"
-            say(f"{pair['better']} {words} {pair['worse']}: {size}")
-        say(f"The test part was opened {report.setup['looks']} times. Intervals: 95%, bootstrap over test rows.")
+    told = [_told(pair) for pair in report.pairs] + [OPENED.format(report.setup["looks"])]
+    _show(report.to_dict(), shown, f"Rankers on {folder}", out, report.curves, told, as_json=as_json)
+
+
+def _told(pair: dict[str, Any]) -> str:
+    words = "is better than" if pair["counts"] else "can't be told from"
+    size = f"{pair['metric']} by {pair['by']:.4f} [{pair['low']:.4f}, {pair['high']:.4f}]"
+    return f"{pair['better']} {words} {pair['worse']}: {size}"
 
 
 def _check_out(out: Path | None) -> None:
     """Refuse before the work what could not be written after it."""
-    if out is not None and out.suffix != ".json":
-        raise ConfigError("reports of rankers are written as JSON.", where="--out", value=out.name, remedy="end in .json")
+    if out is None:
+        return
+    if out.suffix not in (".json", ".html"):
+        raise ConfigError("unknown kind of report.", where="--out", value=out.name, remedy="end in .json or .html")
+    if out.suffix == ".html":
+        from palate.extras import require
+
+        for module in ("jinja2", "matplotlib"):
+            require(module, "a report in HTML")
 
 
 def _with_interval(value: dict[str, Any]) -> str:
     return f"{value['value']:.4f} ±{(value['high'] - value['low']) / 2:.4f}"
 
 
-def _show(document: dict[str, Any], rows: list[dict[str, Any]], title: str, out: Path | None, *, as_json: bool) -> None:
-    if out is not None:
+def _show(
+    document: dict[str, Any],
+    rows: list[dict[str, Any]],
+    title: str,
+    out: Path | None,
+    curves: Mapping[str, Reliability],
+    notes: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Write the report that is wanted, and print what it says."""
+    if out is not None and out.suffix == ".html":
+        from palate.evaluation.rows_html import write_rows_html
+
+        write_rows_html(out, title, [{name: cell(value) for name, value in row.items()} for row in rows], curves, notes)
+    elif out is not None:
         import json
 
         from palate.evaluation.report_files import write_text
@@ -220,6 +249,8 @@ def _show(document: dict[str, Any], rows: list[dict[str, Any]], title: str, out:
         print_json(document)
         return
     print_table(rows, title=title)
+    for note in notes:
+        say(note)
     if out is not None:
         say(f"Report: {out}")
 

@@ -42,7 +42,7 @@ STYLE: Any = {
 def intervals(report: Report, metric: str) -> str:
     """Plot every system's value of a metric with its interval."""
     estimates, titles = report.estimates(metric), report.systems
-    with _drawing(7.0, 0.9 + 0.34 * len(titles)) as (axes, out):
+    with drawing(7.0, 0.9 + 0.34 * len(titles)) as (axes, out):
         for row, title in enumerate(titles):
             estimate, colour = estimates[title], COLOURS[row % len(COLOURS)]
             if estimate.low is not None and estimate.high is not None:
@@ -62,7 +62,7 @@ def accuracy_and_cost(report: Report, metric: str, cost: str, title: str) -> str
     known = sorted(((name, v, e) for name, v, e in points if v is not None and v > 0), key=lambda point: point[1])
     if not known:
         return None
-    with _drawing(7.0, 3.8) as (axes, out):
+    with drawing(7.0, 3.8) as (axes, out):
         from matplotlib.ticker import LogLocator, NullLocator
 
         axes.set_xscale("log")
@@ -105,7 +105,7 @@ def slice_bars(report: Report, metric: str, rows: Sequence[SliceValue]) -> str:
     groups, titles = list(dict.fromkeys(row.group for row in rows)), report.systems
     cells = {(row.group, row.system): row for row in rows}
     width = 0.8 / len(titles)
-    with _drawing(7.0, 3.4) as (axes, out):
+    with drawing(7.0, 3.4) as (axes, out):
         for at, title in enumerate(titles):
             own = [cells[group, title] for group in groups]
             ends = np.nan_to_num([[r.value - r.low for r in own], [r.high - r.value for r in own]])
@@ -125,7 +125,7 @@ def slice_bars(report: Report, metric: str, rows: Sequence[SliceValue]) -> str:
 
 
 @contextmanager
-def _drawing(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
+def drawing(width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """Give axes to draw on; afterwards the list holds the ``<svg>`` element."""
     matplotlib = require("matplotlib", "a report in HTML")
     require("matplotlib.backends.backend_svg", "a report in HTML")

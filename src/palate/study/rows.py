@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from palate.catalog.spaces import Range, space_of
 from palate.contracts.ranker import Ranker, Rows, RowSource, blocks_of
 from palate.data.row_split import RowSplit
 from palate.errors import ConfigError, PalateError
+from palate.evaluation.reliability import Reliability, reliability
 from palate.evaluation.rows import METRICS, RowValue, check_metric, judge_rows, paired_rows
 from palate.evaluation.significance import holm
 from palate.progress import Progress, ProgressEvent, silent
@@ -76,6 +77,16 @@ class Answered:
                 self.truth[:, at], self.predicted[:, at], task=task, groups=self.groups, metrics=metrics, resamples=resamples
             )
         ]
+
+    def reliability(self) -> dict[str, Reliability]:
+        """Return predictions against what happened, for every binary task."""
+        found = {}
+        for at, task in enumerate(self.tasks):
+            seen = ~np.isnan(self.truth[:, at])
+            truth, predicted = self.truth[seen, at], self.predicted[seen, at]
+            if len(truth) and np.isin(truth, (0, 1)).all():
+                found[task] = reliability(truth, predicted)
+        return found
 
 
 def answered(model: Ranker, rows: RowSource, groups: np.ndarray | None = None) -> Answered:
@@ -229,15 +240,19 @@ class RowReport:
         (interval without zero, after Holm's correction of the levels by a normal approximation).
     setup
         Trials, seeds, looks, fingerprint.
+    curves
+        Reliability of each system on its first task (where that is binary), of the first seed.
     """
 
     rows: list[dict[str, Any]]
     pairs: list[dict[str, Any]]
     setup: dict[str, Any]
+    curves: dict[str, Reliability] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        bins = {name: curve.table().to_pylist() for name, curve in self.curves.items()}
+        return {"rows": self.rows, "pairs": self.pairs, "setup": self.setup, "reliability": bins}
 
 
 def compare_rankers(
@@ -286,7 +301,9 @@ def compare_rankers(
     for entrant in entrants:
         entrant.answers = [answered(model, lambda: test, groups) for model in entrant.fitted]
     setup = {"trials": trials, "seeds": seeds, "tuned on": tune_metric, "looks": split.looks, "split": split.fingerprint}
-    return RowReport([_row(entrant, metrics) for entrant in entrants], _pairs(entrants, metrics), {**setup, "spec": split.spec})
+    curves = {e.title: next(iter(found.values())) for e in entrants if (found := e.answers[0].reliability())}
+    rows = [_row(entrant, metrics) for entrant in entrants]
+    return RowReport(rows, _pairs(entrants, metrics), {**setup, "spec": split.spec}, curves)
 
 
 def _row(entrant: RowEntrant, metrics: Sequence[str]) -> dict[str, Any]:
