@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from palate.kernels.gather import gather, gather_reference, scatter, scatter_reference
+from palate.kernels.gather import (
+    gather,
+    gather_reference,
+    scatter,
+    scatter_pulled,
+    scatter_pulled_reference,
+    scatter_reference,
+)
 
 
 @pytest.mark.parametrize("n", [0, 1, 9, 40_000])
@@ -19,3 +26,7 @@ def test_gather_and_scatter(n):
     scatter(fast, rows, begun, 0.5)
     scatter_reference(plain, rows, begun, 0.5)
     np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-3)
+    fast, plain = x.copy(), x.copy()
+    scatter_pulled(fast, rows, begun, 2 * x, 0.5)
+    scatter_pulled_reference(plain, rows, begun, 2 * x, 0.5)
+    np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=2e-3)

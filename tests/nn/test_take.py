@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from palate.nn.take import take, take_reference, weighted_size, weighted_size_reference
+from palate.nn.take import take, take_reference, take_sized, take_sized_reference, weighted_size, weighted_size_reference
 
 
 def test_fast_equals_plain():
@@ -17,3 +17,13 @@ def test_fast_equals_plain():
         torch.testing.assert_close(fast, plain)
         torch.testing.assert_close(torch.autograd.grad(fast, x), torch.autograd.grad(plain, x))
     assert take(x, np.empty(0, np.int64)).shape == (0, 4)
+
+
+def test_rows_with_their_size():
+    x = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rows = np.array([3, 3, 0, 8])
+    for weigh in (lambda found, size: (found**3).sum() + 0.7 * size, lambda found, size: found.sum(), lambda found, size: size):
+        fast, plain = weigh(*take_sized(x, rows)), weigh(*take_sized_reference(x, rows))
+        torch.testing.assert_close(fast, plain)
+        torch.testing.assert_close(torch.autograd.grad(fast, x), torch.autograd.grad(plain, x))
+    assert float(take_sized(x, np.empty(0, np.int64))[1].detach()) == 0

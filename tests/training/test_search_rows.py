@@ -1,6 +1,7 @@
 """Interactions with their queries: order, lists with a query left out, told pairs, and epochs."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from palate.data.dataset import Dataset
@@ -19,8 +20,6 @@ SEARCHES = {
 @pytest.fixture
 def data():
     """Without times: a had x three times (twice by search), y (by search) and z; b had x (by search) and y (by no word)."""
-    import pyarrow as pa
-
     plain = Dataset.from_columns(["a", "a", "a", "a", "a", "b", "b"], ["x", "y", "x", "x", "z", "x", "y"])
     return read_searches(plain, pa.table(SEARCHES))
 

@@ -38,18 +38,26 @@ PAPERS: tuple[System, ...] = (
     _paper(5, "crs_framework", "CRS Framework", "converse", "framework", "interactions, dialogues",
         "Gao, Lei, He, de Rijke and Chua, Advances and Challenges in Conversational Recommender Systems: A Survey, "
         "AI Open 2021, arXiv 2101.09459"),
-    _paper(6, "uditsr", "UDITSR", "rank", "search and recommendation", "interactions, searches, torch",
-        "Unified Dual-Intent Translation for Joint Modeling of Search and Recommendation, KDD 2024, arXiv 2407.00912"),
-    _paper(7, "mercatran", "MerRec", "recommend", "sequential with text", "interactions, times, text, torch",
-        "MerRec: A Large-scale Multipurpose Mercari Dataset for Consumer-to-Consumer Recommendation Systems, KDD 2025, "
-        "arXiv 2402.14230"),
+    System("uditsr", "UDITSR", "recommend", "search and recommendation", "palate.recommend.uditsr:UDITSR", paper=6,
+        citation="Unified Dual-Intent Translation for Joint Modeling of Search and Recommendation, KDD 2024, arXiv 2407.00912",
+        needs=("interactions", "searches", "torch"), abilities=("unseen users", "explains", "similar"), claim="uditsr",
+        quick={"dim": 8, "epochs": 2, "batch_size": 64, "require_searches": False}),
+    System("mercatran", "Mercatran", "recommend", "sequential with text", "palate.recommend.mercatran:Mercatran", paper=7,
+        citation="MerRec: A Large-scale Multipurpose Mercari Dataset for Consumer-to-Consumer Recommendation Systems, "
+        "KDD 2025, arXiv 2402.14230", needs=("interactions", "times", "text", "torch"),
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), faithfulness="in the style of",
+        claim="mercatran",
+        quick={"dim": 16, "heads": 2, "blocks": 1, "hidden": 32, "epochs": 2, "batch_size": 64, "tokens": "words",
+               "n_tokens": 512, "require_text": False}),
     _paper(8, "ilm", "ILM", "converse", "items inside a language model", "interactions, text, language model, torch",
         "Item-Language Model for Conversational Recommendation, 2024, arXiv 2406.02844"),
     _paper(9, "scpr", "SCPR", "converse", "path reasoning", "interactions, graph, social, torch",
         "Interactive Path Reasoning on Graph for Conversational Recommendation, KDD 2020"),
-    _paper(10, "slate_thompson", "SlateTS", "explore", "Bayesian slates", "interactions, times, torch",
-        "Dynamic Slate Recommendation with Gated Recurrent Units and Thompson Sampling, Data Mining and Knowledge Discovery "
-        "2022, arXiv 2104.15046"),
+    System("slate_thompson", "SlateTS", "explore", "Bayesian slates", "palate.explore.slate_thompson:SlateThompson", paper=10,
+        citation="Eide, Leslie and Frigessi, Dynamic Slate Recommendation with Gated Recurrent Units and Thompson Sampling, "
+        "Data Mining and Knowledge Discovery 2022, arXiv 2104.15046", needs=("interactions", "torch"),
+        abilities=("unseen users", "new items", "propensities"), claim="slate_thompson",
+        quick={"dim": 4, "epochs": 4, "batch_size": 64, "draws": 16}),
     _paper(11, "ada_retrieval", "Ada-Retrieval", "recommend", "sequential", "interactions, times, torch",
         "Ada-Retrieval: An Adaptive Multi-Round Retrieval Paradigm for Sequential Recommendations, AAAI 2024"),
     _paper(12, "toolrec", "ToolRec", "recommend", "language model with tools", "interactions, text, language model",
@@ -63,9 +71,10 @@ PAPERS: tuple[System, ...] = (
         citation="Jiang et al., DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890",
         needs=("interactions", "graph", "torch"), abilities=("vectors", "unseen users", "explains", "similar"), claim="diffkg",
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "hidden": 8, "require_graph": False}),
-    _paper(15, "aw_moe", "AW-MoE", "rank", "mixture of experts", "interactions, times, searches, torch",
-        "Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce, ICDE 2023, "
-        "arXiv 2306.05011"),
+    System("aw_moe", "AW-MoE", "rank", "mixture of experts", "palate.rank.aw_moe:AWMoE", paper=15,
+        citation="Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce, "
+        "ICDE 2023, arXiv 2306.05011", needs=("interactions", "torch"), faithfulness="in the style of", claim="aw_moe",
+        quick={"hidden": (8,), "source": 8}),
     _paper(16, "ear", "EAR", "converse", "ask or recommend", "interactions, torch",
         "Estimation-Action-Reflection: Towards Deep Interaction Between Conversational and Recommender Systems, WSDM 2020, "
         "arXiv 2002.09102"),
@@ -74,8 +83,10 @@ PAPERS: tuple[System, ...] = (
         "arXiv 2208.14614"),
     _paper(18, "sesa", "SESA", "rank", "named dimensions", "interactions, text, torch",
         "Bogdanova and Yazdani, SESA: Supervised Explicit Semantic Analysis, 2017, arXiv 1708.03246"),
-    _paper(19, "autoint", "AutoInt", "rank", "feature interaction", "interactions, torch",
-        "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019, arXiv 1810.11921"),
+    System("autoint", "AutoInt", "rank", "feature interaction", "palate.rank.autoint:AutoInt", paper=19,
+        citation="Song et al., AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019, "
+        "arXiv 1810.11921", needs=("interactions", "torch"), abilities=("unseen users", "explains"), claim="autoint",
+        quick={"units": 8, "layers": 2}),
     System("pld", "PLD", "recommend", "denoising", "palate.recommend.pld:PLD", paper=20,
         citation="Zhang et al., Personalized Denoising Implicit Feedback for Robust Recommender System, WWW 2025, "
         "arXiv 2502.00348", needs=("interactions", "torch"), abilities=("vectors", "unseen users", "explains", "similar"),
@@ -124,9 +135,10 @@ PAPERS: tuple[System, ...] = (
         "LLMs + Persona-Plug = Personalized LLMs, ACL 2025"),
     _paper(38, "llm_recsys", "LLM-RecSys", "recommend", "language model", "interactions, times, text, language model",
         "Recommender Systems in the Era of Large Language Models (LLMs), IEEE TKDE 2024"),
-    _paper(39, "optinter", "OptInter", "rank", "feature interaction", "interactions, torch",
-        "Memorize, Factorize, or be Naive: Learning Optimal Feature Interaction Methods for CTR Prediction, ICDE 2022, "
-        "arXiv 2108.01265"),
+    System("optinter", "OptInter", "rank", "feature interaction", "palate.rank.optinter:OptInter", paper=39,
+        citation="Lyu et al., Memorize, Factorize, or be Naive: Learning Optimal Feature Interaction Methods for CTR "
+        "Prediction, ICDE 2022, arXiv 2108.01265", needs=("interactions", "torch"), claim="optinter",
+        quick={"hidden": (16,), "pair_dim": 4}),
     System("rel_mf", "Rel-MF", "recommend", "debiasing", "palate.recommend.rel_mf:RelMF", paper=40,
         citation="Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit Feedback, WSDM 2020, "
         "arXiv 1909.03601", needs=("interactions", "torch"), abilities=("vectors", "unseen users", "explains", "similar"),
@@ -173,8 +185,9 @@ PAPERS: tuple[System, ...] = (
     _paper(58, "mqsa_ted", "MQSA-TED", "recommend", "sequential", "interactions, times, torch",
         "Collaboration and Transition: Distilling Item Transitions into Multi-Query Self-Attention for Sequential "
         "Recommendation, WSDM 2024"),
-    _paper(59, "cascading_rl", "CascadingVI", "explore", "cascading lists", "interactions",
-        "Du, Srikant and Chen, Cascading Reinforcement Learning, ICLR 2024, arXiv 2401.08961"),
+    System("cascading_rl", "CascadingVI", "explore", "cascading lists", "palate.explore.cascading_rl:CascadingVI", paper=59,
+        citation="Du, Srikant and Chen, Cascading Reinforcement Learning, ICLR 2024, arXiv 2401.08961",
+        abilities=("unseen users", "propensities", "incremental"), faithfulness="in the style of", claim="cascading_rl"),
     System("two_tower_hgnn", "2T-HGNN", "recommend", "graph and two towers", "palate.recommend.two_tower_hgnn:TwoTowerHGNN",
         paper=60, citation="De Nadai et al., Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks, "
         "WWW Companion 2024, arXiv 2403.05185", needs=("interactions", "text", "torch"),

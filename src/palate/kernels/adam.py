@@ -59,9 +59,10 @@ def adam_step(
 
 @compiled(fast_math=True)
 def _adam(weights, gradient, mean, square, size, scale, keep, b1, b2, tiny, low, high):  # type: ignore[no-untyped-def]
-    for at in range(low, high):
-        g = gradient[at]
-        m = mean[at] + b1 * (g - mean[at])
-        v = square[at] + b2 * (g * g - square[at])
-        mean[at], square[at] = m, v
-        weights[at] = keep * weights[at] - size * m / (np.sqrt(v) * scale + tiny)
+    w, grads, first, second = weights[low:high], gradient[low:high], mean[low:high], square[low:high]
+    for at in range(len(w)):  # from 0 on slices: so that the compiler sees that no index is negative, and uses vectors
+        g = grads[at]
+        m = first[at] + b1 * (g - first[at])
+        v = second[at] + b2 * (g * g - second[at])
+        first[at], second[at] = m, v
+        w[at] = keep * w[at] - size * m / (np.sqrt(v) * scale + tiny)

@@ -32,7 +32,12 @@ class Dropout:
         if self.cut == 0:
             return x
         keep = random_bytes(x.numel(), self.generator, x.device).view(x.shape) >= self.cut
-        return x * keep.to(x.dtype).mul_(256 / (256 - self.cut))
+        return x * keep.to(x.dtype).mul_(self.scale)
+
+    @property
+    def scale(self) -> float:
+        """What elements that stay are multiplied with."""
+        return 256 / (256 - self.cut)
 
 
 #: Passes everything through.

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from palate.nn.affine import Affine, hidden
+from palate.nn.batch_norm import BatchNorm
 from palate.nn.dropout import Dropout
 
 
@@ -44,7 +46,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [width, *hidden]
         self.layers = nn.ModuleList(dense(a, b, rng) for a, b in itertools.pairwise(sizes))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(b) for b in hidden) if batch_norm else None
+        self.norms = nn.ModuleList(BatchNorm(b) for b in hidden) if batch_norm else None
         self.activations = nn.ModuleList(activation(b) for b in hidden)
         self.last = None if out is None else dense(sizes[-1], out, rng)
         self.width = sizes[-1] if out is None else out
@@ -52,6 +54,10 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, drop: Dropout) -> Tensor:
         """Return ``float32[n, out]``."""
         for at, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Linear)
+            if self.norms is None and type(self.activations[at]) is nn.ReLU:
+                x = hidden(x, layer.weight, layer.bias, drop)
+                continue
             x = layer(x)
             if self.norms is not None:
                 x = self.norms[at](x)
@@ -61,7 +67,7 @@ class MLP(nn.Module):
 
 def dense(width: int, out: int, rng: np.random.Generator, *, bias: bool = True) -> nn.Linear:
     """Return a dense layer, its start drawn from a Glorot normal distribution, biases 0."""
-    layer = nn.Linear(width, out, bias=bias)
+    layer = Affine(width, out, bias=bias)
     with torch.no_grad():
         spread = np.sqrt(2 / (width + out))
         layer.weight.copy_(torch.from_numpy((spread * rng.standard_normal((out, width))).astype(np.float32)))

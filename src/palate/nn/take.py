@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from palate.kernels.gather import gather, scatter
+from palate.kernels.gather import gather, scatter, scatter_pulled
 
 
 def take(x: Tensor, rows: np.ndarray) -> Tensor:
@@ -24,6 +24,20 @@ def take(x: Tensor, rows: np.ndarray) -> Tensor:
 def take_reference(x: Tensor, rows: np.ndarray) -> Tensor:
     """As :func:`take`, in plain torch, on any device."""
     return x.index_select(0, torch.from_numpy(np.asarray(rows, np.int64)).to(x.device))
+
+
+def take_sized(x: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return rows as :func:`take` does, and the sum of their squares (a row named twice counts twice), in one backward pass."""
+    if x.device.type != "cpu":
+        return take_sized_reference(x, rows)
+    found: tuple[Tensor, Tensor] = _TakeSized.apply(x, rows)  # type: ignore[no-untyped-call]
+    return found
+
+
+def take_sized_reference(x: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """As :func:`take_sized`, in plain torch, on any device."""
+    found = take_reference(x, rows)
+    return found, found.square().sum()
 
 
 def weighted_size(x: Tensor, weights: np.ndarray) -> Tensor:
@@ -50,6 +64,24 @@ class _Take(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         total = np.zeros(ctx.shape, np.float32)
         scatter(total, ctx.rows, grad.contiguous().numpy())
+        return torch.from_numpy(total), None
+
+
+class _TakeSized(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        ctx.rows = np.asarray(rows, np.int64)
+        ctx.save_for_backward(x)
+        found = gather(x.detach().numpy(), ctx.rows)
+        flat = found.reshape(-1)
+        return torch.from_numpy(found), torch.tensor(float(flat @ flat), dtype=x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, pull: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        total = np.zeros(x.shape, np.float32)
+        scatter_pulled(total, ctx.rows, grad.contiguous().numpy(), x.detach().numpy(), 2 * float(pull))
         return torch.from_numpy(total), None
 
 

@@ -2,7 +2,8 @@
 
     ŷ = b + Σ_i w_i
 
-over the fields of a row; a number x has ``w·x``, a bag the mean of its values.
+over the fields of a row; a number x has ``w·x``, a bag the mean of its values. A prediction is the sum of its fields' parts,
+and is explained by them exactly.
 
 Source: the baseline of every click model; e.g. M. Richardson et al., "Predicting Clicks", WWW 2007, equation 2.
 Differences: trained by Adam on batches, with early stopping.
@@ -16,10 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from palate.contracts.explanation import Explanation
+from palate.contracts.ranker import Rows
 from palate.data.row_encoder import Encoded, RowLayout
 from palate.nn.dropout import Dropout
 from palate.nn.fields import FieldVectors
 from palate.rank.neural import NeuralRanker, RowNet
+from palate.rank.reasons import additive, one_row, task_number
+from palate.retrieval.tokens import tokens
 
 
 class LR(NeuralRanker):
@@ -30,6 +35,21 @@ class LR(NeuralRanker):
 
     def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
         return LRNet(layout, tasks, rng)
+
+    @torch.no_grad()
+    def explain_row(self, row: Rows, task: str | None = None) -> Explanation:
+        """Return the part of each field, exactly: they add up to the logit (to the value, of a task that is not binary).
+
+        ``rest`` is the bias. Calibration comes after, and is not explained.
+        """
+        self._check_fitted()
+        at = task_number(self, task)
+        main = self.net_.get_submodule("main")
+        assert isinstance(main, MainEffects)
+        found = main.weights(self.encoder_.encode(one_row(row).features, tokens)).fields[0, :, at]
+        unit, zero = self.kinds_[at].unit
+        parts = [((name,), unit * part) for name, part in zip(main.weights.names, found.tolist(), strict=True)]
+        return additive(self.encoder_, row, parts, zero + unit * float(main.bias[at]), "the weight of each field's value")
 
 
 class MainEffects(nn.Module):

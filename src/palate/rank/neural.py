@@ -6,7 +6,8 @@ A system gives its :class:`RowNet`; this gives everything else. Losses, summed o
     any other                         squared error of the standardised value
 
 plus ``embedding_reg/2`` times the mean over rows of the summed squares of the vectors that the batch looked up (so a vector
-is held down as often as it is used), and ``net_reg/2`` times the squares of all other weights.
+is held down as often as it is used), and ``net_reg/2`` times the squares of all other weights. Probabilities may be calibrated
+on the validation rows afterwards (:mod:`palate.rank.calibration`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -26,11 +26,14 @@ from torch.nn import functional
 from palate.contracts.model import Fitting
 from palate.contracts.ranker import Ranker, Rows
 from palate.data.row_encoder import Encoded, RowEncoder, RowLayout
-from palate.data.row_fields import RowField, infer_fields
+from palate.data.row_fields import RowField
+from palate.errors import ConfigError
 from palate.evaluation.metrics.predictive import auc, log_loss
 from palate.nn.adam import Adam
 from palate.nn.dropout import OFF, Dropout
 from palate.nn.fields import FieldVectors
+from palate.rank.calibration import Calibration, CalibrationKind
+from palate.rank.guessing import guess_fields
 from palate.rank.tasks import Task, learn_tasks
 from palate.retrieval.tokens import tokens
 from palate.training.config import TrainConfig
@@ -39,8 +42,6 @@ from palate.training.row_store import RowBatch, RowStore
 
 #: Rows that are answered at a time.
 BLOCK = 8_192
-#: Rows from which fields are guessed.
-GUESS = 100_000
 
 
 class RankConfig(TrainConfig):
@@ -58,6 +59,7 @@ class RankConfig(TrainConfig):
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden values set to zero in training")
     stop_on: Literal["auc", "log_loss"] = Field("auc", description="validation metric of early stopping (binary tasks)")
     memory_mb: int = Field(2048, gt=0, description="training rows beyond this size are kept in a file")
+    calibrate: CalibrationKind = Field("none", description="how probabilities are calibrated on the validation rows")
 
 
 class RowNet(nn.Module, ABC):
@@ -82,6 +84,7 @@ class NeuralRanker(Ranker):
     encoder_: RowEncoder
     net_: RowNet
     kinds_: tuple[Task, ...]
+    calibration_: Calibration
 
     @abstractmethod
     def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
@@ -89,7 +92,11 @@ class NeuralRanker(Ranker):
 
     def _loss(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """Return the loss of a batch: each task's mean over its observed labels, summed over tasks."""
-        total = outputs.new_zeros(())
+        return self._task_losses(outputs, labels, weights).sum()
+
+    def _task_losses(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Return ``float32[t]``: each task's mean loss over its observed labels."""
+        found = []
         for at, task in enumerate(self.kinds_):
             seen = ~torch.isnan(labels[:, at])
             target, output, weight = labels[seen, at], outputs[seen, at], weights[seen]
@@ -97,8 +104,8 @@ class NeuralRanker(Ranker):
                 each = functional.binary_cross_entropy_with_logits(output, target, reduction="none")
             else:
                 each = (output - (target - task.mean) / task.spread).square()
-            total = total + (each * weight).sum() / max(1, len(target))
-        return total
+            found.append((each * weight).sum() / max(1, len(target)))
+        return torch.stack(found)
 
     # -- learning -------------------------------------------------------------------------------
 
@@ -106,6 +113,8 @@ class NeuralRanker(Ranker):
         self, blocks: Callable[[], Iterable[Rows]], validation: Callable[[], Iterable[Rows]] | None, fitting: Fitting
     ) -> Mapping[str, Any]:
         c = self.config
+        if c.calibrate != "none" and validation is None:
+            raise ConfigError("calibration needs validation rows.", where="calibrate", value=c.calibrate, remedy="give some")
         self.kinds_ = learn_tasks(blocks)
         self.tasks_ = tuple(task.name for task in self.kinds_)
         self.encoder_ = RowEncoder.learn(self._fields(blocks), lambda: (block.features for block in blocks()))
@@ -136,27 +145,22 @@ class NeuralRanker(Ranker):
             metric=f"valid_{c.stop_on}",
         )
         self.net_.cpu().eval()
+        self.calibration_ = Calibration()
+        if held_out is not None:
+            found = self._answers(held_out.rows)
+            self.calibration_ = Calibration.learn(c.calibrate, self.kinds_, found, held_out.labels, held_out.weights)
         return {**record.notes, "data": {"rows": len(store), "codes": self.encoder_.layout.n_codes}}
 
     def _fields(self, blocks: Callable[[], Iterable[Rows]]) -> tuple[RowField, ...]:
-        """Return the fields that are given, and guesses for the other columns from the first rows."""
-        tables, n = [], 0
-        for block in blocks():
-            tables.append(block.features)
-            n += len(block)
-            if n >= GUESS:
-                break
-        table = pa.concat_tables(tables, promote_options="permissive")
-        found = infer_fields(table, leave_out=self.config.leave_out, known=self.config.fields)
-        given = {field.name for field in self.config.fields}
-        return tuple(f if f.name in given else replace(f, min_count=self.config.min_count) for f in found)
+        """Return the fields that are given, and guesses for the other columns."""
+        return guess_fields(blocks, self.config.fields, self.config.leave_out, self.config.min_count)
 
     def _store(self, blocks: Callable[[], Iterable[Rows]]) -> RowStore:
         return RowStore.gather(blocks, self.encoder_, self.tasks_, words=tokens, memory_mb=self.config.memory_mb)
 
     def _value(self, store: RowStore) -> float:
         """Return the validation value, higher is better: the mean over tasks."""
-        found = np.concatenate([self._answer(store.rows.take(slice(at, at + BLOCK))) for at in range(0, len(store), BLOCK)])
+        found = self._answers(store.rows)
         values = []
         for at, task in enumerate(self.kinds_):
             truth, predicted = store.labels[:, at], found[:, at]
@@ -172,14 +176,18 @@ class NeuralRanker(Ranker):
     # -- answering ------------------------------------------------------------------------------
 
     def _predict(self, rows: Rows) -> np.ndarray:
-        encoded = self.encoder_.encode(rows.features, tokens)
-        parts = [self._answer(encoded.take(slice(at, at + BLOCK))) for at in range(0, len(encoded), BLOCK)]
-        return np.concatenate(parts)
+        return self.calibration_(self._answers(self.encoder_.encode(rows.features, tokens)))
+
+    def _answers(self, rows: Encoded) -> np.ndarray:
+        """Return ``float32[n, t]`` before calibration, block by block."""
+        return np.concatenate([self._answer(rows.take(slice(at, at + BLOCK))) for at in range(0, len(rows), BLOCK)])
 
     @torch.no_grad()
     def _answer(self, rows: Encoded) -> np.ndarray:
         """Return ``float32[n, t]`` probabilities and values."""
-        outputs = self.net_.eval()(rows, OFF)[0].float().cpu().numpy()
+        if self.net_.training:
+            self.net_.eval()
+        outputs = self.net_(rows, OFF)[0].float().cpu().numpy()
         for at, task in enumerate(self.kinds_):
             outputs[:, at] = _sigmoid(outputs[:, at]) if task.binary else outputs[:, at] * task.spread + task.mean
         return outputs
@@ -189,7 +197,8 @@ class NeuralRanker(Ranker):
     def _state(self) -> dict[str, np.ndarray]:
         net = {f"net/{name}": t.detach().cpu().numpy() for name, t in self.net_.state_dict().items()}
         encoder = {f"encoder/{name}": array for name, array in self.encoder_.state().items()}
-        return {**net, **encoder, "tasks": Task.pack(self.kinds_)}
+        calibration = {f"calibration/{name}": array for name, array in self.calibration_.state().items()}
+        return {**net, **encoder, **calibration, "tasks": Task.pack(self.kinds_)}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.kinds_ = Task.unpack(state["tasks"])
@@ -198,6 +207,7 @@ class NeuralRanker(Ranker):
         self.net_ = self._network(self.encoder_.layout, len(self.tasks_), np.random.default_rng(0))
         self.net_.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in _under("net/", state).items()})
         self.net_.eval()
+        self.calibration_ = Calibration.of_state(_under("calibration/", state))
 
     def export(self) -> Mapping[str, Any]:
         """Return fields and tasks as plain values."""

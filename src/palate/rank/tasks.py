@@ -31,6 +31,11 @@ class Task:
     mean: float
     spread: float
 
+    @property
+    def unit(self) -> tuple[float, float]:
+        """What one unit of a network's output is worth, and its zero: the logit itself, or the value it stands for."""
+        return (1.0, 0.0) if self.binary else (self.spread, self.mean)
+
     @staticmethod
     def pack(tasks: tuple[Task, ...]) -> np.ndarray:
         """Return tasks as ``uint8`` of JSON: what a bundle keeps."""

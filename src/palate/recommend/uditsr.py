@@ -186,7 +186,7 @@ class UDITSR(Recommender):
         self.own_ = np.where(active[:, None], people - fold(self.histories_, self.shares_), 0).astype(np.float32)
         means = [part[active].mean(0) if active.any() else np.zeros(c.dim) for part in (people, whole[:n] - people)]
         self.mean_ = np.stack(means).astype(np.float32)
-        self.net_ = copy.deepcopy(trainer.net).cpu().eval()
+        self.net_ = copy.deepcopy(trainer.net).cpu().eval().requires_grad_(False)
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -219,7 +219,6 @@ class UDITSR(Recommender):
         texts = requests.texts if requests.texts is not None else [""] * len(requests)
         return self.words_.bags([tokens(text or "") for text in texts])
 
-    @torch.no_grad()
     def _people(self, requests: Requests) -> _Asking:
         """Return what scores need to know of those who ask."""
         history = _known(requests.histories, self.item_counts_)
@@ -249,7 +248,6 @@ class UDITSR(Recommender):
             out[at] = self.net_.guess(people.take(rows[at]), torch.from_numpy(self.first_[items[at]]), lists).numpy()
         return out
 
-    @torch.no_grad()
     def _pairs(self, asking: _Asking, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return ``float32[n]`` scores of pairs of an asker's row and an item."""
         out = np.empty(len(rows), np.float32)
@@ -297,7 +295,7 @@ class UDITSR(Recommender):
         self.own_words_, self.item_words_ = (
             Ragged(state[f"{name}/offsets"], state[f"{name}/values"]) for name in ("own_words", "item_words")
         )
-        self.net_ = DualIntent(len(self.words_), self.config.dim, np.random.default_rng(0)).eval()
+        self.net_ = DualIntent(len(self.words_), self.config.dim, np.random.default_rng(0)).eval().requires_grad_(False)
         kept = {name.removeprefix("net/"): torch.from_numpy(a) for name, a in state.items() if name.startswith("net/")}
         self.net_.load_state_dict(kept)
 
