@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range
 from palate.contracts.ranker import Rows
 from palate.data.fingerprint import fingerprint
-from palate.data.public import cache_folder, get
-from palate.data.readers.delimited import DelimitedSource
-from palate.data.readers.movielens import find, items_1m
 from palate.data.row_fields import RowField
-from palate.data.row_libfm import read_libfm
-from palate.errors import DataError
 from palate.evaluation.auc_bootstrap import resampled_auc
 from palate.evaluation.bootstrap import bootstrap_ci
 from palate.evaluation.metrics.predictive import auc
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.public_rows import frappe, movielens_likes, parts_of
 from palate.study.rows import tune_ranker
 
 #: Rows of each part.
@@ -58,52 +51,6 @@ ORDER = (("fm", "lr", 0.0), ("mlp", "fm", 0.0), ("deepfm", "mlp", -0.002), ("dcn
 TITLES = {"lr": "LR", "fm": "FM", "mlp": "MLP", "deepfm": "DeepFM", "dcnv2": "DCN-v2"}
 
 
-def frappe() -> tuple[pa.Table, tuple[RowField, ...]]:
-    """Return the parts of Frappe that are at hand, with ten fields, as one table."""
-    bases = [Path(base) / "frappe" for base in (os.environ.get("PALATE_DATA"), str(cache_folder())) if base]
-    names = [f"frappe.{part}.libfm" for part in ("train", "validation", "test")]
-    files = next((found for base in bases if (found := [p for n in names if (p := find(base, n))])), None)
-    if files is None:
-        raise DataError("Frappe is not here.", where="frappe", remedy=f"put {names[1]} and {names[2]} into PALATE_DATA/frappe")
-    table = pa.concat_tables([read_libfm(path, FRAPPE) for path in files])
-    return table, tuple(RowField(name, "category") for name in FRAPPE)
-
-
-def movielens() -> tuple[pa.Table, tuple[RowField, ...]]:
-    """Return ratings of MovieLens 1M as likes (4 and 5) and dislikes (1 and 2), with person, film, genres and hour."""
-    folder = get("ml-1m")
-    whole, sample = find(folder, "ratings.dat"), find(folder, "ratings_sample.csv")
-    if whole is not None:
-        names = ["user_id", "item_id", "rating", "timestamp"]
-        ratings = DelimitedSource(whole, separator="::", names=names).table()
-        kept = generator(0, "ratings").permutation(ratings.num_rows)[:RATINGS]
-        ratings = ratings.take(np.sort(kept))
-    elif sample is not None:
-        ratings = DelimitedSource(sample).table()
-    else:
-        raise DataError("there are no ratings.", where=folder, remedy="put ratings.dat of MovieLens 1M there")
-    stars = ratings.column("rating").cast(pa.float64())
-    ratings = ratings.filter(pc.not_equal(stars, 3.0))
-    stars = ratings.column("rating").cast(pa.float64())
-    hour = pc.cast(pc.divide(pc.cast(ratings.column("timestamp"), pa.int64()), 3600), pa.int64()).to_numpy() % 24
-    people_file, films = find(folder, "users.dat"), items_1m(folder)
-    if people_file is None or films is None:
-        raise DataError("users.dat or movies.dat is missing.", where=folder)
-    people = DelimitedSource(people_file, separator="::", names=["id", "gender", "age", "occupation", "zip"]).table()
-    who = pc.index_in(ratings.column("user_id"), value_set=people.column("id").combine_chunks())
-    what = pc.index_in(ratings.column("item_id"), value_set=films.column("id").combine_chunks())
-    columns = {
-        "user": ratings.column("user_id"),
-        "item": ratings.column("item_id"),
-        **{name: people.column(name).take(who) for name in ("gender", "age", "occupation")},
-        "genres": films.column("categories").take(what),
-        "hour": pa.array([str(h) for h in hour]),
-        "label": pc.cast(pc.greater(stars, 3.0), pa.float64()),
-    }
-    fields = tuple(RowField(name, "category") for name in ("user", "item", "gender", "age", "occupation", "hour"))
-    return pa.table(columns), (*fields, RowField("genres", "list", max_length=6))
-
-
 def made(n: int = 3_000, seed: int = 0) -> tuple[pa.Table, tuple[RowField, ...]]:
     """Return rows whose clicks depend on a person, an item, and their match."""
     rng = generator(seed, "made rows")
@@ -116,14 +63,7 @@ def made(n: int = 3_000, seed: int = 0) -> tuple[pa.Table, tuple[RowField, ...]]
     return table, tuple(RowField(name, "category") for name in columns)
 
 
-DATA: dict[str, Callable[[], tuple[pa.Table, tuple[RowField, ...]]]] = {"Frappe": frappe, "MovieLens 1M": movielens}
-
-
-def parts_of(table: pa.Table, seed: int = 0) -> dict[str, Rows]:
-    """Return the parts, rows drawn at random."""
-    rows = Rows.of_table(table.take(generator(seed, "parts").permutation(table.num_rows)), ["label"])
-    ends = np.round(np.cumsum([0, *SHARES.values()]) * len(rows)).astype(int)
-    return {name: rows.slice(ends[at], ends[at + 1]) for at, name in enumerate(SHARES)}
+DATA: dict[str, Callable[[], tuple[pa.Table, tuple[RowField, ...]]]] = {"Frappe": frappe, "MovieLens 1M": movielens_likes}
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:
@@ -132,7 +72,7 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     for name, load in DATA.items():
         table, fields = made() if trial.reduced else load()
         trial.fingerprints[name] = fingerprint(table)
-        effects |= one_data(trial, name, parts_of(table), fields)
+        effects |= one_data(trial, name, parts_of(table, SHARES), fields)
     return effects
 
 

@@ -20,8 +20,9 @@ from palate.data.fingerprint import fingerprint
 from palate.evaluation.metrics.predictive import auc
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.effects import over_seeds
 from palate.study.public_rows import frappe, parts_of
-from palate.study.row_arms import Arm, auc_gap, fitted_arm, over_seeds, tuned_arm
+from palate.study.row_arms import Arm, auc_gap, fitted_arm, tuned_arm
 
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 SHELLS = ("memorise", "factorise", "naive")

@@ -17,7 +17,7 @@ from palate.data.split import Split
 from palate.runtime import generator
 from palate.simulate.world import World
 from palate.study.claims import Bar, Claim, Effect, Trial
-from palate.study.effects import paired_gain
+from palate.study.effects import over_seeds, paired_gain
 from palate.study.evaluate import evaluate
 
 METRIC = "recall@20"
@@ -146,13 +146,6 @@ def compared(trial: Trial, split: Split, backbone: str, ratios: tuple[float, ...
                 if method == "pld" and ratio > 0 and report is not None:
                     reports[ratio].append(report)
     return {"values": values, "settings": chosen, "reports": reports}
-
-
-def over_seeds(values: list[float], **details: Any) -> Effect:
-    """Return the mean over seeds with its t interval (one seed: no interval to speak of)."""
-    mean, n = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
-    return Effect(mean, mean - half, mean + half, details)
 
 
 def smaller_fall(values: Mapping[str, Any], other: str, rng: np.random.Generator) -> Effect:

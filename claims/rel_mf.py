@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,7 +23,7 @@ from palate.nn.unbiased import effective_size, pointwise
 from palate.runtime import generator
 from palate.simulate.world import World
 from palate.study.claims import Bar, Claim, Effect, Trial
-from palate.study.effects import paired_gain
+from palate.study.effects import over_seeds, paired_gain
 from palate.study.evaluate import evaluate
 from palate.training.all_pairs import Factors, PairsConfig, PairTerms, fit_factors
 
@@ -145,13 +144,6 @@ def curves(trial: Trial) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 judge = own if arm == "naive" else weighted  # validation is never clipped
                 ratios[arm][row, column] = log_loss(learnt(own, held, judge, config, seed), relevant, ~clicks) / floor
     return ratios, sizes
-
-
-def over_seeds(values: np.ndarray, **details: Any) -> Effect:
-    """Return the mean over seeds with its t interval (one seed: no interval to speak of)."""
-    mean, n = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
-    return Effect(mean, mean - half, mean + half, details)
 
 
 # -- Coat: what people chose themselves to learn from, and what they were shown at random to judge by -----------------------

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from palate.catalog.registry import create
 from palate.contracts.requests import Requests
@@ -17,6 +16,7 @@ from palate.errors import DataError
 from palate.runtime import generator
 from palate.simulate.slates import SlateMarket
 from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.effects import over_seeds
 
 #: Popular items stand in most slates; each of the rarest in hundreds.
 SKEWED: dict[str, Any] = {"users": 1000, "items": 300, "groups": 15, "no_click": -2.5, "skew": 1.0, "exploration": 0.1}
@@ -152,13 +152,6 @@ def within(vectors: np.ndarray, slates: np.ndarray) -> float:
 
 
 # -- the claim --------------------------------------------------------------------------------------------------------------
-
-
-def over_seeds(values: np.ndarray, **details: Any) -> Effect:
-    """Return the mean over seeds with its t interval (one seed: no interval to speak of)."""
-    mean, n = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
-    return Effect(mean, mean - half, mean + half, details)
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:

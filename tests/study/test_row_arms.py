@@ -7,8 +7,9 @@ from palate.catalog.spaces import Range
 from palate.contracts.conformance_ranker import click_rows
 from palate.evaluation.metrics.predictive import auc
 from palate.study.claims import Trial
+from palate.study.effects import over_seeds
 from palate.study.kept import Kept
-from palate.study.row_arms import Arm, auc_gap, over_seeds, tuned_arm
+from palate.study.row_arms import Arm, auc_gap, tuned_arm
 
 PARTS = {"train": click_rows(300), "valid": click_rows(100, seed=1), "test": click_rows(100, seed=2)}
 

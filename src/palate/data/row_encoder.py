@@ -145,7 +145,7 @@ class RowEncoder:
                 learners[f.name].see(_column(table, f.name), start)
             start += table.num_rows
         encoder = cls(used, {name: learner.learnt() for name, learner in learners.items()})
-        crosses = [f for f in used if f.kind == "cross"]
+        crosses = [f for f in used if f.kind == "cross" and not f.hash_buckets]
         if not crosses:
             return encoder
         counts: dict[str, Any] = dict.fromkeys(f.name for f in crosses)
@@ -298,8 +298,10 @@ class RowEncoder:
                 local[f.name] = hashed_codes(column, owner.hash_buckets)
             else:
                 local[f.name] = codes_of(column, self.learnt[owner.name].lookup)
-        for f in (f for f in self.fields if f.name in wanted and f.kind == "cross" and f.name in self.learnt):
-            local[f.name] = crossed(self._keys(f, local), f.hash_buckets, self.learnt[f.name].lookup)
+        for f in (f for f in self.fields if f.name in wanted and f.kind == "cross"):
+            known = self.learnt.get(f.name)
+            if known is not None or f.hash_buckets:  # else its vocabulary is being learnt
+                local[f.name] = crossed(self._keys(f, local), f.hash_buckets, None if known is None else known.lookup)
         return local
 
     def _keys(self, f: RowField, local: Mapping[str, np.ndarray]) -> np.ndarray:

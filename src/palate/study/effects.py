@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 from palate.errors import DataError
 from palate.study.claims import Effect
@@ -47,6 +48,13 @@ def paired_gain(
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
     facts = {"treated": float(first.mean()), "base": float(second.mean()), "people": n, **details}
     return Effect(float(_gain(first, second, relative)), float(low), float(high), facts)
+
+
+def over_seeds(values: np.ndarray | Sequence[float], **details: object) -> Effect:
+    """Return the mean of one value a seed, with its t interval (one seed: no interval to speak of)."""
+    mean, n = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
+    return Effect(mean, mean - half, mean + half, details)
 
 
 def _gain(treated: np.ndarray, base: np.ndarray, relative: bool) -> float:

@@ -75,6 +75,34 @@ def movielens_seven() -> tuple[pa.Table, tuple[RowField, ...]]:
     return table, (*fields, RowField("genres", "list", max_length=6), RowField("time", "number", scale="minmax"))
 
 
+def movielens_likes() -> tuple[pa.Table, tuple[RowField, ...]]:
+    """Return ratings of MovieLens 1M as likes (4 and 5) and dislikes (1 and 2), with person, film, genres and hour.
+
+    Raises
+    ------
+    DataError
+        If a file is missing.
+    """
+    folder = get("ml-1m")
+    ratings, people, films = _ratings(folder), users_1m(folder), items_1m(folder)
+    if people is None or films is None:
+        raise DataError("users.dat or movies.dat is missing.", where=folder)
+    ratings = ratings.filter(pc.not_equal(ratings.column("rating").cast(pa.float64()), 3.0))
+    who = pc.index_in(ratings.column("user_id").cast(pa.string()), value_set=_ids(people))
+    what = pc.index_in(ratings.column("item_id").cast(pa.string()), value_set=_ids(films))
+    hour = ratings.column("timestamp").cast(pa.int64()).to_numpy() // 3600 % 24
+    columns = {
+        "user": ratings.column("user_id").cast(pa.string()),
+        "item": ratings.column("item_id").cast(pa.string()),
+        **{name: people.column(name).take(who).cast(pa.string()) for name in ("gender", "age", "occupation")},
+        "genres": films.column("categories").take(what),
+        "hour": pa.array([str(h) for h in hour]),
+        "label": pc.cast(pc.greater(ratings.column("rating").cast(pa.float64()), 3.0), pa.float64()),
+    }
+    fields = tuple(RowField(name, "category") for name in ("user", "item", "gender", "age", "occupation", "hour"))
+    return pa.table(columns), (*fields, RowField("genres", "list", max_length=6))
+
+
 def parts_of(table: pa.Table, shares: dict[str, float], seed: int = 0, label: str = "label") -> dict[str, Rows]:
     """Return parts by their shares, rows drawn at random."""
     rows = Rows.of_table(table.take(generator(seed, "parts").permutation(table.num_rows)), [label])

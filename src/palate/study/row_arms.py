@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range
@@ -125,13 +124,6 @@ def auc_gap(truth: np.ndarray, better: Arm, worse: Arm, *, resamples: int = 1000
     low, high = np.nanpercentile(drawn[:, :at].mean(1) - drawn[:, at:].mean(1), [2.5, 97.5])
     value = float(np.mean([auc(truth, p) for p in better.answers]) - np.mean([auc(truth, p) for p in worse.answers]))
     return Effect(value, float(low), float(high), details)
-
-
-def over_seeds(values: np.ndarray, **details: object) -> Effect:
-    """Return the mean of one value a seed, with its t interval (one seed: no interval to speak of)."""
-    mean, n = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
-    return Effect(mean, mean - half, mean + half, details)
 
 
 def _fit(
