@@ -117,15 +117,58 @@ def public_data() -> str:
 
 
 def evidence() -> str:
-    """Return the page of claims and verdicts."""
-    rows = []
+    """Return the page of claims and verdicts, with the curves that results hold."""
+    rows, pictures = [], ""
     for path in sorted((ROOT / "claims" / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         rows.append({**result, "name": f"`{result['name']}`"})
+        pictures += curves(result)
     text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again.\n\n"
     if not rows:
         return text + "No claim has been run yet.\n"
-    return text + table(rows, ["name", "statement", "verdict", "summary", "finished"])
+    return text + table(rows, ["name", "statement", "verdict", "summary", "finished"]) + pictures
+
+
+def curves(result: Mapping[str, Any]) -> str:
+    """Return pictures of the curves in the details of a result: regret by rounds, both on logarithmic scales."""
+    found = [
+        (effect, arms)
+        for effect, facts in result.get("effects", {}).items()
+        for name, arms in facts.get("details", {}).items()
+        if name.startswith("curves")
+    ]
+    text = ""
+    for at, (effect, arms) in enumerate(found):
+        picture = DOCS / "evidence" / f"{result['name']}-{at}.svg"
+        draw(arms, picture)
+        text += f"\n## {result['name']}: {effect}\n\n![Regret of each policy by rounds](evidence/{picture.name})\n"
+    return text
+
+
+def draw(arms: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Draw regret by rounds (or visits), with intervals where there are any."""
+    from palate.evaluation.report_plots import COLOURS, drawing
+
+    with drawing(7.0, 4.2) as (axes, out):
+        for at, (arm, curve) in enumerate(arms.items()):
+            x = next(values for name, values in curve.items() if name not in ("regret", "half"))
+            kept = [n for n, (a, b) in enumerate(zip(x, curve["regret"], strict=True)) if a > 0 and b > 0]
+            across, up = [x[n] for n in kept], [curve["regret"][n] for n in kept]
+            colour = COLOURS[at % len(COLOURS)]
+            axes.plot(across, up, color=colour, label=arm, linewidth=1.6)
+            if "half" in curve:
+                half = [curve["half"][n] for n in kept]
+                low = [max(r - h, 1e-3) for r, h in zip(up, half, strict=True)]
+                axes.fill_between(across, low, [r + h for r, h in zip(up, half, strict=True)], color=colour, alpha=0.2)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("rounds")
+        axes.set_ylabel("regret")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != out[0]:
+        path.write_text(out[0], encoding="utf-8")
 
 
 def benchmarks() -> str:

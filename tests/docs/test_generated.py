@@ -49,6 +49,20 @@ def test_evidence_shows_results_with_their_date(pages: ModuleType, tmp_path: Pat
     assert "| `one` | 1 > 0 | holds | gap 1 | 2026-01-02 |" in pages.evidence()
 
 
+def test_curves_of_results_are_drawn(pages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(pages, "DOCS", tmp_path)
+    arms = {
+        "UCB": {"rounds": [0, 10, 100], "regret": [0.0, 5.0, 9.0], "half": [0.0, 1.0, 2.0]},
+        "TS": {"visits": [1, 10], "regret": [1, 2]},
+    }
+    result = {"name": "one", "effects": {"gap": {"details": {"curves": arms}}, "other": {"details": {}}}}
+    text = pages.curves(result)
+    assert "## one: gap" in text and "evidence/one-0.svg" in text
+    picture = (tmp_path / "evidence" / "one-0.svg").read_text()
+    assert picture.startswith("<svg") and "UCB" in picture and "TS" in picture
+
+
 def test_decisions_are_numbered_and_formed_alike() -> None:
     files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert [int(path.name[:4]) for path in files] == list(range(1, len(files) + 1))
