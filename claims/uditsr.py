@@ -1,7 +1,7 @@
 """Search box and feed in one model: do queries teach the feed, does translation help, does each help the other?
 
 *Data.* A made-up app (:mod:`palate.simulate.demands`): every event comes of a taste that stays and a need of the moment; half
-of the events begin with a query that names the need, half in the feed, where it stays unsaid. The last two events of everybody
+of the events begin with a query that names the need, half in the feed, where it stays unsaid. The last four events of everybody
 are the test part, the two before them validation. Each answer is a question of its own; a person's value is the mean of theirs.
 These figures say nothing of real logs, which are not at hand here (KuaiSAR; Amazon's queries are made of category paths).
 
@@ -40,7 +40,7 @@ from palate.study.effects import paired_gain
 
 METRICS, MAIN = ("ndcg@5", "hit_rate@5"), "ndcg@5"
 #: Events of everybody that are the test part, and that are validation.
-HELD = 2
+TEST, VALID = 4, 2
 NEGATIVES, THIN = 99, 0.1
 SETTINGS: dict[str, Any] = {"dim": 32, "epochs": 40, "batch_size": 1024, "eval_every": 4, "patience": 3}
 RATES = (1.5e-3, 5e-3)
@@ -102,17 +102,20 @@ class Bench:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         size: dict[str, Any] = (
-            {"users": 120, "items": 60, "topics": 6, "events": 14} if trial.reduced else {"users": 1_000, "items": 400}
+            {"users": 120, "items": 60, "topics": 6, "events": 16}
+            if trial.reduced
+            else {"users": 1_000, "items": 400, "events": 26}
         )
         self.data = trial.used("demands", Demands(**size).dataset())
         events, lengths = self.data.interactions, self.data.histories.lengths
         left = np.repeat(self.data.histories.offsets[1:], lengths) - np.arange(len(events))
-        cut = {"train": left > 2 * HELD, "valid": (left > HELD) & (left <= 2 * HELD), "test": left <= HELD}
+        cut = {"train": left > TEST + VALID, "valid": (left > TEST) & (left <= TEST + VALID), "test": left <= TEST}
         train, valid, test = (events.take(np.flatnonzero(rows)) for rows in cut.values())
         self.train = self.data.derive({"step": "train"}, interactions=train)
-        self.split = Split(self.train, valid, test, {"protocol": "last events", "held": HELD})
+        self.split = Split(self.train, valid, test, {"protocol": "last events", "test": TEST, "valid": VALID})
         self.facts = Facts.of(self.train)
         self._parts: dict[str, dict[str, Part]] = {}
+        self._models: dict[tuple[str, float, int], Recommender] = {}
 
     def part(self, name: Literal["valid", "test"]) -> dict[str, Part]:
         """Return the questions of a part by scenario; the test part is opened once, when everything is chosen."""
@@ -158,8 +161,11 @@ class Bench:
         chosen = {**SETTINGS, **small, **changes, "lr": lr}
 
         def make() -> dict[str, Values]:
-            data = self.rows[rows]
-            model = create("uditsr", **chosen).fit(data, self._looks(data, scenarios), seed=seed, progress=self.trial.progress)
+            data, key = self.rows[rows], (arm, lr, seed)
+            if key not in self._models:
+                model = create("uditsr", **chosen)
+                self._models[key] = model.fit(data, self._looks(data, scenarios), seed=seed, progress=self.trial.progress)
+            model = self._models[key]
             return {s: self.asked_of(model, data, self.part(part)[s]) for s in scenarios}
 
         return self.trial.kept(make, arm=arm, settings=chosen, seed=seed, part=part)
@@ -286,6 +292,6 @@ CLAIM = Claim(
     bars={name: Bar(0.0) for name in BARS},
     run=run,
     paper=6,
-    seeds=(0, 1),
+    seeds=(0, 1, 2),
     minutes=20,
 )
