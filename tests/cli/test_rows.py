@@ -68,6 +68,17 @@ def test_rankers_are_compared_on_equal_terms(rows: Path, palate: Callable[..., A
     assert report["rows"][0]["auc"]["sd over seeds"] is not None
 
 
+def test_requests_reach_a_ranker_that_learns_from_them(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    few = ("--set", "objective=lambdarank", "--set", "rounds=20")
+    palate("fit", "lightgbm", "--data", str(rows / "split"), "--out", str(tmp_path / "trees"), *few)
+    found = json.loads(palate("evaluate", str(tmp_path / "trees"), "--split", str(rows / "split"), "--json").output)
+    assert next(v["value"] for v in found["values"] if v["metric"] == "gauc") > 0.5
+    palate(
+        "fit", "lightgbm", "--data", str(rows / "rows.parquet"), "--label", "click", "--out", str(tmp_path / "no"), *few, code=2
+    )
+
+
 def test_a_report_is_a_page_with_a_calibration_plot(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     palate("fit", "fm", "--data", str(rows / "split"), "--out", str(tmp_path / "fm"), *QUICK)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from palate.catalog.registry import create
@@ -10,7 +11,7 @@ from palate.catalog.spaces import Range
 from palate.contracts.conformance_ranker import click_rows
 from palate.contracts.ranker import Rows
 from palate.errors import ConfigError, DataError
-from palate.study.rows import answered, tune_ranker
+from palate.study.rows import _whole_groups, answered, tune_ranker
 
 pytest.importorskip("optuna")
 pytest.importorskip("torch")
@@ -87,3 +88,13 @@ def test_metrics_of_rows(parts: tuple[Rows, Rows]) -> None:
         tune_ranker(*parts, "lr", trials=0)
     with pytest.raises(ConfigError, match="neither more nor less"):
         tune_ranker(*parts, "lr", trials=1, metric="calibration_ratio")
+
+
+def test_no_request_is_cut_by_a_block() -> None:
+    groups = np.repeat(np.arange(40), np.arange(40) % 7 + 1)
+    table = pa.table({"g": [f"r{g}" for g in groups], "x": np.arange(len(groups))})
+    for size in (1, 5, 13, 500):
+        blocks = list(_whole_groups([table.slice(at, size) for at in range(0, len(table), size)], "g"))
+        assert pa.concat_tables(blocks).column("x").to_pylist() == table.column("x").to_pylist()
+        own = [set(block.column("g").to_pylist()) for block in blocks]
+        assert sum(map(len, own)) == 40

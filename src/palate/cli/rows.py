@@ -92,8 +92,16 @@ def fit_ranker(
         from palate.study.rows import part_of
 
         split = read_row_split(data)
-        fitted = unfitted.fit(part_of(split, "train"), part_of(split, "valid"), **how)
+        train, valid = (part_of(split, part, groups=unfitted.wants_groups) for part in ("train", "valid"))
+        fitted = unfitted.fit(train, valid, **how)
     else:
+        if unfitted.wants_groups:
+            raise ConfigError(
+                "this ranker learns from requests: give it a split of rows with groups.",
+                where="--data",
+                value=data,
+                remedy="palate split FILE --label COLUMN --group COLUMN --by group --out DIR",
+            )
         train, valid = _dealt(data, labels, group, weight, hold_out, how["seed"])
         fitted = unfitted.fit(train, valid, **how)
     fitted.save(out)

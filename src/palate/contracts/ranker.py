@@ -148,6 +148,11 @@ class Ranker(Fitted, ABC):
         """Names of what is predicted, one column each."""
         return self.tasks_
 
+    @property
+    def wants_groups(self) -> bool:
+        """Whether it learns from requests, and not from single rows."""
+        return False
+
     def fit(
         self,
         rows: RowSource,

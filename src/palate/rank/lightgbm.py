@@ -88,6 +88,11 @@ class LightGBMRanker(Ranker):
     trees_: tuple[str, ...]
     links_: np.ndarray
 
+    @property
+    def wants_groups(self) -> bool:
+        """Whether pairs of a request are learnt from."""
+        return self.config.objective == "lambdarank"
+
     # -- learning -------------------------------------------------------------------------------
 
     def _fit(

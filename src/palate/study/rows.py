@@ -7,13 +7,14 @@ once, when the last ranker is fitted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from palate.catalog.registry import get
 from palate.catalog.spaces import Range, space_of
@@ -30,20 +31,50 @@ from palate.study.tune import Trial, Tuned, chosen, here
 Keeper = Callable[[Callable[[], list[Any]], dict[str, Any]], list[Any]]
 
 
-def part_of(split: RowSplit, part: str) -> Callable[[], Iterable[Rows]]:
-    """Return the rows of a part of a split, in blocks; that of the test part counts as a look."""
+def part_of(split: RowSplit, part: str, *, groups: bool = False) -> Callable[[], Iterable[Rows]]:
+    """Return the rows of a part of a split, in blocks; that of the test part counts as a look.
+
+    Parameters
+    ----------
+    groups
+        Whether rows tell their request; then no request is cut by a block, and rows of a request must stand together.
+
+    Raises
+    ------
+    ConfigError
+        If groups are wanted of a split without any.
+    """
+    if groups and split.group is None:
+        raise ConfigError("this ranker learns from requests.", where="group", remedy="palate split … --group COLUMN --by group")
     blocks = split.tables(part)
 
     def rows() -> Iterable[Rows]:
-        for table in blocks():
-            yield Rows.of_table(without(table, split), split.labels, weight=split.weight)
+        for table in _whole_groups(blocks(), str(split.group)) if groups else blocks():
+            told = None if not groups else split.group
+            kept = without(table, split, but=told)
+            yield Rows.of_table(kept, split.labels, group=told, weight=split.weight)
 
     return rows
 
 
-def without(table: pa.Table, split: RowSplit) -> pa.Table:
+def _whole_groups(blocks: Iterable[pa.Table], group: str) -> Iterator[pa.Table]:
+    """Yield blocks that end where a group ends."""
+    left: pa.Table | None = None
+    for table in blocks:
+        whole = table if left is None else pa.concat_tables([left, table]).combine_chunks()
+        values = whole.column(group).combine_chunks()
+        same = pc.equal(values, values[len(values) - 1]).fill_null(True).to_numpy(zero_copy_only=False)
+        begin = len(same) - int(np.argmin(same[::-1])) if not same.all() else 0
+        left = whole.slice(begin)
+        if begin:
+            yield whole.slice(0, begin)
+    if left is not None and left.num_rows:
+        yield left
+
+
+def without(table: pa.Table, split: RowSplit, but: str | None = None) -> pa.Table:
     """Return the table without the columns of groups and of the time by which rows were dealt: they are no features."""
-    return table.drop_columns([name for name in {split.group, split.spec.get("time")} if name is not None])
+    return table.drop_columns([name for name in {split.group, split.spec.get("time")} if name not in (None, but)])
 
 
 @dataclass(frozen=True)
@@ -280,9 +311,10 @@ def compare_rankers(
     if seeds < 1:
         raise ConfigError("seeds must be at least 1.", where="seeds", value=seeds)
     entrants = [RowEntrant(get(name, "rank").title, name, dict((settings or {}).get(name, {}))) for name in models]
-    train, valid = part_of(split, "train"), part_of(split, "valid")
     known = groups_of(split, "valid")
     for entrant in entrants:
+        wants = get(entrant.system).load()(**entrant.settings).wants_groups
+        train, valid = (part_of(split, part, groups=wants) for part in ("train", "valid"))
         if trials:
             how: dict[str, Any] = {
                 "trials": trials,
