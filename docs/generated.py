@@ -135,7 +135,7 @@ def curves(result: Mapping[str, Any]) -> str:
         (effect, arms)
         for effect, facts in result.get("effects", {}).items()
         for name, arms in facts.get("details", {}).items()
-        if name.startswith("curves")
+        if name.startswith("curves") and all("regret" in curve for curve in arms.values())
     ]
     text = ""
     for at, (effect, arms) in enumerate(found):

@@ -56,7 +56,10 @@ def test_curves_of_results_are_drawn(pages: ModuleType, tmp_path: Path, monkeypa
         "UCB": {"rounds": [0, 10, 100], "regret": [0.0, 5.0, 9.0], "half": [0.0, 1.0, 2.0]},
         "TS": {"visits": [1, 10], "regret": [1, 2]},
     }
-    result = {"name": "one", "effects": {"gap": {"details": {"curves": arms}}, "other": {"details": {}}}}
+    result = {
+        "name": "one",
+        "effects": {"gap": {"details": {"curves": arms}}, "other": {"details": {"curves": {"a": {"1": 2.0}}}}},
+    }
     text = pages.curves(result)
     assert "## one: gap" in text and "evidence/one-0.svg" in text
     picture = (tmp_path / "evidence" / "one-0.svg").read_text()
