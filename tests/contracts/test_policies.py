@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from palate.catalog.registry import systems
-from palate.contracts.conformance_policy import CHECKS, NonConformingError, check_policy
+from palate.contracts.conformance_policy import CHECKS, check_policy
 from palate.contracts.policy import Feedback, Policy, Slate
 from palate.contracts.requests import Requests
-from palate.errors import UnsupportedError
+from palate.errors import NonConformingError, UnsupportedError
 from palate.explore.epsilon_greedy import EpsilonGreedy, EpsilonGreedyConfig
 from palate.runtime import generator, threads
 

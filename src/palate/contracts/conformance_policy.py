@@ -19,9 +19,8 @@ from palate.contracts.conformance_policy_bench import CHECKS, PolicyBench
 from palate.contracts.policy import Policy
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.errors import NonConformingError
 
-__all__ = ["CHECKS", "NonConformingError", "check_policy"]
+__all__ = ["CHECKS", "check_policy"]
 
 
 def check_policy(
