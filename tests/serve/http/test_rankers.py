@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
+from palate.cli.main import app
 from palate.contracts.ranker import Rows
 from palate.errors import UnsupportedError
 from palate.rank.fm import FM
@@ -55,6 +58,15 @@ def test_rows_of_the_log_are_what_was_shown(ranked: Any) -> None:
     cheap = np.array(table.column("price").to_pylist()) < 20
     np.testing.assert_array_equal(np.array(table.column("click").to_pylist()) > 0, cheap)
     assert len(set(table.column("slate").to_pylist())) == 120
+
+
+def test_the_command_writes_them(ranked: Any, tmp_path: Path) -> None:
+    words = ["store", "rows", str(tmp_path / "rows.parquet"), "--store", ranked[0].store.url, "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["rows"] == pq.read_metadata(tmp_path / "rows.parquet").num_rows >= 1_200
+    nothing = CliRunner().invoke(app, [*words, "--since", "1e11"])
+    assert nothing.exit_code == 1 and "no slate was shown" in nothing.output
 
 
 def test_a_history_holds_what_was_before_the_slate(live: Any, tmp_path: Path) -> None:
