@@ -11,7 +11,8 @@ from palate.catalog.spaces import Range
 from palate.contracts.conformance_ranker import click_rows
 from palate.contracts.ranker import Rows
 from palate.errors import ConfigError, DataError
-from palate.study.rows import _whole_groups, answered, tune_ranker
+from palate.study.row_parts import whole_groups
+from palate.study.rows import answered, tune_ranker
 
 pytest.importorskip("optuna")
 pytest.importorskip("torch")
@@ -94,7 +95,7 @@ def test_no_request_is_cut_by_a_block() -> None:
     groups = np.repeat(np.arange(40), np.arange(40) % 7 + 1)
     table = pa.table({"g": [f"r{g}" for g in groups], "x": np.arange(len(groups))})
     for size in (1, 5, 13, 500):
-        blocks = list(_whole_groups([table.slice(at, size) for at in range(0, len(table), size)], "g"))
+        blocks = list(whole_groups([table.slice(at, size) for at in range(0, len(table), size)], "g"))
         assert pa.concat_tables(blocks).column("x").to_pylist() == table.column("x").to_pylist()
         own = [set(block.column("g").to_pylist()) for block in blocks]
         assert sum(map(len, own)) == 40

@@ -89,7 +89,7 @@ def fit_ranker(
     from palate.data.row_split import read_row_split
 
     if is_row_split(Path(data)):
-        from palate.study.rows import part_of
+        from palate.study.row_parts import part_of
 
         split = read_row_split(data)
         train, valid = (part_of(split, part, groups=unfitted.wants_groups) for part in ("train", "valid"))
@@ -158,7 +158,8 @@ def evaluate_ranker(
     """Judge a ranker on a part of a split of rows."""
     from palate.catalog.registry import load
     from palate.data.row_split import read_row_split
-    from palate.study.rows import answered, groups_of, part_of
+    from palate.study.row_parts import groups_of, part_of
+    from palate.study.rows import answered
 
     _check_out(out)
     split, model = read_row_split(folder), load(bundle, "rank")

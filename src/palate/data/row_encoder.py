@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from palate.data.row_columns import (
     FIRST,
@@ -37,13 +36,11 @@ from palate.data.row_columns import (
     word_codes,
 )
 from palate.data.row_fields import MANY, SINGLE, RowField, check_fields
-from palate.data.row_lookup import Lookup
+from palate.data.row_learner import Learner, Learnt, vocabulary
 from palate.errors import DataError, nearest
 
 Words = Callable[[str], list[str]]
 Blocks = Callable[[], Iterable[pa.Table]]
-#: Numbers of a column that its quantiles are taken from, at most.
-SAMPLE = 200_000
 
 
 @dataclass(frozen=True)
@@ -108,24 +105,11 @@ class RowLayout:
 
 
 @dataclass(frozen=True)
-class _Learnt:
-    """What was learnt of a field: a vocabulary, or edges, or two numbers of a scale."""
-
-    values: pa.Array | None = None
-    edges: tuple[float, ...] = ()
-
-    @cached_property
-    def lookup(self) -> Lookup | None:
-        """The vocabulary, ready to look values up in."""
-        return None if self.values is None else Lookup(self.values)
-
-
-@dataclass(frozen=True)
 class RowEncoder:
     """Fields and what was learnt of them (made by :meth:`learn`)."""
 
     fields: tuple[RowField, ...]
-    learnt: Mapping[str, _Learnt] = field(repr=False)
+    learnt: Mapping[str, Learnt] = field(repr=False)
 
     @classmethod
     def learn(cls, fields: Sequence[RowField], blocks: Blocks) -> RowEncoder:
@@ -138,7 +122,7 @@ class RowEncoder:
         """
         used = check_fields(fields)
         base = [f for f in used if f.kind != "cross" and not f.share]
-        learners = {f.name: _Learner(f) for f in base}
+        learners = {f.name: Learner(f) for f in base}
         start = 0
         for table in blocks():
             for f in base:
@@ -154,7 +138,7 @@ class RowEncoder:
             for f in crosses:
                 keys = pa.array(encoder._keys(f, local))
                 counts[f.name] = counted(counts[f.name], keys)
-        made = {f.name: _Learnt(_vocabulary(f, counts[f.name])) for f in crosses}
+        made = {f.name: Learnt(vocabulary(f, counts[f.name])) for f in crosses}
         return cls(used, {**encoder.learnt, **made})
 
     @cached_property
@@ -213,7 +197,7 @@ class RowEncoder:
         if local in (MISSING, UNKNOWN):
             return ("missing", "unknown")[local]
         owner = self._field(f.share) if f.share else f
-        learnt = self.learnt.get(owner.name, _Learnt())
+        learnt = self.learnt.get(owner.name, Learnt())
         if owner.kind == "bucket":
             low, high = ([-np.inf, *learnt.edges][local - FIRST], [*learnt.edges, np.inf][local - FIRST])
             return f"{low:g} to {high:g}"
@@ -234,7 +218,7 @@ class RowEncoder:
         assert learnt.values is not None
         old = learnt.values.cast(pa.string()).to_pylist()
         kept = pa.array([f"\x00removed {at}" if value in gone else value for at, value in enumerate(old)], pa.string())
-        return RowEncoder(self.fields, {**self.learnt, name: _Learnt(kept, learnt.edges)})
+        return RowEncoder(self.fields, {**self.learnt, name: Learnt(kept, learnt.edges)})
 
     # -- saving -------------------------------------------------------------------------------------
 
@@ -255,7 +239,7 @@ class RowEncoder:
     def of_state(cls, arrays: Mapping[str, np.ndarray]) -> RowEncoder:
         """Read what :meth:`state` gave."""
         facts = json.loads(arrays["fields"].tobytes().decode())
-        learnt: dict[str, _Learnt] = {}
+        learnt: dict[str, Learnt] = {}
         fields = []
         for fact in facts:
             edges = tuple(fact.pop("edges"))
@@ -265,7 +249,7 @@ class RowEncoder:
                 column = pa.ipc.open_stream(arrays[f"values/{name}"].tobytes()).read_all().column("values")
                 values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
             if values is not None or edges or fields[-1].kind == "number":
-                learnt[name] = _Learnt(values, edges)
+                learnt[name] = Learnt(values, edges)
         return cls(tuple(fields), learnt)
 
     # -- parts --------------------------------------------------------------------------------------
@@ -281,7 +265,7 @@ class RowEncoder:
             return 0
         if f.hash_buckets:
             return FIRST + f.hash_buckets
-        learnt = self.learnt.get(f.name, _Learnt())
+        learnt = self.learnt.get(f.name, Learnt())
         if f.kind == "bucket":
             return FIRST + len(learnt.edges) + 1
         return FIRST + (0 if learnt.values is None else len(learnt.values))
@@ -329,65 +313,6 @@ class RowEncoder:
             known = None if owner.hash_buckets else self.learnt[owner.name].lookup
             local = hashed_codes(values, owner.hash_buckets) if known is None else codes_of(values, known)
         return padded(lengths, local + np.int32(base), f.max_length, last=f.kind == "sequence")
-
-
-class _Learner:
-    """What is gathered of one field while blocks go by."""
-
-    def __init__(self, f: RowField) -> None:
-        self.field, self.counts, self.samples = f, None, list[np.ndarray]()
-        self.n, self.mean, self.square, self.low, self.high = 0, 0.0, 0.0, np.inf, -np.inf
-
-    def see(self, column: pa.ChunkedArray, start: int) -> None:
-        f = self.field
-        if f.kind in ("number", "bucket"):
-            self._see_numbers(numbers_of(column, f.name, start))
-        elif not f.hash_buckets:
-            values = flat_values(column, f.name)[1] if f.kind in MANY else column
-            self.counts = counted(self.counts, values)
-
-    def learnt(self) -> _Learnt:
-        f = self.field
-        if f.kind == "number":
-            if f.scale == "minmax":
-                return _Learnt(edges=(self.low, self.high - self.low or 1.0) if self.n else (0.0, 1.0))
-            return _Learnt(edges=(self.mean, float(np.sqrt(self.square / self.n)) or 1.0) if self.n else (0.0, 1.0))
-        if f.kind == "bucket":
-            found = np.concatenate([np.empty(0), *self.samples])
-            if not len(found):
-                return _Learnt()
-            marks = np.arange(1, f.buckets) / f.buckets
-            return _Learnt(edges=tuple(map(float, np.unique(np.quantile(found, marks, method="inverted_cdf")))))
-        return _Learnt(None if f.hash_buckets else _vocabulary(f, self.counts))
-
-    def _see_numbers(self, numbers: np.ndarray) -> None:
-        known = numbers[~np.isnan(numbers)]
-        if not len(known):
-            return
-        if self.field.kind == "bucket":
-            held = sum(map(len, self.samples))
-            step = max(1, -(-len(known) // max(1, SAMPLE - held))) if held < SAMPLE else 0
-            if step:
-                self.samples.append(known[::step])
-            return
-        if self.field.scale == "log":
-            known = np.sign(known) * np.log1p(np.abs(known))
-        n, mean = self.n + len(known), float(known.mean())
-        self.square += float(((known - mean) ** 2).sum()) + (mean - self.mean) ** 2 * self.n * len(known) / n
-        self.mean += (mean - self.mean) * len(known) / n
-        self.n, self.low, self.high = n, min(self.low, float(known.min())), max(self.high, float(known.max()))
-
-
-def _vocabulary(f: RowField, counts: pa.Table | None) -> pa.Array:
-    """Return the values with codes of their own, the commonest first, equals in order of the value."""
-    if counts is None:
-        return pa.array([], pa.string())
-    kept = counts.filter(pc.greater_equal(counts.column("count"), f.min_count))
-    if f.kind == "cross":
-        kept = kept.filter(pc.greater_equal(kept.column("value"), 0))
-    order = kept.sort_by([("count", "descending"), ("value", "ascending")]).slice(0, f.max_values)
-    column = order.column("value")
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:

@@ -7,74 +7,27 @@ once, when the last ranker is fitted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from palate.catalog.registry import get
 from palate.catalog.spaces import Range, space_of
-from palate.contracts.ranker import Ranker, Rows, RowSource, blocks_of
+from palate.contracts.ranker import Ranker, RowSource, blocks_of
 from palate.data.row_split import RowSplit
 from palate.errors import ConfigError, PalateError
 from palate.evaluation.reliability import Reliability, reliability
 from palate.evaluation.rows import METRICS, RowValue, check_metric, judge_rows, paired_rows
 from palate.evaluation.significance import holm
 from palate.progress import Progress, ProgressEvent, silent
+from palate.study.row_parts import groups_of, part_of
 from palate.study.tune import Trial, Tuned, chosen, here
 
 #: Makes a part of a long study, or takes it from an earlier run.
 Keeper = Callable[[Callable[[], list[Any]], dict[str, Any]], list[Any]]
-
-
-def part_of(split: RowSplit, part: str, *, groups: bool = False) -> Callable[[], Iterable[Rows]]:
-    """Return the rows of a part of a split, in blocks; that of the test part counts as a look.
-
-    Parameters
-    ----------
-    groups
-        Whether rows tell their request; then no request is cut by a block, and rows of a request must stand together.
-
-    Raises
-    ------
-    ConfigError
-        If groups are wanted of a split without any.
-    """
-    if groups and split.group is None:
-        raise ConfigError("this ranker learns from requests.", where="group", remedy="palate split … --group COLUMN --by group")
-    blocks = split.tables(part)
-
-    def rows() -> Iterable[Rows]:
-        for table in _whole_groups(blocks(), str(split.group)) if groups else blocks():
-            told = None if not groups else split.group
-            kept = without(table, split, but=told)
-            yield Rows.of_table(kept, split.labels, group=told, weight=split.weight)
-
-    return rows
-
-
-def _whole_groups(blocks: Iterable[pa.Table], group: str) -> Iterator[pa.Table]:
-    """Yield blocks that end where a group ends."""
-    left: pa.Table | None = None
-    for table in blocks:
-        whole = table if left is None else pa.concat_tables([left, table]).combine_chunks()
-        values = whole.column(group).combine_chunks()
-        same = pc.equal(values, values[len(values) - 1]).fill_null(True).to_numpy(zero_copy_only=False)
-        begin = len(same) - int(np.argmin(same[::-1])) if not same.all() else 0
-        left = whole.slice(begin)
-        if begin:
-            yield whole.slice(0, begin)
-    if left is not None and left.num_rows:
-        yield left
-
-
-def without(table: pa.Table, split: RowSplit, but: str | None = None) -> pa.Table:
-    """Return the table without the columns of groups and of the time by which rows were dealt: they are no features."""
-    return table.drop_columns([name for name in {split.group, split.spec.get("time")} if name not in (None, but)])
 
 
 @dataclass(frozen=True)
@@ -140,19 +93,6 @@ def answered(model: Ranker, rows: RowSource, groups: np.ndarray | None = None) -
             last = int(own[-1].max(initial=last)) + 1
     told = groups if groups is not None else (np.concatenate(own) if own else None)
     return Answered(model.tasks, np.concatenate(truth), np.concatenate(predicted), told, seconds)
-
-
-def groups_of(split: RowSplit, part: str) -> np.ndarray | None:
-    """Return ``int32[n]``: the group of each row of a part, or ``None``; for the test part this is no look of its own."""
-    if split.group is None:
-        return None
-    from palate.data.row_tables import row_blocks
-
-    values = [table.column(split.group).combine_chunks() for table in row_blocks(split.folder / f"{part}.parquet")()]
-    whole = pa.chunked_array(values).dictionary_encode(null_encoding="encode").combine_chunks()
-    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-    groups: np.ndarray = whole.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-    return groups
 
 
 @dataclass(frozen=True)
