@@ -27,7 +27,7 @@ GRAPH = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "two_tower": TOWERS,
     "ssl_two_tower": TOWERS,
-    "two_tower_hgnn": {**TOWERS, **GRAPH},
+    "two_tower_hgnn": {**TOWERS, **GRAPH, "epochs": 6},  # more passes fit old items, and new ones lose by it
     "easyrec": {"buckets": 2**12, "width": 32, "hidden": (32,), "dim": 32, "lr": 0.01},
     "mercatran": {
         "dim": 32,
@@ -68,6 +68,6 @@ def test_new_items_reach_the_people_whose_topic_they_have(name: str) -> None:
     better = [
         float((row[own][:, None] > row[~own][None, :]).mean()) for row, own in zip(scores, fits, strict=True) if own.any()
     ]
-    assert np.mean(better) > 0.8, "new items of a person's own topic don't score above others"  # chance is one half
+    assert np.mean(better) > 0.85, "new items of a person's own topic don't score above others"
     offered = model.recommend(asked, 20).items
     assert np.isin(offered, new).mean() > 0.05, "new items are never offered"

@@ -19,7 +19,7 @@ from palate.serve.service import Service
 def export(service: Service, user: str) -> dict[str, Any]:
     """Return everything that is held about a person: rows of the store, and which bundles know the id."""
     held = service.store.export_user(user)
-    bundles = [version for version in _versions(service) if load(service.folder(version)).knows(user)]
+    bundles = [version for version in _versions(service) if service.shelf.fitted(version, service.folder).knows(user)]
     if not bundles and not any(held.values()):
         raise NotFound("nothing is held about this user.", where="user", value=user)
     return {**held, "bundles": bundles}

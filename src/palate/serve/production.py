@@ -56,7 +56,7 @@ def publish_named(service: Service, version: str, bundle: str, activate_it: bool
     known = service.store.model(version)
     if known is not None and Path(known.path) != folder:
         raise ConflictError("there is another model of that version.", where="version", value=version)
-    service.shelf.check(version, folder)
+    service.shelf.fitted(version, lambda _: folder)
     row = publish(service.store, version, folder, activate=activate_it)
     service.stale()
     service.pulse()

@@ -16,6 +16,7 @@ import numpy as np
 from palate.catalog.registry import load
 from palate.contracts.bundle import read_manifest
 from palate.contracts.explanation import Explanation
+from palate.contracts.ranker import Ranker
 from palate.contracts.recommender import Recommender, VectorRecommender
 from palate.contracts.requests import Requests
 from palate.data.histories import Histories
@@ -235,12 +236,11 @@ class Shelf:
                 found = self._rankers[version]
         return found
 
-    def check(self, version: str, folder: str | Path) -> None:
-        """Load a bundle, whichever kind it is; raises what is wrong with it."""
-        if is_ranker(str(read_manifest(folder)["system"])):
-            self.ranker(version, lambda _: folder)
-        else:
-            self.get(version, lambda _: folder)
+    def fitted(self, version: str, folder_of: Callable[[str], str | Path]) -> Recommender | Ranker:
+        """Return the recommender or ranker of a version, loading it where it is not in memory; raises what is wrong with it."""
+        if is_ranker(str(read_manifest(folder_of(version))["system"])):
+            return self.ranker(version, folder_of).model
+        return self.get(version, folder_of).model
 
     def activate(self, version: str, folder: str | Path) -> Loaded:
         """Load and warm a model up, then make it the one that answers; the longest unused of many are let go."""
