@@ -27,6 +27,19 @@ def test_an_epoch_holds_each_pair_once():
     assert not np.array_equal(other, users)
 
 
+def test_drawn_evenly_people_count_alike_whatever_their_history():
+    lengths = [0, 1, 4, 15]
+    had = sparse.csr_matrix([[1.0] * n + [0.0] * (20 - n) for n in lengths], dtype=np.float32)
+    pairs = Pairs(had, 7, evenly=True)
+    assert sum(len(b) for b in pairs.epoch(rng())) == had.nnz
+    drawn = [b for seed in range(300) for b in pairs.epoch(np.random.default_rng(seed))]
+    users, items, others = (np.concatenate([getattr(b, n) for b in drawn]) for n in ("users", "positives", "negatives"))
+    assert had.toarray()[users, items].all() and not had.toarray()[users, others].any()
+    np.testing.assert_allclose(np.bincount(users, minlength=4) / len(users), [0, 1 / 3, 1 / 3, 1 / 3], atol=0.03)
+    np.testing.assert_allclose(np.bincount(items[users == 2]) / (users == 2).sum(), [0.25] * 4, atol=0.04)
+    assert len(list(Pairs(sparse.csr_matrix((3, 4), dtype=np.float32), 7, evenly=True).epoch(rng()))) == 0
+
+
 def test_an_epoch_of_people_holds_them_whole():
     had = matrix()
     batches = list(Pairs(had, 32).epoch_of_people(rng()))

@@ -66,7 +66,7 @@ class DiffNetPP(SocialRecommender):
     def _fit_social(self, setting: Setting, social: SocialGraph) -> Mapping[str, Any]:
         rng = setting.fitting.rng(self.name, "weights")
         network = Network(setting, social, self.config, rng).to(setting.device)
-        pairs = Pairs(setting.matrix, self.config.batch_size)
+        pairs = setting.pairs(self.config)
         return self._descend(setting, network, network.loss, lambda epoch, rng: pairs.epoch(rng))
 
     @torch.no_grad()

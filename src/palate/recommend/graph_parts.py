@@ -39,6 +39,9 @@ class GraphConfig(TrainConfig):
     layers: int = Field(3, gt=0, description="K, propagation steps")
     reg: float = Field(1e-4, ge=0, description="weight of the squared size of the free vectors")
     init: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
+    draw: Literal["pairs", "people"] = Field(
+        "pairs", description="an epoch's pairs: each once, or as many drawn with people alike, then their items alike"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,10 @@ class Setting:
     def n_users(self) -> int:
         """People, and number of the first item's node."""
         return self.dataset.n_users
+
+    def pairs(self, config: GraphConfig) -> Pairs:
+        """Return the training pairs, to be drawn as the settings say."""
+        return Pairs(self.matrix, config.batch_size, evenly=config.draw == "people")
 
 
 #: What a contrast tells a node apart from: others of the batch, or all others.
@@ -236,7 +243,7 @@ class Objective:
 
     def __init__(self, table: FreeVectors, setting: Setting, config: GraphConfig, lowest: int) -> None:
         self.table, self.setting, self.config, self.lowest = table, setting, config, lowest
-        self.pairs = Pairs(setting.matrix, config.batch_size)
+        self.pairs = setting.pairs(config)
 
     def batches(self, epoch: int, rng: np.random.Generator) -> Any:
         """Return the batches of an epoch."""

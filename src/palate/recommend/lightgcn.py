@@ -58,7 +58,7 @@ class LightGCN(GraphRecommender):
         c = self.config
         setting = Setting.of(dataset, fitting)
         table = self._table(setting)
-        pairs = Pairs(setting.matrix, c.batch_size)
+        pairs = setting.pairs(c)
         steps = _Steps(c, table, setting.graph, dataset.n_users)
 
         def batches(epoch: int, rng: np.random.Generator) -> Any:

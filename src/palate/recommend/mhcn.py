@@ -71,7 +71,7 @@ class MHCN(SocialRecommender):
     def _fit_social(self, setting: Setting, social: SocialGraph) -> Mapping[str, Any]:
         graphs = Hypergraphs.of(social, setting, self.config)
         network = Network(graphs, self.config, setting.fitting.rng(self.name, "weights")).to(setting.device)
-        pairs = Pairs(setting.matrix, self.config.batch_size)
+        pairs = setting.pairs(self.config)
         notes = self._descend(setting, network, network.loss, lambda epoch, rng: pairs.epoch(rng))
         return {**notes, "channels": graphs.sizes}
 

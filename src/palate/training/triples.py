@@ -33,21 +33,30 @@ class Pairs:
         Users x items.
     batch_size
         Pairs of a batch; the last one of an epoch may be smaller.
+    evenly
+        Draw, with repeats, as many pairs as there are: a person, all alike, then one of their items. Otherwise every pair
+        comes once, so that people count by the length of their history.
     """
 
-    def __init__(self, matrix: sparse.csr_matrix, batch_size: int) -> None:
+    def __init__(self, matrix: sparse.csr_matrix, batch_size: int, *, evenly: bool = False) -> None:
         self.unseen = Unseen(matrix)
-        self.batch_size = batch_size
+        self.batch_size, self.evenly = batch_size, evenly
         lengths = np.diff(self.unseen.offsets)
         self.users = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         self.items = self.unseen.columns
 
     def epoch(self, rng: np.random.Generator, *, negatives: bool = True) -> Epoch:
         """Return the batches of one epoch; without ``negatives`` they are all -1."""
-        order = rng.permutation(len(self.users))
+        order = self._evenly(rng) if self.evenly else rng.permutation(len(self.users))
         users, items = self.users[order], self.items[order]
         others = self.unseen.sample_for(rng, users) if negatives else np.full(len(users), -1, np.int32)
         return Epoch(Triples(users, items, others), self.batch_size)
+
+    def _evenly(self, rng: np.random.Generator) -> np.ndarray:
+        """Return places of drawn pairs: people alike, then their items alike."""
+        lengths = np.diff(self.unseen.offsets)
+        people = rng.choice(np.flatnonzero(lengths), len(self.users)) if len(self.users) else np.empty(0, np.int64)
+        return self.unseen.offsets[people] + rng.integers(0, lengths[people])
 
     def epoch_hard(
         self, rng: np.random.Generator, n_candidates: int, score: Callable[[np.ndarray, np.ndarray], np.ndarray]

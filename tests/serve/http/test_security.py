@@ -43,7 +43,8 @@ def test_a_revoked_key_is_refused(live: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_only_the_hash_of_a_key_is_kept(live: Any, tmp_path: Path) -> None:
-    secret = live.keys["read"].rsplit("_", 1)[1]
+    secret = live.keys["read"].split("_", 2)[2]  # a secret may hold "_" itself
+    assert len(secret) > 40
     held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert secret.encode() not in held
 
