@@ -156,6 +156,38 @@ def test_resumed_fit_equals_unbroken_one(tmp_path):
     assert same_weights(whole, finished)
 
 
+def test_a_cosine_takes_the_step_size_to_zero_and_goes_on_to_the_bit(tmp_path):
+    config = TrainConfig(epochs=6, lr=0.02, schedule="cosine")
+    rates, broken_after = [], 4
+
+    def run(module, folder, stop=None):
+        optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr)
+
+        def loss(batch, generator):
+            rates.append(optimizer.param_groups[0]["lr"])
+            return (module(batch[0]) - batch[1]).square().mean()
+
+        def stopping(event):
+            if event.epoch == stop:
+                raise KeyboardInterrupt
+
+        fit(module, config, Fitting(checkpoint=folder), loss=loss, optimizer=optimizer, callbacks=[stopping])
+
+    whole, broken, resumed = net(), net(), net()
+    run(whole, None)
+    steps = 6 * 8
+    np.testing.assert_allclose(rates, 0.02 * (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, tmp_path, broken_after)
+    rates.clear()
+    run(resumed, tmp_path)
+    assert len(rates) == (6 - broken_after) * 8
+    assert same_weights(whole, resumed)
+    with pytest.raises(TrainingError, match="another fit"):
+        fit(net(), config.replace(epochs=9), Fitting(checkpoint=tmp_path))
+    assert config.replace(schedule="constant").free - config.free == {"epochs"}
+
+
 def kill_in_the_middle(command, note, least):
     """Start a process and kill it with SIGKILL once ``least`` epochs stand in its checkpoint; return how many do."""
     process = subprocess.Popen(command)

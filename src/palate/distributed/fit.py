@@ -197,10 +197,8 @@ def _storage(given: str | Path | None, target: Path, nodes: Sequence[Mapping[str
 
 def _identity(config: Any, dataset: Dataset, validation: HeldOut | None, seed: int, workers: int) -> str:
     """Return a name for all that a fit can't change and still go on."""
-    from palate.training.loop import FREE
-
     asked = None if validation is None else validation.fingerprint
-    facts = [config.model_dump(mode="json", exclude=FREE), dataset.fingerprint, asked, seed, workers]
+    facts = [config.model_dump(mode="json", exclude=config.free), dataset.fingerprint, asked, seed, workers]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

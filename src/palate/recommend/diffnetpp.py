@@ -39,7 +39,7 @@ from palate.nn.social import SocialGraph
 from palate.recommend.graph_base import FreeVectors, GraphConfig, Setting
 from palate.recommend.left_out import explain_left_out
 from palate.recommend.social_base import SocialRecommender, ranking_loss
-from palate.training.triples import Pairs, Triples
+from palate.training.triples import Triples
 
 #: The kinds of neighbours: friends, items of people, people of items.
 FRIENDS, ITEMS, PEOPLE = range(3)

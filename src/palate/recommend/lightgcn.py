@@ -35,7 +35,7 @@ from palate.nn.graph import Adjacency, graph_bpr, propagate
 from palate.nn.graph_softmax import graph_softmax
 from palate.nn.softmax import shared_softmax
 from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
-from palate.training.triples import Pairs, Triples
+from palate.training.triples import Triples
 
 
 class LightGCNConfig(GraphConfig):

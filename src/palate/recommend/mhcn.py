@@ -48,7 +48,7 @@ from palate.nn.social import SocialGraph
 from palate.nn.sparse import Sparse, row_normalised
 from palate.recommend.graph_base import FreeVectors, GraphConfig, Setting
 from palate.recommend.social_base import SocialRecommender, ranking_loss
-from palate.training.triples import Pairs, Triples
+from palate.training.triples import Triples
 
 
 class MHCNConfig(GraphConfig):

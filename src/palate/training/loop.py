@@ -37,8 +37,6 @@ from palate.training.workers import Company, Objective, grouped
 Batch_co = TypeVar("Batch_co", covariant=True)
 #: Seconds between progress reports inside an epoch.
 REPORT_EVERY = 0.5
-#: Settings that may change when a fit goes on, as they alter no step.
-FREE = {"epochs", "checkpoint_every", "update_epochs"}
 #: Most points of a curve in a model's record.
 CURVE_POINTS = 300
 
@@ -143,6 +141,7 @@ class _Run:
         self.module, self.batches, self.config = module, batches, config
         self.title, self.evaluate, self.optimizer = title, evaluate, optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.device = self.parameters[0].device
         self.company = Company.here(self.device)
         self.fitting = fitting if self.company.first else replace(fitting, progress=silent)
@@ -191,6 +190,7 @@ class _Run:
         self.module.train()
         total, seen, shown = 0.0, 0, time.monotonic()
         for group in grouped(batches, self.company.size * self.config.accumulate):
+            self._pace(seen / len(batches))
             total += self._step(group, generator, seen + 1)
             seen += len(group)
             if time.monotonic() - shown > REPORT_EVERY:
@@ -200,6 +200,13 @@ class _Run:
         if not all(np.isfinite(p.detach().float().cpu().numpy()).all() for p in self.parameters):
             raise self._not_finite("a weight is not a number any more", seen, float("nan"))
         return total / max(1, seen)
+
+    def _pace(self, share: float) -> None:
+        """Set the step size, a share of the epoch being done."""
+        if self.config.schedule == "cosine":
+            done = (self.epoch - 1 + share) / self.config.epochs
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * (1 + math.cos(math.pi * done)) / 2
 
     def _step(self, group: list[Any], generator: torch.Generator, number: int) -> float:
         """Take one step; return the sum of the losses of the group, whose first batch has this number."""
@@ -247,7 +254,7 @@ class _Run:
     # -- checkpoints ----------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        settings = {k: v for k, v in self.config.model_dump(mode="json").items() if k not in FREE}
+        settings = self.config.model_dump(mode="json", exclude=self.config.free)
         shapes = {name: list(t.shape) for name, t in self.module.state_dict().items()}
         kind = type(self.optimizer).__name__
         given = {"seed": self.fitting.seed, "data": self.fitting.data, "validation": self.questions}

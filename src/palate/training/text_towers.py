@@ -20,19 +20,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from palate.data.whole import whole_folder
 from palate.errors import BundleError, ConfigError, UnsupportedError
-from palate.extras import require
 from palate.language.encoder import TextEncoder
 from palate.language.encoders.batches import Tokens, padded
 from palate.language.encoders.folders import chosen_pooling, read_folder
 from palate.language.encoders.hashed import FILE, HashedEncoder
 from palate.language.encoders.tokenizer import Tokenizer
-from palate.language.encoders.transformer import TransformerEncoder
+from palate.language.encoders.transformer import TransformerEncoder, load_transformer
 from palate.nn import towers
 from palate.nn.contrast import contrast
 from palate.nn.unit import TINY
@@ -298,17 +296,9 @@ def mask_words(
 
 
 def _load(folder: Path, words: bool) -> Any:
-    """Return the model of a folder, with its head of words if wanted; nothing is fetched and no code of the folder runs."""
-    transformers = require("transformers", "a transformer that learns")
-    kind = transformers.AutoModelForMaskedLM if words else transformers.AutoModel
-    given = {"local_files_only": True, "use_safetensors": True, "dtype": "float32", "trust_remote_code": False}
-    try:
-        model, facts = kind.from_pretrained(str(folder), output_loading_info=True, **given)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        remedy = "give a folder with config.json and model.safetensors, written by save_pretrained"
-        raise BundleError("transformers can't read the model.", where=folder, value=str(error), remedy=remedy) from None
-    missing = [name for name in facts["missing_keys"] if "pooler" not in name and "position_ids" not in name]
-    if words and missing:
+    """Return the model of a folder, with its head of words if wanted."""
+    model, missing = load_transformer(folder, "a transformer that learns", words=words)
+    if words and any("pooler" not in name and "position_ids" not in name for name in missing):
         raise no_head(str(folder))
     return model
 
