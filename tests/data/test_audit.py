@@ -62,7 +62,7 @@ def replace_spec(made: Split, protocol: str) -> Split:
     return Split(made.train, made.valid, made.test_part, {"protocol": protocol})
 
 
-@pytest.mark.parametrize("protocol", ["leave_one_out", "user_ratio", "held_out_users"])
+@pytest.mark.parametrize("protocol", ["leave_one_out", "user_ratio", "held_out_users", "held_out_items"])
 def test_future_in_train_is_a_warning_where_the_protocol_makes_it(protocol: str) -> None:
     made = split(Dataset.from_columns(np.repeat(np.arange(30), 10), np.arange(300) % 70, time=np.arange(300)), protocol)
     found = audit(made)

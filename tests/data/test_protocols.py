@@ -25,6 +25,7 @@ OPTIONS = {
     "global_time": {"valid": 0.2, "test": 0.2},
     "user_ratio": {"valid": 0.2, "test": 0.2, "order": "random"},
     "held_out_users": {"valid": 0.3, "test": 0.3, "min_events": 2},
+    "held_out_items": {"valid": 0.3, "test": 0.3, "min_events": 1},
     "sessions": {"gap": 3, "valid": 0.2, "test": 0.3},
 }
 
@@ -172,6 +173,27 @@ def test_held_out_users_are_asked_for_their_latest_events() -> None:
     assert not seen & set(made.valid.user.tolist())
     asked = made.held_out("test")
     assert (asked.histories.lengths == 3).all(), "the context is folded in"
+
+
+def test_held_out_items_are_new_to_training_and_all_that_is_asked() -> None:
+    rows = [[(u + k) % 12 for k in range(8)] for u in range(20)]
+    data = people(*rows)
+    made = split(data, "held_out_items", valid=0.25, test=0.25)
+    parts = [made.train.interactions, made.valid, made.test_part]
+    items = [set(part.item.tolist()) for part in parts]
+    assert [len(group) for group in items] == [6, 3, 3] and not (
+        items[0] & items[1] | items[0] & items[2] | items[1] & items[2]
+    )
+    assert made.train.n_items == 12
+    other = split(data, "held_out_items", valid=0.25, test=0.25, seed=1)
+    assert set(other.test_part.item.tolist()) != items[2]
+    found = made.audit().findings
+    assert "unseen-items" in {f.code for f in found} and all(f.severity != "hard" for f in found)
+
+
+def test_held_out_items_needs_items_with_events() -> None:
+    with pytest.raises(DataError, match="no item can be held out"):
+        split(people([1, 2], [3, 4]), "held_out_items")
 
 
 def test_held_out_users_needs_users_with_events() -> None:
@@ -343,7 +365,9 @@ def test_every_protocol(protocol: str, data: Dataset, seed: int) -> None:
     try:
         made = split(data, protocol, seed=seed, **OPTIONS[protocol])
     except DataError:
-        assert protocol in ("global_time", "sessions"), "only ties and lone events may leave a side empty"
+        assert protocol in ("global_time", "sessions", "held_out_items"), (
+            "only ties, lone events and one item may leave a side empty"
+        )
         return
     whole = as_sessions(data, gap=3) if protocol == "sessions" else data
     assert rebuild(data, made.spec).fingerprint == made.fingerprint

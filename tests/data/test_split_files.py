@@ -68,6 +68,7 @@ def damage_json(change: Callable[[dict], None]) -> Callable[[Path], None]:
         ("leave_one_out", {}),
         ("global_time", {"valid": 0.2, "test": 0.2}),
         ("held_out_users", {"valid": 0.3, "test": 0.3}),
+        ("held_out_items", {"valid": 0.3, "test": 0.3, "min_events": 1}),
         ("sessions", {"test": 0.2}),
     ],
 )

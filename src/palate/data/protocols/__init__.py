@@ -5,6 +5,7 @@
 ``global_time``      one moment for all: before it is known, after it is asked
 ``user_ratio``       a share of each user's events, the latest or random ones
 ``held_out_users``   some users are never seen in training; part of their events is folded in, the rest asked
+``held_out_items``   some items are never seen in training; what people did with them is asked
 ``sessions``         the latest sessions; what came before in the session is known, its last event asked
 ``given``            parts that somebody published
 ===================  ============================================================================================
@@ -33,6 +34,7 @@ from typing import Any
 
 from palate.data.dataset import Dataset
 from palate.data.filters import replay
+from palate.data.protocols.by_item import held_out_items
 from palate.data.protocols.by_session import as_sessions, sessions
 from palate.data.protocols.by_time import global_time, rolling
 from palate.data.protocols.by_user import held_out_users, leave_one_out, user_ratio
@@ -46,6 +48,7 @@ __all__ = [
     "from_parts",
     "given",
     "global_time",
+    "held_out_items",
     "held_out_users",
     "leave_one_out",
     "rebuild",
@@ -62,6 +65,7 @@ PROTOCOLS: Mapping[str, Callable[..., Split]] = MappingProxyType(
         "global_time": global_time,
         "user_ratio": user_ratio,
         "held_out_users": held_out_users,
+        "held_out_items": held_out_items,
         "sessions": sessions,
         "given": given,
     }
