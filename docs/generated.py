@@ -1,4 +1,4 @@
-"""Sphinx extension: pages made from the program itself (catalogue, systems, metrics, public data, evidence, benchmarks)."""
+"""Sphinx extension: pages made from the program itself (systems, metrics, public data, evidence, accuracy, benchmarks)."""
 
 from __future__ import annotations
 
@@ -175,6 +175,8 @@ def benchmarks() -> str:
     """Return the page of benchmark results."""
     text = "# Benchmarks\n\nPalate and its peer alternate in one run; ratios count. Files: `benchmarks/results/`.\n"
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        if path.stem == "systems_table":
+            continue
         result = json.loads(path.read_text(encoding="utf-8"))
         text += f"\n## {path.stem}\n\n{result.get('what', '')}\n\n"
         rows = result.get("rows") or []
@@ -191,6 +193,47 @@ def benchmarks() -> str:
     return text
 
 
+def accuracy() -> str:
+    """Return the page that holds all recommenders beside each other."""
+    text = "# Accuracy of all recommenders\n\n"
+    path = ROOT / "benchmarks" / "results" / "systems_table.json"
+    if not path.exists():
+        return text + "Not measured yet: `python benchmarks/systems_table.py`.\n"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    text += (
+        f"{result['what']}\n\nPlus and minus is half of the 95% interval over people; the sets are small, so neighbours in a "
+        "table seldom differ. Groups are of NDCG@10: people with the fewest events (a quarter), people whose answers are "
+        "rarely chosen items. Fit seconds are of one thread on a machine that had other work.\n"
+    )
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in result["rows"]:
+        groups.setdefault((row["question"], row["data"]), []).append(row)
+    for (question, data), rows in groups.items():
+        text += f"\n## {question[:1].upper()}{question[1:]}, {data}\n\n"
+        text += table([_standing(row) for row in sorted(rows, key=lambda r: -r["ndcg@10"])], list(_standing(rows[0])))
+    return text + f"\n`{result['command']}` on {result['machine']['cpu']}, seeds {result['seeds']}.\n"
+
+
+def _standing(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a system's line in a table of accuracy."""
+
+    def shown(metric: str) -> str:
+        low, high = row[f"{metric} interval"]
+        return f"{row[metric]:.4f} ± {(high - low) / 2:.4f}"
+
+    slices = row["slices of ndcg@10"]
+    few = next((value for name, value in slices.items() if name.startswith("activity")), None)
+    return {
+        "system": f"`{row['system']}`",
+        "NDCG@10": shown("ndcg@10"),
+        "Recall@20": shown("recall@20"),
+        "coverage@10": row["coverage@10"],
+        "few events": few,
+        "rare answers": slices.get("popularity of the answers: tail"),
+        "fit s": row["fit seconds"],
+    }
+
+
 def write_pages(app: Any) -> None:
     """Write the pages, each only where it changed."""
     pages = {
@@ -200,6 +243,7 @@ def write_pages(app: Any) -> None:
         "public-data": public_data,
         "evidence": evidence,
         "benchmarks": benchmarks,
+        "accuracy": accuracy,
     }
     for name, make in pages.items():
         path, text = DOCS / f"{name}.md", make()

@@ -49,6 +49,31 @@ def test_evidence_shows_results_with_their_date(pages: ModuleType, tmp_path: Pat
     assert "| `one` | 1 > 0 | holds | gap 1 | 2026-01-02 |" in pages.evidence()
 
 
+def test_accuracy_puts_the_best_first(pages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    assert "Not measured yet" in pages.accuracy()
+    rows = [
+        {
+            "question": "new people",
+            "data": "songs",
+            "system": name,
+            **dict.fromkeys(("ndcg@10", "recall@20", "coverage@10"), value),
+            "ndcg@10 interval": [value - 0.01, value + 0.03],
+            "recall@20 interval": [0.0, 1.0],
+            "slices of ndcg@10": {"activity: 3 to 5 events": value / 2, "popularity of the answers: tail": 0.03},
+            "fit seconds": 1.5,
+        }
+        for name, value in (("weak", 0.1), ("strong", 0.4))
+    ]
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    result = {"what": "All.", "command": "run", "machine": {"cpu": "one"}, "seeds": [0], "rows": rows}
+    (tmp_path / "benchmarks" / "results" / "systems_table.json").write_text(json.dumps(result))
+    lines = [line for line in pages.accuracy().splitlines() if line.startswith("| `")]
+    assert lines[0] == "| `strong` | 0.4000 ± 0.0200 | 0.4000 ± 0.5000 | 0.4 | 0.2 | 0.03 | 1.5 |"
+    assert lines[1].startswith("| `weak` | 0.1000 ± 0.0200 |") and "## New people, songs" in pages.accuracy()
+    assert "systems_table" not in pages.benchmarks()
+
+
 def test_curves_of_results_are_drawn(pages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(pages, "DOCS", tmp_path)
