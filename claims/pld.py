@@ -100,7 +100,7 @@ def separation(made: Dataset, false: np.ndarray, loss: str, seed: int, epochs: i
 
 def _folded(model: Any, made: Dataset) -> np.ndarray:
     """Return what histories add to people's vectors."""
-    from palate.recommend.bpr_mf import fold
+    from palate.recommend.folded import fold
 
     return fold(made.histories, model.shares_)
 

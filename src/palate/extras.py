@@ -18,6 +18,7 @@ EXTRA_OF = {
     "ranx": "bench",
     "faiss": "ann",
     "lightgbm": "trees",
+    "shap": "explain",
     "fastapi": "serve",
     "uvicorn": "serve",
     "sqlalchemy": "serve",

@@ -9,8 +9,8 @@ from palate.catalog.spaces import SPACES, Range, space_of
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_names_and_values_are_real(name):
     system = systems()[name]
-    if "torch" in system.needs:
-        pytest.importorskip("torch")
+    for library in system.libraries:
+        pytest.importorskip(library)
     settings = system.load().Settings
     for setting, values in SPACES[name].items():
         assert setting in settings.model_fields, setting
@@ -23,6 +23,15 @@ def test_every_baseline_that_has_settings_can_be_tuned():
     ours = [s for s in systems().values() if s.status == "works" and s.origin == "palate" and s.verb == "recommend"]
     without = {s.name for s in ours if s.name not in SPACES and s.load().Settings.model_fields}
     assert not without, "add their settings to catalog/spaces.py, or tuning gives them one trial"
+
+
+@pytest.mark.parametrize("system", [s for s in systems().values() if s.verb == "explore" and s.status == "works"], ids=str)
+def test_every_policy_can_be_tuned_and_its_defaults_lie_inside(system):
+    for library in system.libraries:
+        pytest.importorskip(library)
+    defaults = system.load()().config.model_dump()
+    assert all(values.holds(defaults[name]) for name, values in space_of(system.name).items())
+    assert space_of(system.name)
 
 
 def test_a_range_knows_what_it_holds():

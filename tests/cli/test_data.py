@@ -36,7 +36,9 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("protocol", ["leave_one_out", "global_time", "user_ratio", "held_out_users", "held_out_items", "sessions"])
+@pytest.mark.parametrize(
+    "protocol", ["leave_one_out", "global_time", "user_ratio", "held_out_users", "held_out_items", "sessions"]
+)
 def test_every_protocol_writes_a_split_that_reads_back(protocol: str, events: Path, tmp_path: Path) -> None:
     more = ["--set", "gap=900000"] if protocol == "sessions" else []
     result = palate(

@@ -59,6 +59,24 @@ def test_a_file_alone_is_enough(rows: Path, palate: Callable[..., Any], tmp_path
     assert found["notes"]["best_value"] is not None and 1_650 < found["data"]["rows"] < 1_950
 
 
+def test_predictions_come_with_reasons(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("shap")
+    few = tmp_path / "few.parquet"
+    pq.write_table(pq.read_table(rows / "rows.parquet").slice(0, 20), few)
+    palate("fit", "mlp", "--data", str(rows / "split"), "--out", str(tmp_path / "mlp"), *QUICK)
+    words = ("predict", str(tmp_path / "mlp"), str(few), "--out", str(tmp_path / "out.parquet"))
+    assert "reasons_click" in palate(*words, "--reasons", "2").output
+    out = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert all(len(row["reasons_click"]) == 2 for row in out)
+    assert all(abs(row["reasons_click"][0]["part"]) >= abs(row["reasons_click"][1]["part"]) for row in out)
+    whole = palate(*words, "--reasons", "9", "--task", "click")
+    assert {one["reason"].split("=")[0] for one in pq.read_table(tmp_path / "out.parquet").to_pylist()[0]["reasons_click"]} == {
+        "user", "item", "price", "tags", "history", "title"
+    }, whole.output  # fmt: skip
+    assert "--reasons" in palate(*words, "--task", "click", code=2).output
+    assert "click" in palate(*words, "--reasons", "1", "--task", "clack", code=2).output
+
+
 def test_rankers_are_compared_on_equal_terms(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
     words = ("compare", str(rows / "split"), "--models", "lr,fm", "--seeds", "2", "--out", str(tmp_path / "report.json"))
     told = palate(*words).output
@@ -110,7 +128,8 @@ def test_errors_name_the_next_step(words, told, rows: Path, palate: Callable[...
     ("words", "told"),
     [
         (("compare", "{work}/split", "--models", "fm"), "can't recommend"),
-        (("tune", "fm", "--data", "{work}/split", "--trials", "1", "--out", "{out}"), "can't recommend"),
+        (("tune", "fm", "--data", "{work}/split", "--trials", "1", "--out", "{out}"), "palate compare SPLIT --models fm"),
+        (("tune", "linucb", "--data", "nowhere"), "palate.study.tune_policy"),
         (("compare", "{rows}/split", "--models", "ease"), "can't rank"),
         (("recommend", "{out}/fm", "--user", "u1"), "can't recommend"),
     ],

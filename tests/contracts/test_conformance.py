@@ -13,6 +13,7 @@ import pytest
 from palate.catalog.registry import systems
 from palate.contracts.config import Config
 from palate.contracts.conformance import CHECKS, NonConformingError, check_recommender
+from palate.contracts.conformance_bench import small_world
 from palate.contracts.explanation import Evidence, Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.ranking import Ranking
@@ -20,6 +21,7 @@ from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.errors import DataError
+from palate.nn.knowledge import Knowledge
 from palate.recommend.ease import EASE
 from palate.runtime import threads
 
@@ -42,6 +44,14 @@ def quick(system: Any) -> dict[str, Any]:
 def suites() -> dict[str, dict[str, Callable[[], None]]]:
     """Checks of each system, sharing one fitted model."""
     return {s.name: dict(check_recommender(lambda s=s: s.load()(**quick(s)))) for s in OURS}
+
+
+def test_the_small_world_holds_all_that_a_system_may_read() -> None:
+    """Triples tell of every item but the last; people have ties; items have texts."""
+    world = small_world()
+    knowledge = Knowledge.of(world)
+    assert len(knowledge) == 2 * (world.n_items - 1) and knowledge.n_relations == 2 and knowledge.n_rows == world.n_items + 6
+    assert len(world.graphs["social"]) > 0 and world.items.column("title") is not None
 
 
 @pytest.mark.parametrize("check", list(CHECKS))

@@ -22,12 +22,14 @@ GRAPH = {
     "min_links": 1_000,
     "graph_batch_size": 128,
     "graph_lr": 5e-3,
-    "min_lift": 1.5,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "two_tower": TOWERS,
     "ssl_two_tower": TOWERS,
-    "two_tower_hgnn": {**TOWERS, **GRAPH, "epochs": 6},  # more passes fit old items, and new ones lose by it
+    "two_tower_hgnn": {**TOWERS, **GRAPH},
+    "rlmrec": {"dim": 16, "batch_size": 256, "epochs": 25, "lr": 0.02},
+    "llmrec": {"dim": 16, "batch_size": 256, "epochs": 25, "lr": 0.01},
+    "graphsage": {"dim": 16, "batch_size": 256, "epochs": 8, "lr": 0.01},
     "easyrec": {"buckets": 2**12, "width": 32, "hidden": (32,), "dim": 32, "lr": 0.01},
     "mercatran": {
         "dim": 32,
@@ -71,3 +73,16 @@ def test_new_items_reach_the_people_whose_topic_they_have(name: str) -> None:
     assert np.mean(better) > 0.85, "new items of a person's own topic don't score above others"
     offered = model.recommend(asked, 20).items
     assert np.isin(offered, new).mean() > 0.05, "new items are never offered"
+
+
+@pytest.mark.parametrize("name", ["rlmrec", "llmrec"])
+def test_placing_by_text_alters_new_items_alone(name: str) -> None:
+    pytest.importorskip("torch")
+    whole = WORLD.dataset(impressions=False)
+    new = np.arange(0, whole.n_items, 7, dtype=np.int32)
+    train, kind = without(whole, new), systems()[name].load()
+    settings = {**SETTINGS[name], "epochs": 2}
+    placed, plain = (kind(**settings, place_new=on).fit(train).item_vectors for on in (True, False))
+    old = np.setdiff1d(np.arange(whole.n_items), new)
+    np.testing.assert_array_equal(placed[old], plain[old])
+    assert placed[new].any(axis=1).all() and not plain[new].any()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from palate.catalog.registry import systems
-from palate.contracts.conformance_ranker import CHECKS, check_ranker, click_rows
+from palate.contracts.conformance_ranker import CHECKS, RankBench, check_ranker, click_rows
+from palate.contracts.explanation import Evidence, Explanation
 from palate.contracts.ranker import Ranker
 from palate.errors import NonConformingError
 
@@ -24,10 +25,8 @@ def quick(system: Any) -> dict[str, Any]:
 
 
 def without_optional_parts(system: Any) -> None:
-    if "torch" in system.needs:
-        pytest.importorskip("torch")
-    if system.name == "lightgbm":
-        pytest.importorskip("lightgbm")
+    for library in system.libraries:
+        pytest.importorskip(library)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +44,26 @@ def test_every_ranker_conforms(system: Any, check: str, suites: dict[str, dict[s
 
 @pytest.mark.parametrize("system", OURS, ids=lambda system: system.name)
 def test_what_the_catalogue_says_of_abilities_is_true(system: Any) -> None:
+    without_optional_parts(system)
     kind = system.load()
     assert kind.name == system.name and issubclass(kind, Ranker)
     assert ("explains" in system.abilities) == (kind.explain_row is not Ranker.explain_row)
+
+
+@pytest.mark.parametrize("system", [s for s in OURS if "explains" in s.abilities], ids=lambda system: system.name)
+def test_parts_of_an_explanation_add_up_to_the_logit_of_the_prediction(
+    system: Any, suites: dict[str, dict[str, Callable[[], None]]]
+) -> None:
+    without_optional_parts(system)
+    pytest.importorskip("shap")
+    bench: RankBench = suites[system.name]["it learns"].args[0]  # type: ignore[attr-defined]
+    for at in range(3):
+        found = bench.fitted.explain_row(bench.new.slice(at, at + 1))
+        if not found.exact:
+            assert system.name.startswith("autoint"), "attention is no sum"
+            return
+        logit = found.rest + sum(reason.weight for reason in found.evidence)
+        assert 1 / (1 + np.exp(-logit)) == pytest.approx(bench.answers(bench.fitted)[at, 0], abs=1e-4)
 
 
 class Forgetful(Ranker):
@@ -81,6 +97,22 @@ def test_promises_that_are_broken_are_found() -> None:
         "labels of one class, or none, are refused",
         "it learns",
     } <= set(broken)
+
+
+class Boastful(Forgetful):
+    """Explains every answer by the same parts."""
+
+    name = "boastful"
+
+    def explain_row(self, row: Any, task: Any = None) -> Explanation:
+        return Explanation(0, 2.0, (Evidence("feature", "user", 1.0),), True, "guessed", rest=0.5)
+
+
+def test_parts_that_do_not_add_up_are_found() -> None:
+    checks = dict(check_ranker(Boastful))
+    checks["it explains, or says that it can't"]()
+    with pytest.raises(NonConformingError, match=r"add up to 1\.5, not to 2"):
+        checks["an explanation that is exact adds up to a score that goes with the prediction"]()
 
 
 def test_the_rows_of_the_suite_can_be_learnt() -> None:

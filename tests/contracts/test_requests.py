@@ -23,13 +23,14 @@ def full(tiny_dataset: Dataset) -> Requests:
         times=np.arange(5) * 10,
         texts=[f"text {n}" for n in range(5)],
         context=pa.table({"hour": list(range(5))}),
+        ties=Ragged.from_rows([[n, 4 - n] for n in range(5)]),
     )
 
 
 def same(first: Requests, second: Requests) -> None:
     assert first.users.tolist() == second.users.tolist()
     assert first.histories.ragged.tolist() == second.histories.ragged.tolist()
-    for name in ("exclude", "candidates"):
+    for name in ("exclude", "candidates", "ties"):
         assert getattr(first, name).tolist() == getattr(second, name).tolist()
     assert first.times.tolist() == second.times.tolist() and list(first.texts) == list(second.texts)
     assert first.context.to_pylist() == second.context.to_pylist()
@@ -59,6 +60,7 @@ def test_questions_of_a_split(small_split: Split) -> None:
 def test_rows_take_every_column_along(full: Requests, rows: list[int]) -> None:
     taken = full.take(np.array(rows, int))
     assert taken.users.tolist() == rows and list(taken.texts) == [f"text {r}" for r in rows]
+    assert taken.ties.tolist() == [[r, 4 - r] for r in rows]
     assert taken.candidates.tolist() == [[r, 5] for r in rows] and taken.context.column("hour").to_pylist() == rows
     assert taken.histories.ragged.tolist() == [full.histories.ragged[r].tolist() for r in rows]
     assert taken.exclude.tolist() == taken.histories.ragged.tolist() and taken.times.tolist() == [10 * r for r in rows]

@@ -15,7 +15,7 @@ from palate.data.dataset import Dataset, Entities
 from palate.data.ragged import Ragged
 from palate.data.slates import SlateLog
 from palate.data.vocabulary import Vocabulary
-from palate.errors import ConfigError, DataError, NotFittedError
+from palate.errors import ConfigError, DataError, NotFittedError, TrainingError
 from palate.explore.item_groups import item_groups
 from palate.explore.slate_thompson import SlateThompson
 from palate.nn.gaussian import normal_kl
@@ -47,6 +47,38 @@ def asked(n=60, **extra):
 
 
 # -- learning ---------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("at", [2, 6], ids=["in the first round", "in the second round"])
+def test_a_fit_that_was_killed_goes_on_to_the_same_bits(fitted, tmp_path, at):
+    seen = []
+
+    def kill(event):
+        seen.append(event)
+        if len(seen) == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        SlateThompson(**SMALL).fit(DATA, checkpoint=tmp_path, callbacks=[kill])
+    again = []
+    resumed = SlateThompson(**SMALL).fit(DATA, checkpoint=tmp_path, callbacks=[again.append])
+    assert len(again) == SMALL["epochs"] - at, "epochs were run again"
+    for name, array in fitted._state().items():
+        np.testing.assert_array_equal(resumed._state()[name], array)
+
+
+def test_a_checkpoint_of_another_fit_is_refused(tmp_path):
+    SlateThompson(**SMALL).fit(DATA, checkpoint=tmp_path)
+    with pytest.raises(TrainingError, match="another fit"):
+        SlateThompson(**SMALL).fit(MARKET.log(7), checkpoint=tmp_path)
+    with pytest.raises(TrainingError, match="another fit"):
+        SlateThompson(**SMALL).fit(DATA, seed=1, checkpoint=tmp_path)
+    with pytest.raises(TrainingError, match="another fit"):  # its first round is longer, so its second begins elsewhere
+        SlateThompson(**{**SMALL, "epochs": 12}).fit(DATA, checkpoint=tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,6 +32,22 @@ def test_spmm_equals_reference_and_scipy(n, m, density, width, seed):
     np.testing.assert_allclose(got, spmm_reference(*parts, x, base=base, needed=needed), atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [8, 16, 32, 48, 64, 112, 192])
+def test_widths_that_fill_registers(width):
+    matrix, parts = random_csr(40, 30, 0.2, width)
+    rng = np.random.default_rng(width)
+    x, base = rng.normal(size=(30, width)).astype(np.float32), rng.normal(size=(40, width)).astype(np.float32)
+    needed, filled = (rng.random(40) < 0.5).astype(np.uint8), (rng.random(30) < 0.5).astype(np.uint8)
+    np.testing.assert_allclose(spmm(*parts, x), matrix @ x, atol=1e-5)
+    np.testing.assert_allclose(spmm(*parts, x, base=base), matrix @ x + base, atol=1e-5)
+    read = np.where(filled[:, None] > 0, x, 0)
+    wanted = np.where(needed[:, None] > 0, matrix @ read + base, 0)
+    poisoned = np.where(filled[:, None] > 0, x, np.float32(np.nan))
+    np.testing.assert_allclose(spmm(*parts, poisoned, base=base, needed=needed, filled=filled), wanted, atol=1e-5)
+    wide = np.repeat(x, 2, axis=1)[:, ::2]  # not contiguous
+    np.testing.assert_allclose(spmm(*parts, wide), matrix @ x, atol=1e-5)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 30), st.floats(0, 1), st.integers(0, 9))
 def test_unfilled_rows_are_not_read(n, density, seed):

@@ -31,8 +31,10 @@ def course(function, x, weight, bias, slope, *rest):
     return [found.detach(), x.grad, weight.grad, *([] if bias is None else [bias.grad])]
 
 
+@pytest.mark.parametrize("few", [0, 100])
 @pytest.mark.parametrize("biased", [True, False])
-def test_affine_equals_reference(tensors, biased):
+def test_affine_equals_reference(tensors, biased, few, monkeypatch):
+    monkeypatch.setattr(module, "FEW", few)
     x, weight, bias, slope = tensors
     given = (x, weight, bias if biased else None, slope)
     for found, truth in zip(course(affine, *given), course(affine_reference, *given), strict=True):
@@ -57,6 +59,25 @@ def test_more_dimensions_and_slices(tensors):
     wide = torch.randn(6, 15, 80)[:, :, ::2]
     torch.testing.assert_close(affine(wide, weight, bias), affine_reference(wide, weight, bias), **CLOSE)
     torch.testing.assert_close(affine(x[::3], weight.clone(), bias), affine_reference(x[::3], weight, bias), **CLOSE)
+
+
+def test_columns_of_wider_matrices_are_copied_first(monkeypatch):
+    """oneDNN would take them, but hundreds of times as slowly."""
+    seen, product = [], torch.ops.mkldnn._linear_pointwise
+
+    def look(x, weight, *rest):
+        seen.extend(a.is_contiguous() or a.t().is_contiguous() for a in (x, weight))
+        return product(x, weight, *rest)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", look)
+    x, weight = torch.randn(90, 50)[:, :40], torch.randn(30, 50)[:, 5:45]
+    slope = torch.randn(90, 30)
+    for found, truth in zip(
+        course(affine, x, weight, None, slope), course(affine_reference, x, weight, None, slope), strict=True
+    ):
+        torch.testing.assert_close(found, truth, **CLOSE)
+    torch.testing.assert_close(affine(x, weight), affine_reference(x, weight), **CLOSE)
+    assert seen and all(seen)
 
 
 def test_answers_are_those_of_training(tensors):

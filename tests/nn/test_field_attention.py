@@ -38,9 +38,27 @@ def test_both_ways_to_compute_it_agree(form, width, units, heads):
     out, attention = layer.attend(fields)
     torch.testing.assert_close(layer(fields), out, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(attention.sum(-1), torch.ones(7, heads, 5))
-    nearly_off = Dropout(0.002, torch.Generator().manual_seed(0))  # rounds to one in 256, so the other way is taken
-    assert nearly_off.cut == 1
-    assert layer(fields, nearly_off).shape == (7, 5, units)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("width", "units", "heads"), SHAPES)
+def test_both_ways_have_the_same_gradient(form, width, units, heads):
+    layer = layer_of(width, units, heads, FORMS[form])
+    slopes = []
+    for plain in (False, True):
+        fields = fields_of(width=width).requires_grad_()
+        out = layer.attend(fields)[0] if plain else layer(fields)
+        asked = (fields, *layer.parameters())
+        slopes.append(torch.autograd.grad((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), asked))
+    for fused, plain in zip(*slopes, strict=True):
+        torch.testing.assert_close(fused, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_very_many_fields_go_by_plain_torch():
+    layer, fields = layer_of(6, 8, 2, FORMS["fuxictr"]), fields_of(2, 70)
+    torch.testing.assert_close(layer(fields), layer.attend(fields)[0], atol=1e-5, rtol=1e-5)
+    assert layer(fields[:0]).shape == (0, 70, 8)
+    assert layer(fields[:0, :5]).shape == (0, 5, 8)
 
 
 def test_forms_differ_where_the_table_says():

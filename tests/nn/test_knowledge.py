@@ -63,6 +63,8 @@ def test_an_empty_graph_and_one_edge():
     edges = knowledge([(0, 1, 3)]).edges
     assert edges.tails.tolist() == [4, 0] and edges.relations.tolist() == [2, 3] and edges.inverse.tolist() == [1, 0]
     assert [len(part) for part in edges.by_relation] == [0, 0, 1, 1]
+    np.testing.assert_array_equal(edges.asks, edges.heads * 4 + edges.relations)
+    np.testing.assert_array_equal(edges.offers, edges.tails * 4 + edges.relations)
 
 
 def test_no_graph_is_refused_or_counts_as_empty():

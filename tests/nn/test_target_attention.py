@@ -54,9 +54,11 @@ def test_values_and_gradients_equal_the_plain_definition(softmax: bool, hidden: 
     assert (outs[0][0] == 0).all(), "a row without events"
 
 
+@pytest.mark.parametrize("activation", ["dice", "prelu", "relu"])
 @pytest.mark.parametrize("softmax", [False, True])
-def test_one_history_for_all_is_answered_as_many(softmax: bool) -> None:
-    attention = layer(softmax)
+@pytest.mark.parametrize("hidden", [(6,), (6, 4)])
+def test_one_history_for_all_is_answered_as_many(softmax: bool, hidden: tuple[int, ...], activation: str) -> None:
+    attention = layer(softmax, hidden, activation)
     target, history, mask = given(7)
     events, exists = history[1:2].expand(7, -1, -1), mask[1:2].expand(7, -1)
     exists = exists.clone()

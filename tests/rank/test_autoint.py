@@ -11,7 +11,7 @@ from palate.data.row_encoder import Encoded, RowEncoder
 from palate.data.row_fields import RowField
 from palate.errors import ConfigError, DataError, UnsupportedError
 from palate.evaluation.metrics.predictive import auc
-from palate.nn.dropout import OFF
+from palate.nn.dropout import OFF, Dropout
 from palate.rank.autoint import AttentionMap, AutoInt, AutoIntConfig, AutoIntNet, AutoIntPlus
 from palate.rank.fm import FM
 from palate.retrieval.tokens import tokens
@@ -67,6 +67,17 @@ def test_without_values_a_layer_is_the_residual(form):
         rows = encoder.encode(table)
         fields = torch.relu(net.table(rows).fields @ net.layers[0].weight[24:].T)
         torch.testing.assert_close(net(rows, OFF)[0], net.last(fields.flatten(1)))
+
+
+def test_vectors_start_as_set_and_may_be_left_whole_before_attention():
+    net, encoder, table = net_of(start=0.5)
+    assert 0.3 < float(net.table.table[1:].detach().std()) / 100 < 0.7
+    rows, whole, dropped = encoder.encode(table), [], []
+    for rate, found in ((0.0, whole), (None, dropped)):
+        net.config = net.config.model_copy(update={"vector_dropout": rate})
+        found += [net(rows, Dropout(0.5, torch.Generator().manual_seed(seed)))[0] for seed in (0, 1)]
+    assert torch.equal(whole[0], whole[1]) and torch.equal(whole[0], net(rows, OFF)[0])
+    assert not torch.equal(dropped[0], dropped[1])
 
 
 def test_a_number_scales_its_vector_and_one_value_of_a_bag_is_a_single_value():

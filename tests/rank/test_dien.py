@@ -35,7 +35,11 @@ def test_it_reads_the_order_of_events() -> None:
 
 
 def test_the_auxiliary_loss_teaches_what_comes_next() -> None:
-    """Events go round in a ring, clicks are noise: only the auxiliary loss can teach the states."""
+    """Events go round in a ring, clicks are noise: only the auxiliary loss can teach the states.
+
+    After 10 epochs the loss is still falling steeply (0.55 to 0.71 for six starts), after 20 it is 0.17 to 0.26, and where
+    nothing teaches it 1.34 to 1.40: far from the bounds for any start.
+    """
     rng = np.random.default_rng(0)
     start = rng.integers(10, size=600)
     table = pa.table(
@@ -47,13 +51,13 @@ def test_the_auxiliary_loss_teaches_what_comes_next() -> None:
     rows = Rows(table, {"click": (rng.random(600) < 0.5).astype(np.float32)})
     values = {}
     for weight in (0.0, 1.0):
-        model = DIEN(**{**QUICK, "epochs": 10}, auxiliary=weight).fit(rows)
+        model = DIEN(**{**QUICK, "epochs": 20}, auxiliary=weight).fit(rows)
         assert model.net_.aside is None, "answering leaves nothing aside"
         net = model.net_.train()
         net.auxiliary = 1.0
         net(model.encoder_.encode(rows.features, str.split), Dropout(0.0, torch.Generator().manual_seed(0)))
         values[weight] = float(net.take_aside().detach())
-    assert values[1.0] < 0.9 < 1.2 < values[0.0]  # knowing nothing gives 2 ln 2 = 1.39
+    assert values[1.0] < 0.7 < 1.1 < values[0.0]  # knowing nothing gives 2 ln 2 = 1.39
 
 
 def test_the_loss_has_the_auxiliary_part() -> None:

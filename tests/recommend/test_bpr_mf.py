@@ -10,7 +10,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.errors import ConfigError, TrainingError
-from palate.recommend.bpr_mf import BPRMF, _Factors, fold, ridge
+from palate.recommend.bpr_mf import BPRMF, _Factors
 
 HALF = 20
 
@@ -77,15 +77,6 @@ def test_explanation_adds_up(model):
     assert why.exact
     assert len(why.evidence) == 6
     np.testing.assert_allclose(sum(e.weight for e in why.evidence) + why.rest, why.score, atol=1e-5)
-
-
-def test_fold_by_hand_and_ridge():
-    vectors = np.array([[1.0, 0], [0, 2], [3, 3]], np.float32)
-    folded = fold(Histories.from_rows([[0, 1, 1], [], [2]]), vectors)
-    np.testing.assert_allclose(folded, [[1 / np.sqrt(2), 2 / np.sqrt(2)], [0, 0], [3, 3]], rtol=1e-6)
-    rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(500, 3)), rng.normal(size=(3, 2))
-    np.testing.assert_allclose(ridge(x, x @ w), w, rtol=5e-3)
 
 
 def test_no_bias_and_similar_items(model):

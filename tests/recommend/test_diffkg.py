@@ -1,4 +1,4 @@
-"""DiffKG: the generated graph, its way into training, guidance by hand, the fold-in, conformance."""
+"""DiffKG: the generated graph, its way into training, guidance by hand, the fold-in."""
 
 import itertools
 
@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from palate.contracts.conformance import CHECKS, check_recommender
-from palate.contracts.conformance_bench import small_world
 from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Graph
@@ -263,22 +261,3 @@ def test_without_a_graph_it_says_so():
         DiffKG(**SMALL).fit(bare)
     alone = DiffKG(**{**SMALL, "epochs": 1}, require_graph=False).fit(bare)
     assert alone.generated_.shape == (0, 3) and alone.record_.notes["knowledge"]["triples"] == 0
-
-
-def linked_small_world():
-    data = small_world()
-    n = np.arange(data.n_items - 1, dtype=np.int32)
-    graph = Graph(n, np.zeros_like(n), n // 12, "item", "entity", Vocabulary(["taste"]), Vocabulary.range(2))
-    return data.derive({"step": "graph"}, graphs={"knowledge": graph})
-
-
-SUITE = dict(
-    check_recommender(
-        lambda: DiffKG(dim=8, epochs=2, hidden=8, batch_size=64, require_graph=False), dataset=linked_small_world()
-    )
-)
-
-
-@pytest.mark.parametrize("check", list(CHECKS))
-def test_conforms_with_triples(check):
-    SUITE[check]()

@@ -1,10 +1,8 @@
-"""KGAT: the formula, by a dense matrix; the fold-in; what triples add; conformance on data with triples."""
+"""KGAT: the formula, by a dense matrix; the fold-in; what triples add."""
 
 import numpy as np
 import pytest
 
-from palate.contracts.conformance import CHECKS, check_recommender
-from palate.contracts.conformance_bench import small_world
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Graph
 from palate.data.vocabulary import Vocabulary
@@ -167,23 +165,3 @@ def test_resumes_to_the_bit(tmp_path):
     resumed = KGAT(**settings).fit(DATA, seed=4, checkpoint=tmp_path)
     for name, array in whole._state().items():
         np.testing.assert_array_equal(array, resumed._state()[name])
-
-
-def linked_small_world():
-    """The data of the conformance suite, with triples: each item's taste, and an item without any."""
-    data = small_world()
-    n = np.arange(data.n_items - 1, dtype=np.int32)
-    graph = Graph(n, np.zeros_like(n), n // 12, "item", "entity", Vocabulary(["taste"]), Vocabulary.range(2))
-    return data.derive({"step": "graph"}, graphs={"knowledge": graph})
-
-
-SUITE = dict(
-    check_recommender(
-        lambda: KGAT(dim=8, layers=(8, 4), epochs=2, batch_size=64, require_graph=False), dataset=linked_small_world()
-    )
-)
-
-
-@pytest.mark.parametrize("check", list(CHECKS))
-def test_conforms_with_triples(check):
-    SUITE[check]()

@@ -254,7 +254,7 @@ def test_the_schedule_rises_then_falls_and_goes_on_after_a_stop(tmp_path) -> Non
         optimizer.step()
         seen.append(optimizer.param_groups[0]["lr"])
     assert seen == pytest.approx([rate(t, 1.0, 64, 10) for t in (1, 2, 3)])
-    small = {**QUICK, "tokens": "words", "schedule": "noam", "lr": 1.0, "warmup": 10, "epochs": 4}
+    small = {**QUICK, "tokens": "words", "noam": True, "lr": 1.0, "warmup": 10, "epochs": 4}
     whole = Mercatran(**small).fit(DATA, seed=4)
     Mercatran(**{**small, "epochs": 2}).fit(DATA, seed=4, checkpoint=tmp_path)
     resumed = Mercatran(**small).fit(DATA, seed=4, checkpoint=tmp_path)

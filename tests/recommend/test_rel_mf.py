@@ -143,10 +143,10 @@ def test_known_people_keep_their_trained_vectors():
     kept = {}
 
     class Kept(RelMF):
-        def _finish(self, factors, histories):
+        def _take(self, factors, histories, weights):
             with torch.no_grad():
                 kept["scores"] = factors.rows(torch.arange(USERS)).numpy().copy()
-            super()._finish(factors, histories)
+            super()._take(factors, histories, weights)
 
     fitted = Kept(**SMALL).fit(DATA)
     np.testing.assert_allclose(everything(fitted, np.arange(USERS, dtype=np.int32)), kept["scores"], rtol=1e-4, atol=1e-4)

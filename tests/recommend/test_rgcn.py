@@ -1,11 +1,9 @@
-"""R-GCN: answers by the definition, the fold-in, hidden pairs, conformance on data with triples."""
+"""R-GCN: answers by the definition, the fold-in, hidden pairs."""
 
 import numpy as np
 import pytest
 import torch
 
-from palate.contracts.conformance import CHECKS, check_recommender
-from palate.contracts.conformance_bench import small_world
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Graph
 from palate.data.vocabulary import Vocabulary
@@ -108,18 +106,3 @@ def test_resumes_to_the_bit(settings, tmp_path):
     resumed = RGCN(**settings).fit(DATA, seed=4, checkpoint=tmp_path)
     for name, array in whole._state().items():
         np.testing.assert_array_equal(array, resumed._state()[name])
-
-
-def linked_small_world():
-    data = small_world()
-    n = np.arange(data.n_items - 1, dtype=np.int32)
-    graph = Graph(n, np.zeros_like(n), n // 12, "item", "entity", Vocabulary(["taste"]), Vocabulary.range(2))
-    return data.derive({"step": "graph"}, graphs={"knowledge": graph})
-
-
-SUITE = dict(check_recommender(lambda: RGCN(dim=8, epochs=2, batch_size=64, require_graph=False), dataset=linked_small_world()))
-
-
-@pytest.mark.parametrize("check", list(CHECKS))
-def test_conforms_with_triples(check):
-    SUITE[check]()

@@ -1,12 +1,16 @@
 """SocialRS: the graph with ties by a dense matrix, LightGCN where ties don't count, and what is said when there are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from palate.contracts.requests import Requests
+from palate.data.ragged import Ragged
 from palate.errors import DataError
 from palate.nn.graph import Adjacency
 from palate.nn.social import SocialGraph
+from palate.recommend.diffnetpp import DiffNetPP
 from palate.recommend.dsl import DSL
 from palate.recommend.lightgcn import LightGCN
 from palate.recommend.mhcn import MHCN
@@ -107,3 +111,74 @@ def test_resumes_to_the_bit(tied, tmp_path):
     resumed = SocialRec(**SMALL).fit(tied, seed=4, checkpoint=tmp_path)
     for name, array in whole._state().items():
         np.testing.assert_array_equal(array, resumed._state()[name])
+
+
+@pytest.fixture(scope="module")
+def fitted(tied):
+    return SocialRec(**{**SMALL, "epochs": 3, "tie": 0.4}).fit(tied)
+
+
+def test_naming_the_ties_of_training_changes_nothing(tied, fitted):
+    users = np.flatnonzero(tied.histories.lengths > 0).astype(np.int32)
+    asked = Requests.of_users(tied, users)
+    either = SocialGraph.of(tied, "test").either
+    named = replace(asked, ties=Ragged(either.indptr.astype(np.int64), either.indices.astype(np.int32)).take(users))
+    np.testing.assert_allclose(fitted.request_vectors(named), fitted.request_vectors(asked), atol=1e-5)
+
+
+def test_somebody_unseen_is_placed_by_the_ties_of_the_request(tied, fitted):
+    """One step of propagation to a new node with these items and friends, whose own layers stand still, by its definition."""
+    kept = {}
+
+    class Kept(SocialRec):
+        def _finish(self, table, graph, n_users):
+            kept["free"] = table.free.detach().numpy().astype(np.float64)
+            super()._finish(table, graph, n_users)
+
+    Kept(**{**SMALL, "epochs": 3, "tie": 0.4}).fit(tied)
+    a, e, n = dense(tied, 0.4), kept["free"], tied.n_users
+    e[:n][tied.histories.lengths == 0] = 0
+    e[n:][tied.item_counts == 0] = 0
+    degree, friends = tied.item_counts, np.asarray(SocialGraph.of(tied, "test").either.sum(1)).ravel()
+    people = [int(p) for p in np.flatnonzero(tied.histories.lengths > 0)[[1, 4, 7]]]
+    items = [int(i) for i in np.flatnonzero(degree > 0)[[0, 5]]]
+    below = e + a @ e  # layers 0 and 1 of two
+    distinct = np.maximum(tied.matrix().toarray().sum(0), 1)
+    wanted = sum(below[n + i] / np.sqrt(2 * distinct[i]) for i in items)
+    wanted = wanted + sum(0.4 * below[v] / np.sqrt(3 * max(1, float(friends[v]))) for v in people)
+    asked = replace(Requests.of_histories([items]), ties=Ragged.from_rows([people]))
+    np.testing.assert_allclose(fitted.request_vectors(asked)[0], wanted / 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SocialRec, DiffNetPP])
+def test_friends_answer_for_somebody_who_had_nothing(tied, kind):
+    model = kind(**{**SMALL, "epochs": 3}).fit(tied)
+    friends = np.flatnonzero(tied.histories.lengths > 0)[:3]
+    nobody = Requests.of_histories([[], []])
+    assert model.recommend(nobody, 3).cold.all()
+    found = model.recommend(replace(nobody, ties=Ragged.from_rows([friends, []])), 3)
+    assert found.cold.tolist() == [False, True]
+    twice = replace(nobody, ties=Ragged.from_rows([[*friends, *friends], []]))
+    np.testing.assert_array_equal(model.recommend(twice, 3).scores, found.scores)
+    why = model.explain(replace(Requests.of_histories([[0, 1]]), ties=Ragged.from_rows([friends])), 2)
+    score = model.score(replace(Requests.of_histories([[0, 1]]), ties=Ragged.from_rows([friends])), np.array([[2]], np.int32))
+    assert why.score == pytest.approx(float(score[0, 0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [SocialRec, DiffNetPP])
+def test_those_who_are_forgotten_tell_nothing(tied, kind, tmp_path):
+    model = kind(**{**SMALL, "epochs": 2}).fit(tied)
+    gone = int(np.flatnonzero(tied.histories.lengths > 0)[2])
+    model.forget([tied.users.ids.raw[gone].as_py()])
+    rows = [model.friends_[row] for row in range(len(model.friends_))]
+    assert len(rows[gone]) == 0 and not any(gone in row for row in rows)
+    again = kind.load(model.save(tmp_path / "b"))
+    asked = replace(Requests.of_histories([[0, 1]]), ties=Ragged.from_rows([[3, 5]]))
+    np.testing.assert_array_equal(model.request_vectors(asked), again.request_vectors(asked))
+
+
+def test_ties_to_nobody_are_refused(tied, fitted):
+    asked = Requests.of_histories([[0, 1]])
+    for ties in ([[tied.n_users]], [[-1]], [[0], [1]]):
+        with pytest.raises(DataError, match="ties"):
+            fitted.recommend(replace(asked, ties=Ragged.from_rows(ties)), 3)

@@ -95,6 +95,57 @@ def test_the_pool_and_pins_are_left_alone() -> None:
     assert rows(pinned) == [5, *rows(free)], "after the pin stands the best list of the places that are left"
 
 
+def best_within(k: int, allowed: Any, pool: range = range(6)) -> tuple[int, ...]:
+    """Return the best list by trying every one that is allowed."""
+    chances, values = (1 + CLICKED) / (21 + SHOWN), np.array([price or 0.0 for price in PRICES])
+
+    def worth(items: tuple[int, ...]) -> float:
+        reached, total = 1.0, 0.0
+        for a in items:
+            total, reached = total + reached * chances[a] * values[a], reached * (1 - chances[a])
+        return total
+
+    return max((items for items in permutations(pool, k) if allowed(items)), key=worth)
+
+
+def test_limits_of_exposure_are_kept_by_the_best_list_itself() -> None:
+    one = {"field": "kind", "most": 1}  # all but item 2 are of kind a
+    free = pipeline(order={"kind": "cascade", "value": "price"}).answer(QUESTION, rng)
+    answer = pipeline(order={"kind": "cascade", "value": "price"}, caps=[one]).answer(QUESTION, rng)
+    assert tuple(rows(answer)) == best_within(2, lambda items: 2 in items)
+    assert "without limits" in next(step for step in answer.trace.steps if step.step == "order cascade").note
+    wide = pipeline(order={"kind": "cascade", "value": "price"}, caps=[{"field": "kind", "most": 6}]).answer(QUESTION, rng)
+    assert rows(wide) == rows(free) and not any("without limits" in step.note for step in wide.trace.steps)
+
+
+def test_leaving_items_out_of_the_best_free_list_would_be_worse() -> None:
+    """Of each maker one: what the free list would lose to the limit is not what the best list holds."""
+    made = pipeline(order={"kind": "cascade", "value": "price"}, caps=[{"field": "maker", "most": 1}])
+    catalogue = made.world.catalogue
+    for number, maker in enumerate("xyzxyz"):
+        catalogue.items[number].attributes["maker"] = maker
+    makers = "xyzxyz"
+    best = best_within(3, lambda items: len({makers[a] for a in items}) == 3)
+    assert tuple(rows(made.answer(QUESTION, rng))) == best
+    free = rows(pipeline(order={"kind": "cascade", "value": "price"}).answer(Question(Person(None), k=6), rng))
+    walked, seen = [], set[str]()
+    for row in free:
+        if makers[row] not in seen:
+            walked.append(row)
+            seen.add(makers[row])
+    assert tuple(walked[:3]) != best
+
+
+def test_pinned_items_count_against_the_limits() -> None:
+    caps = [{"field": "kind", "most": 2}]
+    made = pipeline(order={"kind": "cascade", "value": "price"}, caps=caps, pinned=["i5"])
+    answer = rows(made.answer(QUESTION, rng))
+    assert answer == [5, *best_within(2, lambda items: 2 in items, range(5))]
+    assert rows(
+        pipeline(order={"kind": "cascade"}, caps=[{"field": "kind", "most": 1}], pinned=["i5"]).answer(QUESTION, rng)
+    ) == [5, 2]
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "thompson"])
 def test_an_explorer_draws_from_this_order_with_exact_chances(kind: str) -> None:
     made = pipeline(order={"kind": "cascade", "value": "price"}, explore={"kind": kind, "epsilon": 0.3, "draws": 32})

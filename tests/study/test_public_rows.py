@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from palate.errors import DataError
-from palate.study.public_rows import FRAPPE, frappe, movielens_seven, parts_of
+from palate.study.public_rows import FRAPPE, frappe, movielens_seven, open_bandit_clicks, parts_of
 
 
 @pytest.fixture
@@ -45,6 +45,53 @@ def test_seven_fields_of_movielens(home):
     }  # fmt: skip
     assert [r["year"] for r in rows] == ["1950s", "1999", None]
     assert rows[1]["genres"] == ["Action", "Comedy"]
+
+
+def test_clicks_of_open_bandit(home):
+    with pytest.raises(DataError, match="random/men"):
+        open_bandit_clicks("men")
+    folder = home / "obd" / "random" / "men"
+    folder.mkdir(parents=True)
+    (folder / "item_context.csv").write_text(
+        ",item_id,item_feature_0,item_feature_1\n0,0,-0.5,red\n1,1,0.25,blue\n2,7,1.5,red\n"
+    )
+    names = "timestamp,item_id,position,click,propensity_score,user_feature_0,user-item_affinity_0"
+    (folder / "men.csv").write_text(
+        f",{names},user-item_affinity_1,user-item_affinity_2\n"
+        "0,2019-11-24 13:30:00+00:00,7,2,1,0.1,young,0.0,1.0,2.0\n"
+        "1,2019-11-25 00:05:00+00:00,0,1,0,0.1,old,3.0,4.0,5.0\n"
+        "2,2019-11-24 12:00:00+00:00,1,3,0,0.1,young,6.0,7.0,8.0\n"
+    )
+    table, fields = open_bandit_clicks("men")
+    assert table.to_pylist()[1:] == [
+        {
+            "item": "7", "position": "2", "user_feature_0": "young", "hour": "13", "weekday": "6",
+            "item_feature_0": 1.5, "item_feature_1": "red", "affinity": 2.0, "label": 1.0,
+        },
+        {
+            "item": "0", "position": "1", "user_feature_0": "old", "hour": "0", "weekday": "0",
+            "item_feature_0": -0.5, "item_feature_1": "red", "affinity": 3.0, "label": 0.0,
+        },
+    ]  # fmt: skip
+    assert table.column("hour").to_pylist()[0] == "12", "rows stand in order of time"
+    kinds = {f.name: f.kind for f in fields}
+    assert kinds["item_feature_0"] == kinds["affinity"] == "number" and kinds["item_feature_1"] == kinds["item"] == "category"
+    assert set(kinds) == set(table.column_names) - {"label"} and "propensity" not in table.column_names
+
+
+def test_open_bandit_may_have_no_affinities_and_no_item_features(home):
+    folder = home / "obd" / "bts" / "all"
+    folder.mkdir(parents=True)
+    (folder / "item_context.csv").write_text("item_id\n0\n1\n")
+    (folder / "all.csv").write_text(
+        "timestamp,item_id,position,click,propensity_score,user_feature_0\n2019-11-24 13:30:00+00:00,1,1,1,0.5,a\n"
+    )
+    table, fields = open_bandit_clicks("all", "bts")
+    assert [f.name for f in fields] == ["item", "position", "user_feature_0", "hour", "weekday"]
+    assert table.column("item").to_pylist() == ["1"]
+    (folder / "item_context.csv").write_text("item_id\n0\n")
+    with pytest.raises(DataError, match="not in item_context"):
+        open_bandit_clicks("all", "bts")
 
 
 def test_parts_hold_every_row_once(home):

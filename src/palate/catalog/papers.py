@@ -26,7 +26,7 @@ PAPERS: tuple[System, ...] = (
     System("rlmrec", "RLMRec", "recommend", "graph with text", "palate.recommend.rlmrec:RLMRec", paper=2,
         citation="Ren et al., Representation Learning with Large Language Models for Recommendation, WWW 2024, "
         "arXiv 2310.15950", needs=("interactions", "text", "torch"),
-        abilities=("vectors", "unseen users", "explains", "similar"), claim="rlmrec",
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), claim="rlmrec",
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "text_dim": 8}),
     System("social_rec", "SocialRS", "recommend", "social graph", "palate.recommend.social_rec:SocialRec", paper=3,
         citation="Sharma et al., A Survey of Graph Neural Networks for Social Recommender Systems, ACM Computing Surveys 2024, "
@@ -65,7 +65,8 @@ PAPERS: tuple[System, ...] = (
     System("llmrec", "LLMRec", "recommend", "graph with text", "palate.recommend.llmrec:LLMRec", paper=13,
         citation="Wei et al., LLMRec: Large Language Models with Graph Augmentation for Recommendation, WSDM 2024, "
         "arXiv 2311.00423", needs=("interactions", "text", "torch"),
-        abilities=("vectors", "unseen users", "explains", "similar"), faithfulness="in the style of", claim="llmrec",
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), faithfulness="in the style of",
+        claim="llmrec",
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "text_dim": 8, "base": "item_knn", "require_text": False}),
     System("diffkg", "DiffKG", "recommend", "knowledge graph", "palate.recommend.diffkg:DiffKG", paper=14,
         citation="Jiang et al., DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890",
@@ -73,7 +74,8 @@ PAPERS: tuple[System, ...] = (
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "hidden": 8, "require_graph": False}),
     System("aw_moe", "AW-MoE", "rank", "mixture of experts", "palate.rank.aw_moe:AWMoE", paper=15,
         citation="Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce, "
-        "ICDE 2023, arXiv 2306.05011", needs=("interactions", "torch"), faithfulness="in the style of", claim="aw_moe",
+        "ICDE 2023, arXiv 2306.05011", needs=("interactions", "torch"), abilities=("unseen users", "explains"),
+        faithfulness="in the style of", claim="aw_moe",
         quick={"hidden": (8,), "source": 8}),
     _paper(16, "ear", "EAR", "converse", "ask or recommend", "interactions, torch",
         "Estimation-Action-Reflection: Towards Deep Interaction Between Conversational and Recommender Systems, WSDM 2020, "
@@ -137,7 +139,8 @@ PAPERS: tuple[System, ...] = (
         "Recommender Systems in the Era of Large Language Models (LLMs), IEEE TKDE 2024"),
     System("optinter", "OptInter", "rank", "feature interaction", "palate.rank.optinter:OptInter", paper=39,
         citation="Lyu et al., Memorize, Factorize, or be Naive: Learning Optimal Feature Interaction Methods for CTR "
-        "Prediction, ICDE 2022, arXiv 2108.01265", needs=("interactions", "torch"), claim="optinter",
+        "Prediction, ICDE 2022, arXiv 2108.01265", needs=("interactions", "torch"), abilities=("unseen users", "explains"),
+        claim="optinter",
         quick={"hidden": (16,), "pair_dim": 4}),
     System("rel_mf", "Rel-MF", "recommend", "debiasing", "palate.recommend.rel_mf:RelMF", paper=40,
         citation="Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit Feedback, WSDM 2020, "

@@ -63,7 +63,7 @@ def _place(entry: metadata.EntryPoint) -> str:
 ELSEWHERE = {
     "recommend": "it answers from events: palate split SOURCE --out DIR, then palate fit, recommend, compare",
     "rank": "it ranks rows: palate split FILE --label COLUMN --out DIR, then palate fit, evaluate, predict, compare",
-    "explore": "it chooses slates and learns from what happens: palate.contracts.policy.Policy",
+    "explore": "it chooses slates and learns from what happens: palate fit; settings: palate.study.tune_policy.tune_policy",
 }
 
 

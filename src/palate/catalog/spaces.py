@@ -51,6 +51,9 @@ def _log(low: float, high: float) -> Range:
     return Range(low, high, log=True)
 
 
+#: What rankers that are networks of fields share.
+_NETWORK = {"lr": _log(5e-4, 1e-2), "embedding_reg": _log(1e-6, 0.1), "dropout": Range(0.0, 0.5)}
+
 #: Settings to search, by system.
 SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
     {
@@ -72,14 +75,16 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
         },
         "bpr_mf": {"lr": _log(5e-3, 0.1), "reg": _log(1e-4, 0.1), "dim": _choose(32, 64, 128)},
         "lightgcn": {
-            "lr": _log(1e-3, 2e-2),
+            "lr": _log(1e-3, 5e-2),
+            "schedule": _choose("constant", "cosine"),
             "reg": _log(1e-6, 1e-2),
             "dim": _choose(64, 128),
             "layers": Range(1, 4),
             "loss": _choose("bpr", "softmax"),
         },
         "sgl": {
-            "lr": _log(1e-3, 2e-2),
+            "lr": _log(1e-3, 5e-2),
+            "schedule": _choose("constant", "cosine"),
             "drop_rate": Range(0.05, 0.5),
             "cl_weight": _log(0.01, 1.0),
             "temperature": _log(0.1, 0.5),
@@ -93,14 +98,16 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "layers": Range(1, 3),
         },
         "simgcl": {
-            "lr": _log(1e-3, 2e-2),
+            "lr": _log(1e-3, 5e-2),
+            "schedule": _choose("constant", "cosine"),
             "eps": _log(0.03, 0.5),
             "cl_weight": _log(0.01, 2.0),
             "temperature": _log(0.1, 0.5),
             "layers": Range(1, 3),
         },
         "xsimgcl": {
-            "lr": _log(1e-3, 2e-2),
+            "lr": _log(1e-3, 5e-2),
+            "schedule": _choose("constant", "cosine"),
             "eps": _log(0.03, 0.5),
             "cl_weight": _log(0.01, 1.0),
             "temperature": _log(0.1, 0.5),
@@ -136,6 +143,13 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "reg": _log(1e-6, 1e-2),
             "layers": Range(1, 4),
             "tie": _log(0.05, 1.0),
+        },
+        "graphsage": {
+            "lr": _log(1e-3, 2e-2),
+            "temperature": _log(0.05, 0.4),
+            "reg": _log(1e-6, 1e-2),
+            "layers": Range(1, 3),
+            "fanout": _choose(5, 10, 20),
         },
         "rgcn": {"lr": _log(1e-3, 2e-2), "reg": _log(1e-6, 1e-2), "bases": _choose(2, 4, 8), "layers": Range(1, 3)},
         "diffkg": {
@@ -244,6 +258,12 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
         },
         "rel_mf": {"clip": _log(0.01, 1.0), "reg": _log(1e-3, 0.1), "lr": _log(5e-3, 0.05), "dim": _choose(16, 32, 64)},
         "rel_svd": {"clip": _log(0.01, 1.0), "reg": _log(0.1, 100.0), "dim": _choose(32, 64, 128)},
+        "expo_mf": {
+            "reg": _log(0.01, 3.0),
+            "precision_y": _log(0.3, 10.0),
+            "exposure": _log(0.003, 0.3),
+            "dim": _choose(16, 32, 64),
+        },
         "ubpr": {"clip": _log(0.01, 1.0), "reg": _log(1e-4, 0.1), "lr": _log(1e-3, 0.02), "dim": _choose(16, 32, 64)},
         "slate_thompson": {
             "lr": _log(3e-3, 0.1),
@@ -270,35 +290,25 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
         "lr": {"lr": _log(1e-3, 0.1), "embedding_reg": _log(1e-6, 0.1)},
         "fm": {"lr": _log(1e-3, 0.1), "embedding_reg": _log(1e-6, 0.1), "dim": _choose(8, 16, 32)},
         "mlp": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "hidden": _choose((256, 128), (400, 400, 400)),
         },
         "deepfm": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "hidden": _choose((256, 128), (400, 400, 400)),
         },
         "dcnv2": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "hidden": _choose((256, 128), (400, 400, 400)),
             "cross_layers": Range(1, 4),
         },
         "finalmlp": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "heads": _choose(1, 4, 16),
             "select": _choose(False, True),
         },
         "finalnet": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "hidden_2": _choose((), (128,)),
             "gate": _choose(False, True),
         },
@@ -310,66 +320,59 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "category_reg": _log(0.1, 100.0),
         },
         "din": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "softmax": _choose(False, True),
         },
         "dien": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "auxiliary": _log(0.03, 3.0),
         },
         "mmoe": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "experts": _choose(2, 4, 8),
             "weighting": _choose("fixed", "uncertainty"),
         },
         "ple": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "levels": Range(1, 2),
             "weighting": _choose("fixed", "uncertainty"),
         },
         "esmm": {"lr": _log(5e-4, 1e-2), "embedding_reg": _log(1e-6, 0.1), "dropout": Range(0.0, 0.5)},
         "aw_moe": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "pool": _choose("sum", "mean", "softmax"),
             "contrast": _log(0.01, 1.0),
             "temperature": _log(0.05, 1.0),
             "drop_events": Range(0.1, 0.6),
         },
         "autoint": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "layers": Range(1, 4),
             "form": _choose("paper", "original", "fuxictr"),
             "wide": _choose(False, True),
         },
         "autoint_plus": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "layers": Range(1, 3),
             "hidden": _choose((256, 128), (400, 400)),
             "wide": _choose(False, True),
         },
         "optinter": {
-            "lr": _log(5e-4, 1e-2),
-            "embedding_reg": _log(1e-6, 0.1),
-            "dropout": Range(0.0, 0.5),
+            **_NETWORK,
             "pair_reg": _log(0.1, 100.0),
             "pair_min_count": _choose(2, 5, 20),
             "margin": _choose(0.0, 0.05, 0.1, 0.2),
         },
         "cold": {"lr": _log(5e-4, 1e-2), "embedding_reg": _log(1e-6, 0.1), "dropout": Range(0.0, 0.5)},
+        "epsilon_greedy": {"epsilon": _log(0.005, 0.5), "prior": Range(0.0, 1.0)},
+        "ucb1": {"width": _log(0.02, 4.0)},
+        "thompson": {"prior_clicks": _log(0.1, 10.0), "prior_refusals": _log(0.1, 100.0)},
+        "linucb": {"form": _choose("shared", "disjoint", "hybrid"), "alpha": _log(0.01, 3.0), "reg": _log(0.01, 100.0)},
+        "lin_ts": {"form": _choose("shared", "disjoint"), "spread": _log(0.01, 2.0), "reg": _log(0.01, 100.0)},
+        "cascade_ucb": {"bound": _choose("ucb1", "kl-ucb"), "width": _log(0.05, 3.0)},
+        "cascade_ts": {"prior_clicks": _log(0.1, 10.0), "prior_refusals": _log(0.1, 100.0)},
+        "cascade_linucb": {"sigma": _log(0.05, 2.0), "c": _log(0.1, 3.0)},
+        "cascade_lin_ts": {"sigma": _log(0.05, 2.0)},
     }
 )
 

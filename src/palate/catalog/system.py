@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from palate.extras import missing
+from palate.extras import EXTRA_OF, missing
 
 Verb = Literal["recommend", "rank", "explore", "converse", "write", "understand", "simulate", "evaluate", "data"]
 Status = Literal["works", "planned"]
-Need = Literal["interactions", "times", "text", "images", "graph", "social", "searches", "dialogues", "language model", "torch"]
+Need = Literal[
+    "interactions", "times", "text", "images", "graph", "social", "searches", "dialogues", "language model", "torch", "lightgbm"
+]
 Ability = Literal["vectors", "unseen users", "new items", "explains", "similar", "propensities", "incremental"]
 
 
@@ -31,7 +33,7 @@ class System:
     paper, citation
         Number in the list of 61 papers (``None`` for baselines) and the reference.
     needs, abilities
-        What it must be given, and what it can do.
+        What it must be given, optional libraries among it (``"torch"``, ``"lightgbm"``); and what it can do.
     faithfulness
         ``"faithful"`` or ``"in the style of"``, with the choices named in the module's text.
     claim
@@ -54,6 +56,11 @@ class System:
     status: Status = "works"
     origin: str = "palate"
     quick: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Import names of the optional libraries that it can't work without."""
+        return tuple(need for need in self.needs if need in EXTRA_OF)
 
     def load(self) -> type[Any]:
         """Import and return the class.

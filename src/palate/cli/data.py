@@ -195,7 +195,8 @@ def split(
         str,
         typer.Option(
             "--protocol",
-            help="leave_one_out, global_time, user_ratio, held_out_users, held_out_items, sessions, rolling, or given (published).",
+            help="leave_one_out, global_time, user_ratio, held_out_users, "
+            "held_out_items, sessions, rolling, or given (published).",
         ),
     ] = "global_time",
     set_: Annotated[

@@ -101,7 +101,7 @@ def fit(
             "callbacks": () if log is None else (JsonLog(log),),
         }
         if get(model).verb == "explore":
-            fitted = unfitted.fit(dataset, seed=seed, progress=progress)
+            fitted = unfitted.fit(dataset, seed=seed, progress=progress, checkpoint=checkpoint, callbacks=how["callbacks"])
             fitted.save(out)
         elif workers == 1:
             fitted = unfitted.fit(dataset, validation, checkpoint=checkpoint, **how)
@@ -172,9 +172,14 @@ def tune(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Search good settings on the validation part (the test part stays closed)."""
+    """Search good settings on the validation part (the test part stays closed).
+
+    For rankers: palate compare SPLIT --models NAME --trials N.
+    """
+    from palate.catalog.registry import get
     from palate.data.whole import whole_file
 
+    _check_tunable(model, get(model).verb)
     search = _search(engine, parallel, address)
     with progress_bars(quiet=as_json) as progress:
         tuned = search(load_split(data), model, trials=trials, seed=seed, metric=metric, progress=progress)
@@ -190,6 +195,25 @@ def tune(
         [f"--set {k}={plain(v)}" for k, v in tuned.settings.items()] if out is None else [f"--config {shlex.quote(str(out))}"]
     )
     say(f"Next: palate fit {model} --data {shlex.quote(str(data))} {' '.join([*given, '--out my-model'])}")
+
+
+def _check_tunable(model: str, verb: str) -> None:
+    """Refuse what isn't tuned on a split of events, before data are read."""
+    from palate.errors import ConfigError
+
+    elsewhere = {
+        "rank": (
+            "a ranker is tuned on a split of rows.",
+            f"palate compare SPLIT --models {model} --trials N (each with so many trials)",
+        ),
+        "explore": (
+            "a policy is tuned by what it earns in a world or a log, not on a split of events.",
+            f"palate.study.tune_policy.tune_policy({model!r}, judge, trials=N), where judge(policy, seed) gives its value",
+        ),
+    }
+    if verb != "recommend":
+        what, remedy = elsewhere.get(verb, ("this system isn't tuned by this command.", f"see: palate models {model}"))
+        raise ConfigError(what, where="tune", value=model, remedy=remedy)
 
 
 def _search(engine: str, parallel: int | None, address: str | None) -> Callable[..., Tuned]:

@@ -14,7 +14,9 @@ from palate.cli.output import MODELS, Json, cell, errors_to_exit_codes, print_js
 from palate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from palate.contracts.ranker import Ranker
+    import pyarrow as pa
+
+    from palate.contracts.ranker import Ranker, Rows
     from palate.evaluation.reliability import Reliability
 
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Rows for rankers: a column to predict; repeat it.")]
@@ -269,9 +271,14 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle of a ranker.")],
     rows: Annotated[str, typer.Argument(help="Rows: a Parquet, Arrow, CSV, TSV or JSONL file, or a folder of such.")],
     out: Out,
+    reasons: Annotated[int, typer.Option("--reasons", min=0, help="Give as many of the strongest reasons for each row.")] = 0,
+    task: Annotated[str | None, typer.Option("--task", help="What the reasons are of: the first task by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict rows with a ranker; writes the rows with a column for each task, in Parquet."""
+    """Predict rows with a ranker; writes the rows with a column for each task, in Parquet.
+
+    With --reasons a column of reasons too, each with its part of the score (of the log-odds, where the task is yes or no).
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -281,6 +288,8 @@ def predict(
     from palate.evaluation.report_files import write_atomic
 
     model = load(bundle, "rank")
+    if task is not None and not reasons:
+        raise ConfigError("--task says what reasons are of.", where="--task", value=task, remedy="add --reasons 3")
     count = 0
 
     def write(work: Path) -> None:
@@ -288,8 +297,11 @@ def predict(
         writer = None
         for table in row_blocks(rows)():
             found = model.predict(Rows(table))
-            for at, task in enumerate(found.tasks):
-                table = table.append_column(f"predicted_{task}", pa.array(found.values[:, at]))
+            why = _reasons(model, Rows(table), reasons, task) if reasons else None
+            for at, name in enumerate(found.tasks):
+                table = table.append_column(f"predicted_{name}", pa.array(found.values[:, at]))
+            if why is not None:
+                table = table.append_column(f"reasons_{task or found.tasks[0]}", why)
             writer = writer or pq.ParquetWriter(work, table.schema)
             writer.write_table(table)
             count += table.num_rows
@@ -301,4 +313,14 @@ def predict(
     if as_json:
         print_json({"bundle": bundle, "rows": count, "out": out, "tasks": list(model.tasks)})
         return
-    say(f"{count:,} rows predicted: {out} (columns {', '.join(f'predicted_{task}' for task in model.tasks)})")
+    columns = [f"predicted_{name}" for name in model.tasks] + ([f"reasons_{task or model.tasks[0]}"] if reasons else [])
+    say(f"{count:,} rows predicted: {out} (columns {', '.join(columns)})")
+
+
+def _reasons(model: Ranker, rows: Rows, most: int, task: str | None) -> pa.Array:
+    """Return for each row the strongest reasons of its prediction, each with its part of the score."""
+    import pyarrow as pa
+
+    kind = pa.list_(pa.struct([("reason", pa.string()), ("part", pa.float64())]))
+    found = (model.explain_row(rows.slice(at, at + 1), task) for at in range(len(rows)))
+    return pa.array([[{"reason": str(one.subject), "part": one.weight} for one in why.evidence[:most]] for why in found], kind)

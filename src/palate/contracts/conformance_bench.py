@@ -61,7 +61,7 @@ def check(function: F) -> F:
 
 def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
     """Return a tiny data set: two tastes, times, ratings, a repeat, somebody without events, an item without
-    events, ties between people, titles and categories of items.
+    events, ties between people, titles and categories of items, and triples that tell of all items but the last.
     """
     rng = generator(seed, "small world")
     tastes = np.arange(n_users - 1) % 2
@@ -80,7 +80,8 @@ def small_world(n_users: int = 40, n_items: int = 24, seed: int = 0) -> Dataset:
     )
     people = Entities(Vocabulary(pa.array([f"u{n}" for n in range(n_users)])))
     things = Entities(Vocabulary(pa.array([f"i{n}" for n in range(n_items)])), _texts(n_items, half))
-    return Dataset(events, people, things, graphs={"social": _ties(tastes)}, name="small world")
+    graphs = {"social": _ties(tastes), "knowledge": _triples(n_items, half)}
+    return Dataset(events, people, things, graphs=graphs, name="small world")
 
 
 def _texts(n_items: int, half: int) -> pa.Table:
@@ -102,6 +103,15 @@ def _ties(tastes: np.ndarray) -> Graph:
     ]
     ends = [np.concatenate([pair[side] for pair in pairs]).astype(np.int32) for side in (0, 1)]
     return Graph(ends[0], np.zeros(len(ends[0]), np.int32), ends[1], "user", "user", Vocabulary(pa.array(["knows"])))
+
+
+def _triples(n_items: int, half: int) -> Graph:
+    """Return triples from items to their taste and to one of four makers; none are known of the last item."""
+    number = np.arange(n_items - 1, dtype=np.int32)
+    head, relation = np.tile(number, 2), np.repeat(np.arange(2, dtype=np.int32), n_items - 1)
+    tail = np.concatenate([number >= half, 2 + number % 4]).astype(np.int32)
+    names, entities = Vocabulary(pa.array(["taste", "maker"])), Vocabulary(pa.array(["red", "blue", *"wxyz"]))
+    return Graph(head, relation, tail, "item", "entity", names, entities)
 
 
 def expect(condition: bool, reason: str) -> None:

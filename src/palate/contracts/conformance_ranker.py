@@ -21,7 +21,16 @@ import pyarrow as pa
 from palate.contracts.explanation import Explanation
 from palate.contracts.fitted import Fitted
 from palate.contracts.ranker import Ranker, Rows
-from palate.errors import BundleError, ConfigError, DataError, NonConformingError, NotFittedError, PalateError, UnsupportedError
+from palate.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    NonConformingError,
+    NotFittedError,
+    PalateError,
+    UnsupportedError,
+)
 from palate.runtime import generator
 
 CHECKS: dict[str, Callable[[RankBench], None]] = {}
@@ -102,6 +111,14 @@ def refused(kinds: type[PalateError] | tuple[type[PalateError], ...], call: Call
     except kinds:
         return
     raise NonConformingError(f"{what} was not refused")
+
+
+def explained(model: Ranker, rows: Rows, n: int) -> list[Explanation] | None:
+    """Return explanations of the first rows, or ``None`` where the ranker (as installed here) says that it can't explain."""
+    try:
+        return [model.explain_row(rows.slice(at, at + 1)) for at in range(n)]
+    except (UnsupportedError, MissingExtraError):
+        return None
 
 
 @rule("the constructor only stores settings")
@@ -240,11 +257,33 @@ def _ranked(bench: RankBench) -> None:
 
 @rule("it explains, or says that it can't")
 def _explains(bench: RankBench) -> None:
-    try:
-        found = bench.fitted.explain_row(bench.new.slice(0, 1))
-    except UnsupportedError:
+    found = explained(bench.fitted, bench.new, 1)
+    need(found is None or len(found[0].evidence) > 0, "an explanation has no evidence")
+
+
+@rule("an explanation that is exact adds up to a score that goes with the prediction")
+def _adds_up(bench: RankBench) -> None:
+    found = explained(bench.fitted, bench.new, 8)
+    if found is None or not all(one.exact for one in found):
         return
-    need(isinstance(found, Explanation) and len(found.evidence) > 0, "an explanation has no evidence")
+    for one in found:
+        total = one.rest + sum(reason.weight for reason in one.evidence)
+        need(abs(total - one.score) <= 1e-4 * max(1.0, abs(one.score)), f"parts add up to {total:.6g}, not to {one.score:.6g}")
+    values, scores = bench.answers(bench.fitted, bench.new.slice(0, 8))[:, 0], np.array([one.score for one in found])
+    order = np.argsort(scores, kind="stable")
+    need(bool((np.diff(values[order]) >= -1e-5).all()), "a row with the higher score has the lower prediction")
+
+
+@rule("an explanation is the same each time, and of a bundle")
+def _explains_again(bench: RankBench) -> None:
+    found = explained(bench.fitted, bench.new, 2)
+    if found is None:
+        return
+    need(explained(bench.fitted, bench.new, 2) == found, "the same question has two explanations")
+    with tempfile.TemporaryDirectory() as folder:
+        bench.fitted.save(Path(folder) / "bundle")
+        loaded = type(bench.fitted).load(Path(folder) / "bundle")
+    need(explained(loaded, bench.new, 2) == found, "the loaded ranker explains otherwise")
 
 
 @rule("it learns")

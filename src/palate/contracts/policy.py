@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -128,7 +129,15 @@ class Policy(Fitted, ABC):
         """Number of items that can be shown."""
         return len(self.items_)
 
-    def fit(self, dataset: Dataset, *, seed: int = 0, progress: Progress = silent) -> Self:
+    def fit(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int = 0,
+        progress: Progress = silent,
+        checkpoint: str | Path | None = None,
+        callbacks: Sequence[Callable[[Any], None]] = (),
+    ) -> Self:
         """Take up a catalogue and begin anew; return self.
 
         Parameters
@@ -140,11 +149,18 @@ class Policy(Fitted, ABC):
             Fixes every random choice of the beginning; :meth:`act` has a generator of its own.
         progress
             Called with every step.
+        checkpoint
+            Folder from which a fit that was killed goes on, to the bit. Policies that begin in one go (those that learn in
+            :meth:`update` alone) need none: their state is their bundle.
+        callbacks
+            Called after each epoch by policies that learn in epochs.
         """
         self.__dict__.pop("record_", None)
         started = time.perf_counter()
         self.items_ = dataset.items
-        notes = self._begin(dataset, Fitting(seed, progress=progress, data=dataset.fingerprint)) or {}
+        folder = None if checkpoint is None else Path(checkpoint)
+        fitting = Fitting(seed, progress=progress, checkpoint=folder, data=dataset.fingerprint, callbacks=tuple(callbacks))
+        notes = self._begin(dataset, fitting) or {}
         data = {"name": dataset.name, "fingerprint": dataset.fingerprint, "items": dataset.n_items}
         self.record_ = FitRecord(seed, time.perf_counter() - started, data, notes)
         return self

@@ -219,6 +219,7 @@ class Ranker(Fitted, ABC):
         encoder = self._row_encoder()
         known = [] if encoder is None else [user for user in users if encoder.knows(self.user_column, user)]
         if encoder is not None and known:
+            self._drop_rows(known)
             self._set_row_encoder(encoder.without(self.user_column, known))
         return len(known)
 
@@ -229,6 +230,9 @@ class Ranker(Fitted, ABC):
 
     def _set_row_encoder(self, encoder: RowEncoder) -> None:
         self.encoder_ = encoder
+
+    def _drop_rows(self, users: Sequence[Any]) -> None:
+        """Drop rows of people that are kept (a ranker that keeps none needs nothing here); called while it knows their ids."""
 
     def rank(self, rows: Rows, task: str | None = None) -> Ragged:
         """Return the positions of the rows of each request, best first; equal predictions keep the order given.

@@ -194,11 +194,24 @@ class Recommender(Model):
                 value=int(wrong),
                 remedy=f"use 0 to {known - 1}, or -1 for somebody who was not in training",
             )
+        if requests.ties is not None:
+            self._check_ties(requests.ties, len(requests))
         own = requests.histories.items
         self._check_items(own, "a history")
         for what, rows in (("exclude", requests.exclude), ("candidates", requests.candidates)):
             if rows is not None and rows.values is not own:
                 self._check_items(rows.values, f"requests.{what}")
+
+    def _check_ties(self, ties: Ragged, n: int) -> None:
+        """Refuse ties of another number of people, or to somebody unknown to the model."""
+        wrong = ties.values[(ties.values < 0) | (ties.values >= len(self.users_))]
+        if len(ties) != n or len(wrong):
+            raise DataError(
+                "ties are one row a request, of user numbers that the model knows.",
+                where="requests.ties",
+                value=int(wrong[0]) if len(wrong) else f"{len(ties)} rows for {n} requests",
+                remedy="leave out people who were not in training",
+            )
 
     def _check_items(self, items: np.ndarray, what: str, *, lowest: int = 0) -> np.ndarray:
         """Return the item numbers as ``int32``; refuse those outside the catalogue (a kernel would read past its arrays)."""

@@ -37,6 +37,9 @@ class Requests:
         A search query or a stated preference for each request, or ``None``.
     context
         Arrow table of context features, one row a request, or ``None``.
+    ties
+        Numbers of the people whom each person is tied to, in place of the ties known from training; ``None``: those. Systems
+        that read ties when they answer (DiffNet++, SocialRS) follow them; others pass over them.
     """
 
     users: np.ndarray
@@ -46,6 +49,7 @@ class Requests:
     times: np.ndarray | None = None
     texts: Sequence[str] | None = None
     context: pa.Table | None = None
+    ties: Ragged | None = None
 
     @classmethod
     def of_users(cls, dataset: Dataset, users: np.ndarray, *, exclude_seen: bool = True) -> Requests:
@@ -80,6 +84,7 @@ class Requests:
             None if self.times is None else self.times[rows],
             None if self.texts is None else [self.texts[r] for r in rows],
             None if self.context is None else self.context.take(pa.array(rows)),
+            None if self.ties is None else self.ties.take(rows),
         )
 
     def blocks(self, rows: int) -> Iterator[Requests]:
@@ -98,6 +103,7 @@ class Requests:
                 None if self.times is None else self.times[start:stop],
                 None if self.texts is None else self.texts[start:stop],
                 None if self.context is None else self.context.slice(start, stop - start),
+                None if self.ties is None else self.ties.slice(start, stop),
             )
 
     def _excluded(self, histories: Histories, cut: Callable[[Ragged], Ragged]) -> Ragged | None:

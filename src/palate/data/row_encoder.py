@@ -191,6 +191,26 @@ class RowEncoder:
             numbers[:, at] = scaled(numbers_of(_column(table, name), name, 0), f.scale, self.learnt[name].edges)
         return Encoded(codes, numbers)
 
+    def crossed_anew(self, rows: Encoded) -> Encoded:
+        """Return rows put together from parts of others, with crosses that follow from the fields that they join."""
+        crosses = [f for f in self.fields if f.kind == "cross"]
+        if not crosses:
+            return rows
+        layout, codes = self.layout, rows.codes.copy()
+        local = {name: codes[:, at] - layout.bases[name] for at, name in enumerate(layout.single)}
+        for f in crosses:
+            known = self.learnt.get(f.name)
+            found = crossed(self._keys(f, local), f.hash_buckets, None if known is None else known.lookup)
+            codes[:, layout.single.index(f.name)] = found + layout.bases[f.name]
+        return Encoded(codes, rows.numbers)
+
+    def codes_of(self, name: str, values: Sequence[Any]) -> np.ndarray:
+        """Return ``int32[n]`` codes of values of a field with one code a row."""
+        found: np.ndarray = self._local_codes(pa.table({name: pa.array(values)}), {name})[name] + np.int32(
+            self.layout.bases[name]
+        )
+        return found
+
     def value_of(self, name: str, code: int) -> str:
         """Return what a code of a field stands for, in words."""
         f, local = self._field(name), code - self.layout.bases[name]

@@ -205,13 +205,16 @@ class SlateThompson(Policy):
         number: int,
     ) -> dict[str, Any]:
         c, folder = self.config, fitting.checkpoint
+        if folder is not None:  # a round goes on only from one that began with the same posteriors
+            start = [array for _, array in sorted(self._state().items())]
+            fitting = replace(fitting, data=fingerprint(fitting.data, *start), checkpoint=folder / f"round-{number}")
         optimizer = torch.optim.Adam(self.model_.learn(part, kind), lr=c.lr)
         record = fit_module(
             self.model_,
             batches=partial(self._epoch, windows),
             loss=partial(self._loss, windows, part, kind),
             config=c.replace(epochs=epochs),
-            fitting=replace(fitting, checkpoint=None if folder is None else folder / f"round-{number}"),
+            fitting=fitting,
             title=f"SlateTS round {number}",
             evaluate=(lambda: self._look(windows, kind, fitting)) if len(windows.validation) else None,
             optimizer=optimizer,

@@ -26,6 +26,8 @@ from palate.nn.dropout import OFF, Dropout, random_bytes
 
 #: Multiplications under which a call of oneDNN costs more than it saves.
 SMALL = 1_000_000
+#: Columns (half their harmonic mean) under which turning arrays for oneDNN costs more than it saves.
+FEW = 32
 
 
 class Affine(nn.Linear):
@@ -109,11 +111,19 @@ def _slopes(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients by x, the weights and the bias."""
     x, weight = ctx.saved_tensors[:2]
     by_x = _product(grad, weight.t()) if ctx.needs_input_grad[0] else None
-    by_weight = _product(grad.t(), x.t()) if ctx.needs_input_grad[1] else None
+    by_weight = _by_weight(x, grad) if ctx.needs_input_grad[1] else None
     return by_x, by_weight, grad.sum(0) if ctx.biased else None
 
 
+def _by_weight(x: Tensor, grad: Tensor) -> Tensor:
+    """Return ``gradᵀ x``: oneDNN copies what is turned, so under a few columns PyTorch's product is faster."""
+    width, out = x.shape[1], grad.shape[1]
+    return grad.t() @ x if width * out < FEW * (width + out) else _product(grad.t(), x.t())
+
+
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    # oneDNN has no kernel for the columns of a wider matrix, and takes hundreds of times as long.
+    x, weight = (a if a.is_contiguous() or a.t().is_contiguous() else a.contiguous() for a in (x, weight))
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
     return found
 

@@ -75,8 +75,8 @@ class _Contrast(Function):
     def forward(
         ctx: Any, first: Tensor, second: Tensor, temperature: float, targets: Tensor | None, group: int | None
     ) -> Tensor:
-        n, scale = len(first), np.float32(1 / temperature)
         a, b = Unit(first.detach().numpy()), Unit(second.detach().numpy())
+        n, scale = len(first), a.rows.dtype.type(1 / temperature)
         if targets is None:
             total, by_a, by_b = _within(a.rows * scale, b.rows, _bounds(n, group or n))
         else:
@@ -87,7 +87,7 @@ class _Contrast(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        by_first, by_second = (torch.from_numpy(slope * np.float32(grad)) for slope in ctx.slopes)
+        by_first, by_second = (torch.from_numpy(slope * slope.dtype.type(grad)) for slope in ctx.slopes)
         return by_first, by_second, None, None, None
 
 
@@ -95,7 +95,7 @@ def _within(a: np.ndarray, b: np.ndarray, bounds: np.ndarray) -> tuple[float, np
     """Return the loss of groups of rows, and its gradients by the scaled unit rows."""
     total, by_a, by_b = 0.0, np.empty_like(a), np.empty_like(b)
     for low, high in pairwise(bounds):
-        own, share = np.arange(high - low), np.float32((high - low) / len(a))
+        own, share = np.arange(high - low), a.dtype.type((high - low) / len(a))
         value, *slopes = multinomial_pass(a[low:high], b[low:high], own, own)
         total += value * float(share)
         for out, slope in zip((by_a, by_b), slopes, strict=True):

@@ -18,22 +18,32 @@ form           q, k, v, r          s            r                      layer nor
 Source: W. Song et al., "AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks", CIKM 2019,
 equations 5 to 8 (``paper``); the authors' code (``original``); the FuxiCTR library (``fuxictr``; scale and normalisation are
 options there, here both on).
+
+On a CPU, in float32, attention and all that follows it go in one pass each way (:mod:`palate.kernels.field_attention`), which
+keeps no maps of attention; other devices and formats, and very many fields, go by plain torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from palate.nn.affine import affine
-from palate.nn.dropout import OFF, Dropout
+from palate.kernels.field_attention import AFTER, BEFORE, EPS, NONE, Attended, Sizes, attend, attend_slope, random_size
+from palate.nn.affine import affine, hidden
+from palate.nn.dropout import OFF, Dropout, random_bytes
 from palate.nn.mlp import dense
 from palate.nn.row_softmax import row_softmax
+
+#: Fields up to which the fused way is taken: what a head needs of a tile must fit a core's cache.
+FIELDS = 64
+#: Numbers of a head up to which it is.
+SIZE = 64
 
 Form = Literal["paper", "original", "fuxictr"]
 Residual = Literal["projected", "fitting", "none"]
@@ -98,7 +108,7 @@ class FieldAttention(nn.Module):
         parts = [dense(width, units, rng, bias=interaction.relu) for _ in range(3)]
         self.as_it_is = interaction.residual == "fitting" and width == units
         self.projected = interaction.residual != "none" and not self.as_it_is
-        # one product gives all projections; a residual that is only fitted has neither bias nor ReLU
+        # a residual that is only fitted has neither bias nor ReLU beside projections that have
         self.plain = None
         if self.projected:
             rest = dense(width, units, rng, bias=interaction.relu and interaction.residual == "projected")
@@ -108,20 +118,20 @@ class FieldAttention(nn.Module):
                 parts.append(rest)
         self.weight = nn.Parameter(torch.cat([part.weight.detach() for part in parts]))
         self.bias = nn.Parameter(torch.zeros(len(self.weight))) if interaction.relu else None
-        self.norm = nn.LayerNorm(units) if interaction.norm != "none" else None
+        self.norm = nn.LayerNorm(units, eps=EPS) if interaction.norm != "none" else None
 
     def forward(self, fields: Tensor, drop: Dropout = OFF) -> Tensor:
         """Return ``float32[n, f, units]`` of ``float32[n, f, width]``; ``drop`` sets attention weights to zero."""
-        q, k, v, rest = self._projections(fields)
-        if drop.cut:
-            mixed = drop(self._weights(q, k)) @ v
-        else:
-            mixed = functional.scaled_dot_product_attention(q, k, v, scale=self._scale)
-        return self._finish(mixed, rest)
+        qkv, rest = self._projections(fields)
+        if _covered(qkv, self.heads):
+            return self._fused(qkv, rest, drop)
+        q, k, v = self._heads(qkv)
+        return self._finish(drop(self._weights(q, k)) @ v, rest)
 
     def attend(self, fields: Tensor) -> tuple[Tensor, Tensor]:
         """Return what :meth:`forward` gives without dropout, and ``float32[n, heads, f, f]``: who (row) attends to whom."""
-        q, k, v, rest = self._projections(fields)
+        qkv, rest = self._projections(fields)
+        q, k, v = self._heads(qkv)
         weights = self._weights(q, k)
         return self._finish(weights @ v, rest), weights
 
@@ -132,20 +142,39 @@ class FieldAttention(nn.Module):
     def _weights(self, q: Tensor, k: Tensor) -> Tensor:
         return row_softmax(self._scale * (q @ k.transpose(-1, -2)))
 
-    def _projections(self, fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return Q, K, V, each ``float32[n, heads, f, d_head]``, and the residual ``float32[n, f, units]``."""
-        n, f, _ = fields.shape
-        all_of = affine(fields, self.weight, self.bias)
-        if self.interaction.relu:
-            all_of = all_of.relu()
-        rest = fields if self.as_it_is else None
-        if self.plain is not None:
-            rest = self.plain(fields)
+    def _projections(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return q, k and v side by side, ``float32[n, f, 3 units]``, and the residual ``float32[n, f, units]``."""
+        cut, flat = 3 * self.units, fields.reshape(-1, self.width)
+
+        def projected(low: int, high: int) -> Tensor:
+            if self.bias is None:
+                return affine(flat, self.weight[low:high])
+            return hidden(flat, self.weight[low:high], self.bias[low:high])
+
+        qkv, rest = projected(0, cut), None
+        if self.as_it_is:
+            rest = flat
+        elif self.plain is not None:
+            rest = self.plain(flat)
         elif self.projected:
-            rest = all_of[..., 3 * self.units :]
-        split = all_of[..., : 3 * self.units].reshape(n, f, 3, self.heads, self.units // self.heads)
+            rest = projected(cut, cut + self.units)
+        shape = fields.shape[:2]
+        return qkv.view(*shape, cut), None if rest is None else rest.view(*shape, self.units)
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return Q, K and V, each ``float32[n, heads, f, d_head]``."""
+        split = qkv.view(*qkv.shape[:2], 3, self.heads, self.units // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k, v, rest
+        return q, k, v
+
+    def _fused(self, qkv: Tensor, rest: Tensor | None, drop: Dropout) -> Tensor:
+        n, f, _ = qkv.shape
+        place = {"none": NONE, "before": BEFORE, "after": AFTER}[self.interaction.norm]
+        sizes = Sizes(f, self.heads, self.units // self.heads, place, drop.cut)
+        drawn = random_bytes(random_size(n, f, self.heads) if drop.cut else 0, drop.generator)
+        gamma, beta = (qkv.new_empty(0), qkv.new_empty(0)) if self.norm is None else (self.norm.weight, self.norm.bias)
+        found: Tensor = _Attention.apply(qkv, rest, gamma, beta, sizes, self._scale, drawn)  # type: ignore[no-untyped-call]
+        return found
 
     def _finish(self, mixed: Tensor, rest: Tensor | None) -> Tensor:
         n, _, f, _ = mixed.shape
@@ -158,6 +187,34 @@ class FieldAttention(nn.Module):
         if self.norm is not None and self.interaction.norm == "after":
             out = self.norm(out)
         return out
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, rest: Tensor | None, gamma: Tensor, beta: Tensor, sizes: Sizes, scale: float, drawn: Tensor
+    ) -> Tensor:
+        given = [None if t is None else t.detach().contiguous().numpy() for t in (qkv, rest, gamma, beta)]
+        found = attend(given[0], given[1], given[2], given[3], sizes, scale, drawn.numpy())  # type: ignore[arg-type]
+        out, sums, masses = (torch.from_numpy(a) for a in found)
+        ctx.save_for_backward(qkv, out, sums if sizes.norm != NONE else None, masses, gamma, beta, drawn)
+        ctx.sizes, ctx.scale, ctx.residual = sizes, scale, rest is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, out, sums, masses, gamma, beta, drawn = ctx.saved_tensors
+        found = Attended(*(t.detach().numpy() for t in (out, out if sums is None else sums, masses)))
+        given, slope, *factors = (t.detach().contiguous().numpy() for t in (qkv, grad, gamma, beta))
+        slopes = attend_slope(given, found, slope, factors[0], factors[1], ctx.sizes, ctx.scale, drawn.numpy())
+        by_qkv, by_rest, by_gamma, by_beta = (torch.from_numpy(a) for a in slopes)
+        return by_qkv, by_rest if ctx.residual else None, by_gamma, by_beta, None, None, None
+
+
+def _covered(qkv: Tensor, heads: int) -> bool:
+    plain = qkv.device.type == "cpu" and qkv.dtype == torch.float32
+    return plain and 0 < qkv.shape[1] <= FIELDS and qkv.shape[2] <= 3 * SIZE * heads and len(qkv) > 0
 
 
 def field_attention_reference(

@@ -21,6 +21,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.nn.affine import affine
 from palate.nn.dropout import OFF, Dropout
 
 #: Share of a row's numbers that a training step drops before the network sees them.
@@ -79,9 +80,9 @@ class Denoiser(nn.Module):
     def forward(self, z: Tensor, steps: Tensor, drop: Dropout = OFF) -> Tensor:
         """Return ``float32[n, width]``: the rows as they should be; ``steps`` is ``int64[n]``."""
         reads, own = self.reads
-        hidden = torch.tanh(drop(functional.normalize(z, dim=1)) @ reads.T + self.timed(steps) @ own.T + self.first.bias)
-        out: Tensor = self.second(hidden)
-        return out
+        told = self.timed(steps) @ own.T + self.first.bias
+        hidden = torch.tanh(affine(drop(functional.normalize(z, dim=1)), reads) + told)
+        return affine(hidden, self.second.weight, self.second.bias)
 
     @property
     def reads(self) -> tuple[Tensor, Tensor]:
@@ -164,14 +165,14 @@ class Walk:
         a, b, h = 1.0, 0.0, torch.zeros((rows.shape[0], self.w2.shape[1]), device=device)
         first, second = self.schedule.back
         for t in range(len(self.schedule) - 1, -1, -1):
-            mixed = (h * (h @ self.gram)).sum(1, keepdim=True) + 2 * b * (h @ self.cross)[:, None]
+            mixed = (h * affine(h, self.gram)).sum(1, keepdim=True) + 2 * b * (h @ self.cross)[:, None]
             crossed = (met * h).sum(1, keepdim=True) + b * offset
             length = a * a * size + 2 * a * crossed + mixed + b * b * (self.b2 @ self.b2)
-            z = a * seen + h @ self.through.T + b * (self.reads @ self.b2)
+            z = a * seen + affine(h, self.through) + b * (self.reads @ self.b2)
             hidden = torch.tanh(z / length.clamp(min=1e-24).sqrt() + self.told[t])
             c1, c2 = float(first[t]), float(second[t])
             a, b, h = c2 * a, c2 * b + c1, c2 * h + c1 * hidden
-        out = torch.addmm(b * self.b2, h, self.w2.T)
+        out = affine(h, self.w2, b * self.b2)
         if a:
             out += a * torch.from_numpy(rows.toarray()).to(device)
         return out

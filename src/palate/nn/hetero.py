@@ -28,6 +28,7 @@ from palate.data.ragged import offsets_of
 from palate.kernels.edge_samples import scatter_max, segment_max
 from palate.kernels.spmm import spmm
 from palate.nn.knowledge import Edges
+from palate.nn.take import take
 
 Pool = Literal["mean", "max"]
 
@@ -139,10 +140,10 @@ class RGCNLayer(nn.Module):
 
     def forward(self, x: Tensor, block: Block) -> Tensor:
         """Return ``float32[n_out, narrow]``."""
-        out, matrices = x[: block.n_out] @ self.own + self.bias, self.matrices
+        out, matrices = x[: block.n_out] @ self.own + self.bias, self.matrices.unbind(0)
         for relation, links in block.links.items():
             heads = torch.from_numpy(links.heads).to(x.device)
-            out = out.index_add(0, heads, pool_mean(x, links) @ matrices[relation])
+            out.index_add_(0, heads, pool_mean(x, links) @ matrices[relation])
         return functional.relu(out) if self.act else out
 
 
@@ -179,14 +180,14 @@ class SAGELayer(nn.Module):
 
     def forward(self, x: Tensor, block: Block) -> Tensor:
         """Return ``float32[n_out, narrow]``."""
-        out = x[: block.n_out] @ self.own
+        out, matrices, biases = x[: block.n_out] @ self.own, self.matrices.unbind(0), self.biases.unbind(0)
         for relation, links in block.links.items():
             used, places = np.unique(links.tails, return_inverse=True)
-            told = x[torch.from_numpy(used.astype(np.int64)).to(x.device)] @ self.matrices[relation] + self.biases[relation]
+            told = take(x, used) @ matrices[relation] + biases[relation]
             told = functional.relu(told) if self.act_messages else told
             near = Links(links.heads, links.offsets, places.astype(np.int32))
             summed = pool_mean(told, near) if self.pool == "mean" else pool_max(told, near)
-            out = out.index_add(0, torch.from_numpy(links.heads).to(x.device), summed)
+            out.index_add_(0, torch.from_numpy(links.heads).to(x.device), summed)
         out = functional.relu(out) if self.act else out
         return functional.normalize(out, dim=1) if self.normalise else out
 

@@ -98,6 +98,16 @@ class Edges:
         return np.append(np.flatnonzero(first), len(self)).astype(np.int64), (np.cumsum(first) - 1).astype(np.int32)
 
     @cached_property
+    def asks(self) -> np.ndarray:
+        """``int64[m]`` head and relation of each edge as one number, ``head · n_relations + relation``."""
+        return self.heads.astype(np.int64) * self.n_relations + self.relations
+
+    @cached_property
+    def offers(self) -> np.ndarray:
+        """``int64[m]`` tail and relation of each edge as one number."""
+        return self.tails.astype(np.int64) * self.n_relations + self.relations
+
+    @cached_property
     def by_relation(self) -> list[np.ndarray]:
         """Places of the edges of each relation, ascending."""
         order = np.argsort(self.relations, kind="stable")

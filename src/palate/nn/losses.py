@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from palate.nn.contrast import contrast
 from palate.nn.softmax import whole_softmax
 
 
@@ -130,10 +131,9 @@ def info_nce(first: Tensor, second: Tensor, temperature: float = 0.2) -> Tensor:
 
         -1/B Σ_r ln( exp(cos(a_r, b_r)/τ) / Σ_s exp(cos(a_r, b_s)/τ) )
 
-    Source: van den Oord et al., arXiv 1807.03748, equation 4, on cosines.
+    Source: van den Oord et al., arXiv 1807.03748, equation 4, on cosines (:mod:`palate.nn.contrast`).
     """
-    a, b = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
-    return whole_softmax(a / temperature, b, torch.arange(len(a), device=a.device))
+    return contrast(first, second, temperature)
 
 
 def cml(people: Tensor, positive: Tensor, negatives: Tensor, n_items: int, margin: float = 1.5) -> Tensor:

@@ -3,9 +3,9 @@
     L = -1/P Σ_u Σ_{i in row u} ln( exp<q_u, v_i> / Σ_j exp<q_u, v_j> ),   P = number of pairs
 
 One row of scores serves all answers of a person, so the cost is people x items, not pairs x items. Blocks of rows are turned
-into their gradient at once, so neither the scores nor their gradient ever exist whole. Blocks are dealt to a fixed number of
-parts with sums of their own, so threads (each with a one-threaded BLAS) never wait for each other, and the bits don't depend
-on them.
+into their gradient at once, so neither the scores nor their gradient ever exist whole: in float32 by
+:mod:`palate.kernels.multinomial`, in other formats by BLAS. Blocks are dealt to a fixed number of parts with sums of their own,
+so threads (each with a one-threaded BLAS) never wait for each other, and the bits don't depend on them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from palate.data.ragged import offsets_of
+from palate.kernels.multinomial import multinomial_rows
 from palate.kernels.spans import each_span
 from palate.runtime import single_threaded_blas
 
@@ -68,9 +69,10 @@ def multinomial_pass(
     q: np.ndarray, v: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """As :func:`multinomial_reference`, fast: return the loss and its gradients by ``q`` and ``v``."""
-    n, pairs = len(q), max(1, len(rows))
-    counts = np.bincount(rows, minlength=n).astype(q.dtype)
-    offsets = offsets_of(counts.astype(np.int64))
+    n, pairs, number = len(q), max(1, len(rows)), np.bincount(rows, minlength=len(q))
+    offsets, counts = offsets_of(number), number.astype(q.dtype)
+    if len(v) and q.dtype == v.dtype == np.float32:
+        return multinomial_rows(q, v, offsets, columns)
     d_q, sums, losses = np.empty_like(q), np.zeros((PARTS, *v.shape), q.dtype), np.zeros(PARTS)
     bounds = np.linspace(0, n, PARTS + 1).astype(np.int64)
     height = max(1, BLOCK_BYTES // (4 * max(1, len(v))))

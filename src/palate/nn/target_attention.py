@@ -13,7 +13,8 @@ with E and Var over the events of the batch in training, and their running means
 The first layer is applied by parts, so no row of joined vectors is made: with W = [W_1, W_2, W_3, W_4] the layer is (W_1 +
 W_3) t + (W_2 - W_3) h_j + W_4 (t ⊙ h_j). In training only events that exist are computed. Where all rows share one history
 (stride 0: many candidates for one person), the matrices W_1 + W_3 + W_4 diag(h_j) are made once, and all candidates go
-through them in one product.
+through them in one product; where no gradient is asked for and there is one hidden layer, what follows it is part of the same
+pass (:mod:`palate.kernels.pair_scores`).
 
 Source: G. Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018, equations 3 (attention) and 6
 (Dice); the outer product of the paper's figure is, as in the authors' code, the elementwise product and the difference.
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.kernels.pair_scores import Unit, pair_scores
 from palate.nn.affine import affine
 from palate.nn.dropout import OFF
 from palate.nn.mlp import MLP, dense
@@ -144,6 +146,11 @@ class PairNet(nn.Module):
         of_context, of_event, of_product = self._parts()
         n, events = len(context), history[mask]
         base = functional.linear(events, of_event, self.first.bias)
+        if of_product is not None and self._covered(context, events):
+            matrices = of_context + of_product * events[:, None]
+            given, own, start = (t.contiguous().numpy() for t in (context, matrices, base))
+            places = np.flatnonzero(mask.numpy())
+            return torch.from_numpy(pair_scores(given, own, start, places, len(mask), self._unit()))
         if of_product is None:
             x = functional.linear(context, of_context)[:, None] + base
         else:
@@ -154,6 +161,24 @@ class PairNet(nn.Module):
             found = self.rest(self.activation(x.reshape(n * len(events), -1)), OFF)
             out[:, mask] = found.view(n, len(events), -1)
         return out
+
+    def _covered(self, context: Tensor, events: Tensor) -> bool:
+        plain = context.device.type == "cpu" and context.dtype == events.dtype == torch.float32
+        known = isinstance(self.activation, Dice | nn.PReLU | nn.ReLU) and not self.rest.layers and self.rest.last is not None
+        return plain and known and len(events) > 0 and not (torch.is_grad_enabled() or self.training)
+
+    def _unit(self) -> Unit:
+        """Return what follows the first layer, as it answers."""
+        act, last = self.activation, self.rest.last
+        assert isinstance(last, nn.Linear)
+        width = last.in_features
+        scale, shift, alpha = (np.zeros(width, np.float32) for _ in range(3))
+        if isinstance(act, Dice):
+            over = torch.rsqrt(act.get_buffer("variance") + act.eps)
+            scale, shift, alpha = (t.detach().numpy() for t in (over, -act.get_buffer("mean") * over, act.alpha))
+        elif isinstance(act, nn.PReLU):
+            alpha += act.weight.detach().numpy()
+        return Unit(isinstance(act, Dice), scale, shift, alpha, last.weight.detach().numpy(), last.bias.detach().numpy())
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the first layer's weights of context, event and product, those of the difference dealt to both."""

@@ -5,14 +5,13 @@
 
 and the attention that KGAT reads from it, ``s(h, r, t) = (W_r e_t)ᵀ tanh(W_r e_h + e_r)``.
 
-A batch is sorted by relation, so each matrix is used once, on all its triples.
+A batch is sorted by relation, so each matrix is used once, on all its triples (:mod:`palate.kernels.transr`).
 
 Source: Y. Lin et al., AAAI 2015, equations 8 and 10; X. Wang et al., "KGAT", KDD 2019, equations 1, 2 and 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +22,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from palate.kernels.segments import edge_inner
+from palate.kernels.transr import transr_pass
 from palate.nn.knowledge import Edges
+from palate.runtime import single_threaded_blas
 
 
 def transr_loss(
@@ -81,15 +83,23 @@ def attention_scores_reference(x: np.ndarray, moves: np.ndarray, matrices: np.nd
 
 
 def attention_scores(x: np.ndarray, moves: np.ndarray, matrices: np.ndarray, edges: Edges) -> np.ndarray:
-    """As :func:`attention_scores_reference`, fast: a row is taken through a relation once, however many edges need it."""
-    out = np.empty(len(edges), np.float32)
-    for r, places in enumerate(edges.by_relation):
-        heads, at = np.unique(edges.heads[places], return_inverse=True)
-        tails, to = np.unique(edges.tails[places], return_inverse=True)
-        asked = np.tanh(x[heads] @ matrices[r].T + moves[r])
-        offered = x[tails] @ matrices[r].T
-        out[places] = np.einsum("ek,ek->e", asked[at], offered[to])
-    return out
+    """As :func:`attention_scores_reference`, fast: a row is taken through a relation once, however many edges need it.
+
+    A row that relation ``r`` leaves is one that its inverse reaches, so the same runs of edges ask and offer.
+    """
+    bounds, run = edges.groups
+    asked, offered = (np.empty((len(bounds) - 1, moves.shape[1]), np.float32) for _ in range(2))
+    heads, relations = edges.heads[bounds[:-1]], edges.relations[bounds[:-1]]
+    order = np.argsort(relations, kind="stable")
+    with single_threaded_blas():
+        for low, high in pairwise([*np.searchsorted(relations[order], np.arange(len(moves) + 1)).tolist()]):
+            places = order[low:high]
+            if len(places):
+                r = int(relations[places[0]])
+                points = x[heads[places]]
+                asked[places] = points @ matrices[r].T + moves[r]
+                offered[places] = points @ matrices[r ^ 1].T
+    return edge_inner(bounds, run[edges.inverse], np.tanh(asked, out=asked), offered)
 
 
 class _TransR(Function):
@@ -105,43 +115,18 @@ class _TransR(Function):
         other: np.ndarray,
         reg: float,
     ) -> Tensor:
-        order, size = np.argsort(relation, kind="stable"), max(1, len(head))
-        head, relation, tail, other = (a[order] for a in (head, relation, tail, other))
-        e, shift, w = x.detach().numpy(), moves.detach().numpy(), matrices.detach().numpy()
-        h, t, o = e[head], e[tail], e[other]
-        by_moves, by_matrices = np.zeros_like(shift), np.zeros_like(w)
-        by_h, by_t, by_o = (np.empty_like(h) for _ in range(3))
-        total = 0.0
-        for r, part in _runs(relation):
-            near, far = h[part] - t[part], h[part] - o[part]
-            d, d_other = near @ w[r].T + shift[r], far @ w[r].T + shift[r]
-            gap = (np.square(d) - np.square(d_other)).sum(1)
-            total += float(np.logaddexp(0, gap).sum(dtype=np.float64))
-            slope = (2 / size * np.exp(-np.logaddexp(0, -gap)))[:, None].astype(np.float32)
-            d, d_other = slope * d, slope * d_other
-            by_moves[r] = (d - d_other).sum(0)
-            by_matrices[r] = d.T @ near - d_other.T @ far
-            by_t[part], by_o[part] = -(d @ w[r]), d_other @ w[r]
-            by_h[part] = -by_t[part] - by_o[part]
-        scale = np.float32(reg / size)
-        squares = sum(float(np.square(a).sum(dtype=np.float64)) for a in (h, t, o, shift[relation]))
-        by_moves += scale * np.bincount(relation, minlength=len(shift)).astype(np.float32)[:, None] * shift
-        gradient = torch.zeros(e.shape)
-        for rows, own, slope in ((head, h, by_h), (tail, t, by_t), (other, o, by_o)):
-            gradient.index_add_(0, torch.from_numpy(rows.astype(np.int64)), torch.from_numpy(slope + scale * own))
-        ctx.save_for_backward(gradient, torch.from_numpy(by_moves), torch.from_numpy(by_matrices))
-        return torch.tensor(total / size + reg / (2 * size) * squares, dtype=x.dtype)
+        order = np.argsort(relation, kind="stable")
+        triples = tuple(np.asarray(a[order], np.int32) for a in (head, relation, tail, other))
+        arrays = [a.detach().contiguous().numpy() for a in (x, moves, matrices)]
+        total, *ctx.slopes = transr_pass(arrays[0], arrays[1], arrays[2], triples, reg, 1 / max(1, len(head)))
+        return torch.tensor(total, dtype=x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        by_x, by_moves, by_matrices = ctx.saved_tensors
-        return by_x * grad, by_moves * grad, by_matrices * grad, None, None, None, None, None
-
-
-def _runs(relation: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Yield each relation of a sorted column, and where it stands."""
-    cuts = np.flatnonzero(np.diff(relation)) + 1
-    for low, high in pairwise([0, *cuts.tolist(), len(relation)]):
-        if low < high:
-            yield int(relation[low]), slice(low, high)
+        if ctx.slopes is None:
+            raise RuntimeError("the gradient of this loss was taken already; compute the loss again")
+        slopes, scale = ctx.slopes, float(grad)
+        ctx.slopes = None  # the largest is as large as x
+        by_weights = [torch.from_numpy(slope if scale == 1 else slope * np.float32(scale)) for slope in slopes]
+        return (*by_weights, None, None, None, None, None)

@@ -9,16 +9,16 @@ TINY = 1e-12
 
 
 class Unit:
-    """Rows ``float32[n, d]`` over their lengths.
+    """Rows ``float[n, d]`` over their lengths.
 
     Attributes
     ----------
     lengths, rows
-        ``float32[n, 1]`` and ``float32[n, d]``.
+        ``float[n, 1]`` and ``float[n, d]``, of the type of the rows.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
-        self.lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY).astype(np.float32)
+        self.lengths = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY).astype(rows.dtype)
         self.rows = rows / self.lengths
 
     def back(self, slope: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ arXiv 1810.11921, equations 3 to 10; AutoInt+ is section 5.5 of it.
 Differences: the paper, its code and the FuxiCTR library differ in bias and ReLU of projections, scaling, residual and
 normalisation; each is a setting, and ``form`` is a preset of all of them (:mod:`palate.nn.field_attention`), by default the
 library's, which learnt best where it was tried. Numbers are standardised unless a field says otherwise (the paper: log²). The
-penalty is on the vectors that a batch looks up.
+penalty is on the vectors that a batch looks up. Vectors start and are dropped out before attention as in the authors' code;
+the library starts them at a spread of 1e-4 and leaves them whole (``start=1e-4, vector_dropout=0``).
 """
 
 from __future__ import annotations
@@ -44,8 +45,6 @@ from palate.retrieval.tokens import tokens
 
 #: Pairs of fields that an explanation names.
 NAMED = 10
-#: Spread of vectors at the start, as in the code: attention works on their products, which must not vanish.
-START = 0.01
 
 
 class AutoIntConfig(RankConfig):
@@ -59,6 +58,12 @@ class AutoIntConfig(RankConfig):
     scale: bool | None = Field(None, description="scores are divided by the root of a head's size (none: as the form)")
     residual: Residual | None = Field(None, description="kind of residual (none given: as the form)")
     norm: Norm | None = Field(None, description="place of layer normalisation (none given: as the form)")
+    start: float = Field(
+        0.01, gt=0, description="spread of vectors at the start: attention works on products, so not next to nothing"
+    )
+    vector_dropout: float | None = Field(
+        None, ge=0, lt=1, description="share of numbers of vectors set to zero before attention in training (none: as dropout)"
+    )
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="share of attention weights set to zero in training")
     wide: bool = Field(False, description="add main effects of values")
     hidden: tuple[int, ...] = Field((), description="widths of dense layers beside attention (AutoInt+); none: no such layers")
@@ -126,6 +131,7 @@ class AutoInt(NeuralRanker):
 
     name: ClassVar[str] = "autoint"
     title: ClassVar[str] = "AutoInt"
+    background_rows: ClassVar[int] = 0
     Settings = AutoIntConfig
     config: AutoIntConfig
     net_: AutoIntNet
@@ -183,7 +189,7 @@ class AutoIntNet(RowNet):
     def __init__(self, config: AutoIntConfig, layout: RowLayout, tasks: int, rng: np.random.Generator) -> None:
         super().__init__()
         self.config = config
-        self.table = FieldVectors(layout, config.dim, rng, scale=START)
+        self.table = FieldVectors(layout, config.dim, rng, scale=config.start)
         widths = [config.dim, *[config.units] * config.layers]
         self.layers = nn.ModuleList(
             FieldAttention(width, config.units, config.heads, rng, config.interaction) for width in widths[:-1]
@@ -196,8 +202,9 @@ class AutoIntNet(RowNet):
     def forward(self, rows: Encoded, drop: Dropout) -> tuple[Tensor, Tensor]:
         """Return logits and the size of the vectors."""
         vectors = self.table(rows)
-        fields, size = drop(vectors.fields), vectors.size
-        rare = Dropout(self.config.attention_dropout, drop.generator)
+        c, size = self.config, vectors.size
+        before = drop if c.vector_dropout is None else Dropout(c.vector_dropout, drop.generator)
+        rare, fields = Dropout(c.attention_dropout, drop.generator), before(vectors.fields)
         for layer in self.layers:
             fields = layer(fields, rare)
         logits = self.last(fields.flatten(1))

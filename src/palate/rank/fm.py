@@ -34,6 +34,7 @@ class FM(NeuralRanker):
 
     name: ClassVar[str] = "fm"
     title: ClassVar[str] = "FM"
+    background_rows: ClassVar[int] = 0
 
     def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
         return FMNet(layout, self.config.dim, tasks, rng)

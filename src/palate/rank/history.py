@@ -74,6 +74,13 @@ class HistoryRanker(NeuralRanker):
     def _fields(self, blocks: Callable[[], Iterable[Rows]]) -> tuple[RowField, ...]:
         return with_history(super()._fields(blocks), self.config)
 
+    def _players(self) -> tuple[tuple[str, ...], ...]:
+        history = history_of(self.encoder_.layout, self.config)
+        if history is None or len(history.sequences) == 1:
+            return super()._players()
+        others = [names for names in super()._players() if names[0] not in history.sequences]
+        return (*others, history.sequences)
+
 
 def with_history(fields: Sequence[RowField], config: HistoryConfig) -> tuple[RowField, ...]:
     """Return fields, of which guessed lists that are histories have become sequences with the codes of their targets.

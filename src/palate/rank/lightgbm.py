@@ -217,6 +217,11 @@ class LightGBMRanker(Ranker):
         each = [((name,), part) for name, part in parts.items()]
         return additive(self.encoder_, row, each, float(found[-1]), "exact Shapley values of the trees, by field")
 
+    def export(self) -> Mapping[str, Any]:
+        """Return fields and tasks as plain values."""
+        self._check_fitted()
+        return {"tasks": [vars(task) for task in self.kinds_], "fields": [vars(f) for f in self.encoder_.fields]}
+
     # -- saving ---------------------------------------------------------------------------------
 
     def _wake(self) -> None:

@@ -32,6 +32,7 @@ class LR(NeuralRanker):
 
     name: ClassVar[str] = "lr"
     title: ClassVar[str] = "LR"
+    background_rows: ClassVar[int] = 0
 
     def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
         return LRNet(layout, tasks, rng)

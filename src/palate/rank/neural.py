@@ -8,12 +8,15 @@ A system gives its :class:`RowNet`; this gives everything else. Losses, summed o
 plus ``embedding_reg/2`` times the mean over rows of the summed squares of the vectors that the batch looked up (so a vector
 is held down as often as it is used), and ``net_reg/2`` times the squares of all other weights. Probabilities may be calibrated
 on the validation rows afterwards (:mod:`palate.rank.calibration`).
+
+A prediction is explained by Shapley values of its fields (:mod:`palate.rank.shapley`) against a few training rows that the
+ranker keeps in codes, unless a system has parts of its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.ranker import Ranker, Rows
 from palate.data.row_encoder import Encoded, RowEncoder, RowLayout
@@ -34,6 +38,8 @@ from palate.nn.dropout import OFF, Dropout
 from palate.nn.fields import FieldVectors
 from palate.rank.calibration import Calibration, CalibrationKind
 from palate.rank.guessing import guess_fields
+from palate.rank.reasons import additive, one_row, task_number
+from palate.rank.shapley import shapley
 from palate.rank.tasks import Task, learn_tasks
 from palate.retrieval.tokens import tokens
 from palate.training.config import TrainConfig
@@ -42,6 +48,8 @@ from palate.training.row_store import RowBatch, RowStore
 
 #: Rows that are answered at a time.
 BLOCK = 8_192
+#: Training rows that are kept to explain answers against.
+BACKGROUND = 32
 
 
 class RankConfig(TrainConfig):
@@ -80,11 +88,14 @@ class NeuralRanker(Ranker):
     title: ClassVar[str]
     Settings = RankConfig
     config: RankConfig
+    #: How many training rows are kept to explain answers against.
+    background_rows: ClassVar[int] = BACKGROUND
 
     encoder_: RowEncoder
     net_: RowNet
     kinds_: tuple[Task, ...]
     calibration_: Calibration
+    background_: Encoded
 
     @abstractmethod
     def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
@@ -145,6 +156,8 @@ class NeuralRanker(Ranker):
             metric=f"valid_{c.stop_on}",
         )
         self.net_.cpu().eval()
+        drawn = fitting.rng("background").choice(len(store), min(self.background_rows, len(store)), replace=False)
+        self.background_ = store.rows.take(np.sort(drawn))
         self.calibration_ = Calibration()
         if held_out is not None:
             found = self._answers(held_out.rows)
@@ -182,15 +195,62 @@ class NeuralRanker(Ranker):
         """Return ``float32[n, t]`` before calibration, block by block."""
         return np.concatenate([self._answer(rows.take(slice(at, at + BLOCK))) for at in range(0, len(rows), BLOCK)])
 
-    @torch.no_grad()
     def _answer(self, rows: Encoded) -> np.ndarray:
         """Return ``float32[n, t]`` probabilities and values."""
-        if self.net_.training:
-            self.net_.eval()
-        outputs = self.net_(rows, OFF)[0].float().cpu().numpy()
+        outputs = self._outputs(rows)
         for at, task in enumerate(self.kinds_):
             outputs[:, at] = _sigmoid(outputs[:, at]) if task.binary else outputs[:, at] * task.spread + task.mean
         return outputs
+
+    @torch.no_grad()
+    def _outputs(self, rows: Encoded) -> np.ndarray:
+        """Return ``float32[n, t]`` logits and standardised values."""
+        if self.net_.training:
+            self.net_.eval()
+        found: np.ndarray = self.net_(rows, OFF)[0].float().cpu().numpy()
+        return found
+
+    # -- explaining -----------------------------------------------------------------------------
+
+    def explain_row(self, row: Rows, task: str | None = None) -> Explanation:
+        """Return Shapley values of the fields: they add up to the logit (of a task that is not binary, to the value).
+
+        ``rest`` is the mean answer of the training rows that are kept. Calibration comes after, and is not explained.
+
+        Raises
+        ------
+        MissingExtraError
+            If the library shap is not installed.
+        UnsupportedError
+            If no training rows are kept.
+        """
+        self._check_fitted()
+        at, encoded = task_number(self, task), self.encoder_.encode(one_row(row).features, tokens)
+        if not len(self.background_):
+            raise self._refuse("explain a prediction without training rows to compare with", "fit it again")
+        unit, zero = self.kinds_[at].unit
+        players = self._players()
+        found = shapley(
+            lambda rows: zero + unit * self._outputs(rows)[:, at].astype(np.float64),
+            self.encoder_,
+            self.background_,
+            encoded,
+            players,
+            who=f"an explanation of {self.title}",
+            seed=self.record_.seed,
+        )
+        how = "Shapley values" if found.exact else "estimated Shapley values"
+        method = f"{how} of the fields, against {len(self.background_)} training rows"
+        return additive(self.encoder_, row, zip(players, found.values.tolist(), strict=True), found.base, method)
+
+    def _players(self) -> tuple[tuple[str, ...], ...]:
+        """Return the fields that explanations take as one, each time; crosses follow from the fields that they join."""
+        return tuple((f.name,) for f in self.encoder_.fields if f.kind != "cross")
+
+    def _drop_rows(self, users: Sequence[Any]) -> None:
+        name = self.user_column
+        own = self.background_.codes[:, self.encoder_.layout.single.index(name)]
+        self.background_ = self.background_.take(~np.isin(own, self.encoder_.codes_of(name, users)))
 
     # -- saving ---------------------------------------------------------------------------------
 
@@ -198,7 +258,8 @@ class NeuralRanker(Ranker):
         net = {f"net/{name}": t.detach().cpu().numpy() for name, t in self.net_.state_dict().items()}
         encoder = {f"encoder/{name}": array for name, array in self.encoder_.state().items()}
         calibration = {f"calibration/{name}": array for name, array in self.calibration_.state().items()}
-        return {**net, **encoder, **calibration, "tasks": Task.pack(self.kinds_)}
+        background = {"background/codes": self.background_.codes, "background/numbers": self.background_.numbers}
+        return {**net, **encoder, **calibration, **background, "tasks": Task.pack(self.kinds_)}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.kinds_ = Task.unpack(state["tasks"])
@@ -208,6 +269,7 @@ class NeuralRanker(Ranker):
         self.net_.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in _under("net/", state).items()})
         self.net_.eval()
         self.calibration_ = Calibration.of_state(_under("calibration/", state))
+        self.background_ = Encoded(np.array(state["background/codes"]), np.array(state["background/numbers"]))
 
     def export(self) -> Mapping[str, Any]:
         """Return fields and tasks as plain values."""

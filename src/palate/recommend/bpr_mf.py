@@ -36,15 +36,12 @@ from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.kernels.bpr import bpr_descend
 from palate.kernels.inner import inner_pairs
-from palate.kernels.rows import sum_rows
-from palate.recommend.folded import FoldedRecommender
+from palate.recommend.folded import FoldedRecommender, fold, ridge
 from palate.training.config import TrainConfig
 from palate.training.loop import fit_module
 from palate.training.triples import Pairs, Triples
 from palate.training.validation import validator
 
-#: Weight of the ridge penalty of the fold-in, as a share of the mean square of its inputs.
-RIDGE = 1e-3
 #: Triples between two progress reports, and those whose hard negatives are chosen at once.
 CHUNK, HARD_CHUNK = 2**18, 2**12
 
@@ -137,22 +134,6 @@ class BPRMF(FoldedRecommender):
         self.shares_ = np.hstack([shares, np.repeat(zero, len(shares), 0)])
         self.own_ = np.hstack([own, np.repeat(zero, len(own), 0)]).astype(np.float32)
         self.common_ = np.eye(1, self.config.dim + 1, self.config.dim, dtype=np.float32)[0]
-
-
-def fold(histories: Histories, vectors: np.ndarray) -> np.ndarray:
-    """Return ``float32[n, d]``: the sum of the vectors of each history's distinct items, over the root of their number."""
-    counts = sum_rows(histories.offsets, histories.items, np.ones((len(vectors), 1), np.float32))
-    total: np.ndarray = sum_rows(histories.offsets, histories.items, vectors) / np.sqrt(np.maximum(counts, 1))
-    return total
-
-
-def ridge(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """Return ``float64[d, e]``: the linear map from ``inputs[n, d]`` to ``outputs[n, e]`` with the smallest squared error."""
-    x = inputs.astype(np.float64)
-    gram = x.T @ x
-    gram.flat[:: len(gram) + 1] += RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12)
-    weights: np.ndarray = np.linalg.solve(gram, x.T @ outputs.astype(np.float64))
-    return weights
 
 
 class _Factors(nn.Module):

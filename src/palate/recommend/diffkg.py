@@ -46,6 +46,7 @@ from torch.nn import functional
 
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
+from palate.nn.affine import affine
 from palate.nn.dropout import OFF, Dropout
 from palate.nn.graph_diffusion import DROP, Denoiser, Schedule, Walk, elbo, noisy
 from palate.nn.knowledge import Edges, Knowledge
@@ -283,11 +284,10 @@ class KnowledgeViews(Part):
         """Return layer 0: people as they are, items as the knowledge graph makes them."""
         x = torch.cat([free[self.n_users :], self.entities])
         out = x
-        at = [torch.from_numpy(a.astype(np.int64)).to(x.device) for a in (edges.heads, edges.tails, edges.relations)]
-        width = max(1, len(self.relations))
+        asks, offers = (torch.from_numpy(a).to(x.device) for a in (edges.asks, edges.offers))
         for _ in range(self.c.kg_layers):
-            asked, offered = ((x @ w @ self.relations.T).reshape(-1) for w in self.mixing)
-            scores = asked.index_select(0, at[0] * width + at[2]) + offered.index_select(0, at[1] * width + at[2])
+            asked, offered = (affine(x, self.relations @ w.T).reshape(-1) for w in self.mixing)
+            scores = asked.index_select(0, asks) + offered.index_select(0, offers)
             shares = edge_softmax(functional.leaky_relu(scores, LEAK), edges)
             x = functional.normalize(drop(x + edge_sum(shares, x, edges)), dim=1)
             out = self.c.residual * out + x
@@ -336,7 +336,7 @@ def guidance(predicted: Tensor, audience: Tensor, points: Tensor) -> Tensor:
     points
         ``float32[B, d]``, ``x``.
     """
-    return (predicted[:, : len(audience)] @ audience - points).square().mean()
+    return (affine(predicted[:, : len(audience)], audience.T) - points).square().mean()
 
 
 def taken(edges: Edges, linked: np.ndarray, entries: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ person without friends (or items) has the other alone. The score is the inner pr
     score(u, j) = <[u^(0); …; u^(K)], [j^(0); …; j^(K)]>          L = BPR + reg/(2B) Σ |e⁰|²
 
 A person's layers are computed from the history of the request, with what training left of their friends; so with the training
-history they are exactly the trained ones. Somebody unknown in training has u^(0) = 0 and no friends, and is answered from the
-history alone.
+history they are exactly the trained ones. Somebody unknown in training has u^(0) = 0 and the friends that the request names
+(``Requests.ties``): with friends and no history they are answered by their friends, without any by the history alone.
 
 Source: L. Wu et al., "DiffNet++: A Neural Influence and Interest Diffusion Network for Social Recommendation", TKDE 2022, arXiv
 2002.00844, equations 3 to 16 (after DiffNet, SIGIR 2019).
@@ -38,7 +38,7 @@ from palate.nn.graph import Adjacency
 from palate.nn.social import SocialGraph
 from palate.recommend.graph_base import FreeVectors, GraphConfig, Setting
 from palate.recommend.left_out import explain_left_out
-from palate.recommend.social_base import SocialRecommender, ranking_loss
+from palate.recommend.social_base import SocialRecommender, friends_of, informed, ranking_loss, without_people
 from palate.training.triples import Triples
 
 #: The kinds of neighbours: friends, items of people, people of items.
@@ -90,11 +90,14 @@ class DiffNetPP(SocialRecommender):
         kept = self.item_counts_[seen.values] > 0
         counts = self._known_items(requests)
         histories = Neighbours(np.concatenate([[0], np.cumsum(counts)]), seen.values[kept], self.n_items)
-        ties = self.friends_.take(requests.users)
+        ties = friends_of(requests, self.friends_)
         friends = Neighbours(ties.offsets, ties.values, len(self.own_))
         out = self._diffuse(requests.users, histories, friends)
-        out[counts == 0] = 0
+        out[~self._informed(requests)] = 0
         return out
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return informed(requests, self._known_items(requests))
 
     def explain(self, request: Requests, item: int) -> Explanation:
         """Say how far the score falls when each item of the history is left out."""
@@ -124,10 +127,7 @@ class DiffNetPP(SocialRecommender):
 
     def _forget(self, numbers: np.ndarray) -> None:
         super()._forget(numbers)
-        gone = np.isin(np.arange(len(self.own_)), numbers)
-        rows, tails = self.friends_.row_numbers, self.friends_.values
-        kept = ~(gone[rows] | gone[tails])
-        self.friends_ = Ragged.group(rows[kept], tails[kept], len(self.friends_))
+        self.friends_ = without_people(self.friends_, numbers)
 
 
 class Diffusion(nn.Module):

@@ -5,6 +5,9 @@
 ``H`` is the history of the request (distinct items that were seen in training; ``n`` of them) and ``r_u`` belongs to people
 known from training (zero for others). So the answer follows the history that is given, one request at a time or many, and
 splits exactly into the shares of its items and a rest.
+
+Where people were trained freely, ``f`` is what best tells their vectors from their histories: :func:`fold` sums a history, and
+:func:`ridge` finds the linear map from such sums to the vectors.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ import numpy as np
 from palate.contracts.explanation import Explanation
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
+from palate.data.histories import Histories
 from palate.kernels.rows import sum_rows
 from palate.recommend.shares import explain_by_shares, one_history
+
+#: Weight of the ridge penalty of the fold-in, as a share of the mean square of its inputs.
+RIDGE = 1e-3
 
 
 class FoldedRecommender(VectorRecommender):
@@ -83,3 +90,19 @@ class FoldedRecommender(VectorRecommender):
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.item_vectors_, self.shares_ = state["items"], state["shares"]
         self.own_, self.common_ = state["own"], state["common"]
+
+
+def fold(histories: Histories, vectors: np.ndarray) -> np.ndarray:
+    """Return ``float32[n, d]``: the sum of the vectors of each history's distinct items, over the root of their number."""
+    counts = sum_rows(histories.offsets, histories.items, np.ones((len(vectors), 1), np.float32))
+    total: np.ndarray = sum_rows(histories.offsets, histories.items, vectors) / np.sqrt(np.maximum(counts, 1))
+    return total
+
+
+def ridge(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return ``float64[d, e]``: the linear map from ``inputs[n, d]`` to ``outputs[n, e]`` with the smallest squared error."""
+    x = inputs.astype(np.float64)
+    gram = x.T @ x
+    gram.flat[:: len(gram) + 1] += RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12)
+    weights: np.ndarray = np.linalg.solve(gram, x.T @ outputs.astype(np.float64))
+    return weights

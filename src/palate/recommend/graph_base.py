@@ -165,6 +165,10 @@ class GraphRecommender(FoldedRecommender):
         else:
             self.own_ = np.zeros((n_users, self.config.dim), np.float32)
         self.common_ = np.zeros(self.config.dim, np.float32)
+        self._keep(below, n_users)
+
+    def _keep(self, below: np.ndarray, n_users: int) -> None:
+        """Keep what else answers need of ``Σ_{k<K} E^(k)`` (nothing here)."""
 
     def _offered(self, items: np.ndarray) -> np.ndarray:
         """Return the item vectors that answer, from the final ones."""

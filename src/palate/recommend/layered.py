@@ -22,7 +22,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.kernels.rows import sum_rows
-from palate.recommend.bpr_mf import fold, ridge
+from palate.recommend.folded import fold, ridge
 from palate.recommend.shares import explain_by_shares, one_history
 
 

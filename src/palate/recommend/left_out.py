@@ -25,7 +25,8 @@ def explain_left_out(model: Recommender, request: Requests, item: int) -> Explan
     at = np.concatenate(places)
     times, values, actions = (None if column is None else column[at] for column in (own.times, own.values, own.actions))
     histories = Histories(offsets_of([len(row) for row in places]), own.items[at], times, values, actions)
-    asked = Requests(np.full(len(places), request.users[0], np.int32), histories)
+    ties = None if request.ties is None else request.ties.take(np.zeros(len(places), np.int64))
+    asked = Requests(np.full(len(places), request.users[0], np.int32), histories, ties=ties)
     told = np.flatnonzero(model._informed(asked))
     scores = model.score(asked.take(told), np.full((len(told), 1), item, np.int32))[:, 0]
     falls = scores[0] - scores[1:]

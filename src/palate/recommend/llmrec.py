@@ -15,7 +15,9 @@ the largest (with w₄ = 0.71, the hardest 29%): that is ``"hardest_kept"``, min
 *Answers.* A person is answered from the history of the request. With the training history the vector is exactly the trained
 one, up to rounding: ``e_u`` splits into shares of the history and what belongs to the person alone
 (:mod:`palate.recommend.graph_base`), and every ``σ_b(u)`` is made of the history and nothing else. Somebody unseen lacks the
-person's own part of ``e_u`` only; profiles, too, reach them, by the items that they had. No profile of theirs is asked for.
+person's own part of ``e_u`` only; profiles, too, reach them, by the items that they had. No profile of theirs is asked for. An
+item that nobody had is placed among the others by its texts: the catalogue's and the attributes told of it (``place_new``,
+:mod:`palate.recommend.text_placed`).
 
 Source: W. Wei et al., "LLMRec: Large Language Models with Graph Augmentation for Recommendation", WSDM 2024 (arXiv
 2311.00423).
@@ -57,6 +59,7 @@ from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommend
 from palate.recommend.llmrec_augment import Augmentor, Base, LanguageAugmentor, RuleAugmentor, picked, propose
 from palate.recommend.llmrec_side import Block, Links, Side, unit
 from palate.recommend.shares import explain_by_shares, one_history
+from palate.recommend.text_placed import placed_by_text
 from palate.training.triples import Triples
 
 Prune = Literal["noise_dropped", "hardest_kept"]
@@ -83,6 +86,7 @@ class LLMRecConfig(GraphConfig):
     mask: float = Field(0.1, ge=0, lt=1, description="share of nodes whose attributes and profile an epoch hides")
     restore_weight: float = Field(0.1, ge=0, description="w_r, weight of restoring what was hidden")
     power: float = Field(2.0, ge=1, description="γ, exponent of the restoring loss")
+    place_new: bool = Field(True, description="whether items that nobody had are placed by their texts")
     require_text: bool = Field(True, description="refuse items without texts (else learn from interactions alone)")
 
     @model_validator(mode="after")
@@ -149,6 +153,9 @@ class LLMRec(GraphRecommender):
         self.side_, self.side_weights_, added = side.answers()
         if side.blocks:
             self.item_vectors_ = self.item_vectors_ + added
+        texts = [block.vectors for block in side.blocks if block.side == "items"]
+        if self.config.place_new and texts:
+            self.item_vectors_ = placed_by_text(self.item_vectors_, np.concatenate(texts, axis=1), self.item_counts_ > 0)
 
     def request_vectors(self, requests: Requests) -> np.ndarray:
         """Return ``float32[n, d]``, one vector a request (zero where the history says nothing)."""

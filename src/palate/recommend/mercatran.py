@@ -26,7 +26,7 @@ Differences:
 - Weights of pieces begin at length one, about, and a vector that is longer is shortened before each step; GELU for ReLU; no
   dropout of attention weights; no bias in the last norm of the item tower, which a softmax over items cancels.
 - ``temperature``: vectors leave a norm with length √d, so that scores begin as large as d; the paper's 1 learns far slower.
-- AdamW at one rate; ``schedule="noam"`` with ``lr=1`` is the paper's.
+- AdamW at one rate; ``noam=True`` with ``lr=1`` is the paper's.
 - The whole catalogue is ranked, each item once; the published evaluation ranks the answers of the split, with their doubles.
 """
 
@@ -75,13 +75,13 @@ class MercatranConfig(TrainConfig):
 
     epochs: int = Field(21, ge=0, description="passes over all histories; with validation, the most")
     batch_size: int = Field(256, gt=0, description="histories a batch, whose items are each other's negatives")
-    lr: float = Field(1e-3, gt=0, description="step size of AdamW; the factor of the schedule where there is one")
+    lr: float = Field(1e-3, gt=0, description="step size of AdamW; with noam the factor of its course")
     weight_decay: float = Field(0.01, ge=0, description="decoupled decay of weights towards zero")
     patience: int = Field(3, ge=0, description="validation looks without improvement before stopping (0 = never)")
     eval_every: int = Field(3, gt=0, description="epochs between validation looks")
     precision: Literal["float32"] = Field("float32", description="arithmetic")
-    schedule: Literal["none", "noam"] = Field("none", description="how the step size changes; noam is the paper's, with lr=1")
-    warmup: int = Field(3000, gt=0, description="steps until the highest rate of the schedule")
+    noam: bool = Field(False, description="whether the step size rises and falls as in the paper, with lr=1")
+    warmup: int = Field(3000, gt=0, description="steps until the highest rate of noam")
     dim: int = Field(64, gt=1, description="width of all vectors; even")
     heads: int = Field(8, gt=0, description="attention heads of a block; must divide dim")
     blocks: int = Field(2, gt=0, description="blocks of each tower")
@@ -140,7 +140,7 @@ class Mercatran(VectorRecommender):
         learnt = list(self.net_.parameters())
         optimizer = (
             Noam(learnt, c.lr, dim=c.dim, warmup=c.warmup, weight_decay=c.weight_decay)
-            if c.schedule == "noam"
+            if c.noam
             else torch.optim.AdamW(learnt, lr=c.lr, betas=(0.9, 0.98), weight_decay=c.weight_decay, fused=True)
         )
         record = fit_module(

@@ -10,14 +10,15 @@ biases) on the weighted sums of their histories. With the training history the v
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from palate.contracts.requests import Requests
 from palate.data.histories import Histories
 from palate.data.split import HeldOut
 from palate.errors import DataError
-from palate.recommend.bpr_mf import fold, ridge
-from palate.recommend.folded import FoldedRecommender
+from palate.recommend.folded import FoldedRecommender, fold, ridge
 from palate.training.all_pairs import Factors
 
 #: Propensities of held-out clicks below this are raised to it, so that one click can't decide a validation.
@@ -67,6 +68,39 @@ class PairFactorsRecommender(FoldedRecommender):
     def _restore(self, state: dict[str, np.ndarray]) -> None:  # type: ignore[override]
         super()._restore(state)
         self.theta_ = state["theta"]
+
+    def held_out_loss(self, held_out: HeldOut, theta: np.ndarray | None = None) -> float:
+        """Return the unbiased estimate of the mean loss over pairs without a training click, from held-out clicks.
+
+        Parameters
+        ----------
+        held_out
+            Clicks left out at random.
+        theta
+            ``float[n_items]`` propensities; by default those that the model was trained with, before clipping.
+
+        Raises
+        ------
+        DataError
+            If the model knows none of the people asked about, or the propensities have another length.
+        """
+        self._check_fitted()
+        return self._held_out_loss(held_out, theta)
+
+    def _held_out_loss(self, held_out: HeldOut, theta: np.ndarray | None = None) -> float:
+        """Return that of the arrays as they are."""
+        raise NotImplementedError
+
+    def _judge(self, held_out: HeldOut | None, histories: Histories, weights: np.ndarray) -> Callable[[Factors], float] | None:
+        """Return what judges factors by held-out clicks, higher is better; nothing where none are held out."""
+        if held_out is None or not len(held_out):
+            return None
+
+        def judged(factors: Factors) -> float:
+            self._take(factors, histories, weights)
+            return -self._held_out_loss(held_out)
+
+        return judged
 
     def _weigh_held_out(self, held_out: HeldOut, theta: np.ndarray | None) -> tuple[np.ndarray, HeldOut, np.ndarray]:
         """Return vectors of the people whom the model knows, their questions, and ``float64[n_items]`` weights of answers."""

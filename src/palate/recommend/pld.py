@@ -40,7 +40,7 @@ from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.errors import DataError
 from palate.nn.graph import Adjacency, propagate
-from palate.recommend.bpr_mf import fold, ridge
+from palate.recommend.folded import fold, ridge
 from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
 from palate.training.personal_loss import PersonalLossSampler, Pools
 

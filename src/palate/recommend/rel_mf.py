@@ -41,25 +41,23 @@ from scipy import sparse
 from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.data.histories import Histories
 from palate.data.propensities import COLUMN, Source, by_popularity, of_clicks, of_items
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut
 from palate.nn.unbiased import PointLoss, click_gain, effective_size, irrelevant
+from palate.recommend.exposure import ExposureConfig
 from palate.recommend.pair_factors import PairFactorsRecommender
-from palate.training.all_pairs import Factors, PairsConfig, PairTerms, fit_factors
+from palate.training.all_pairs import PairsConfig, PairTerms, fit_factors
 
 #: Cells of a block of scores when a fitted model is judged.
 CELLS = 2**22
 
 
-class RelMFConfig(PairsConfig):
+class RelMFConfig(PairsConfig, ExposureConfig):
     """Settings of Rel-MF."""
 
     propensity: Source = Field("popularity", description="θ from popularity, from an item column, or from values of events")
-    eta: float = Field(0.5, ge=0, description="η, power of the popularity that stands for θ (0 = no correction)")
     column: str = Field(COLUMN, description="item attribute that holds θ (propensity=column)")
-    clip: float = Field(0.1, ge=0, le=1, description="M: smaller propensities are raised to it (0 = unbiased, 1 = plain)")
     unlabelled: float = Field(1.0, gt=0, description="weight of pairs without a click (below 1, with eta=0: WMF)")
 
 
@@ -77,17 +75,11 @@ class RelMF(PairFactorsRecommender):
         self.theta_ = item_propensities(matrix, clicks) if c.propensity == "value" else self.theta_
         weights = 1 / np.maximum(clicks, c.clip)
         terms = PairTerms.of_clicks(matrix, weights, c.unlabelled)
-        held_out = fitting.validation
         active = np.flatnonzero(np.diff(matrix.indptr)).astype(np.int64)
-
-        def look(factors: Factors) -> float:
-            assert held_out is not None
-            self._finish(factors, dataset.histories)
-            return -self._held_out_loss(held_out)
-
-        watched = None if held_out is None or len(held_out) == 0 else look
+        by_item = 1 / np.maximum(self.theta_, c.clip)
+        watched = self._judge(fitting.validation, dataset.histories, by_item)
         factors, record = fit_factors(terms, c, fitting, people=active, evaluate=watched, title="Rel-MF")
-        self._finish(factors, dataset.histories)
+        self._take(factors, dataset.histories, by_item)
         return {**record.notes, "effective_clicks": effective_size(weights), "clicks": len(weights)}
 
     def _click_propensities(self, dataset: Dataset, matrix: sparse.csr_matrix) -> np.ndarray:
@@ -99,9 +91,6 @@ class RelMF(PairFactorsRecommender):
         self.theta_ = of_items(dataset, c.column) if by_item else by_popularity(dataset.item_counts, c.eta)
         return self.theta_[matrix.indices]
 
-    def _finish(self, factors: Factors, histories: Histories) -> None:
-        self._take(factors, histories, 1 / np.maximum(self.theta_, self.config.clip))
-
     def relevance(self, requests: Requests, items: np.ndarray) -> np.ndarray:
         """Return ``float32[n, m]``: the chance ``σ(s)`` that items ``int32[n, m]`` are relevant, seen or not.
 
@@ -111,24 +100,6 @@ class RelMF(PairFactorsRecommender):
         scores[~self._informed(requests)] = np.nan
         scores[np.asarray(items) < 0] = np.nan
         return (1 / (1 + np.exp(-scores))).astype(np.float32)
-
-    def held_out_loss(self, held_out: HeldOut, theta: np.ndarray | None = None) -> float:
-        """Return the unbiased estimate of the mean loss of pairs without a training click, from held-out clicks.
-
-        Parameters
-        ----------
-        held_out
-            Clicks left out at random.
-        theta
-            ``float[n_items]`` propensities; by default those that the model was trained with, before clipping.
-
-        Raises
-        ------
-        DataError
-            If the model knows none of the people asked about, or the propensities have another length.
-        """
-        self._check_fitted()
-        return self._held_out_loss(held_out, theta)
 
     def _held_out_loss(self, held_out: HeldOut, theta: np.ndarray | None = None) -> float:
         vectors, asked, weights = self._weigh_held_out(held_out, theta)

@@ -29,7 +29,6 @@ from pydantic import Field
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from palate.contracts.config import Config
 from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
@@ -37,16 +36,15 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.propensities import by_popularity
 from palate.kernels.rows import sum_rows
+from palate.recommend.exposure import ExposureConfig
 from palate.recommend.shares import explain_by_shares, knows_items, one_history
 from palate.runtime import single_threaded_blas
 
 
-class RelSVDConfig(Config):
+class RelSVDConfig(ExposureConfig):
     """Settings of Rel-SVD."""
 
     dim: int = Field(64, gt=0, description="width of the vectors (fewer where the data has a lower rank)")
-    eta: float = Field(0.5, ge=0, description="η, power of the popularity that stands for θ (0 = no correction: PureSVD)")
-    clip: float = Field(0.1, ge=0, le=1, description="M: smaller propensities are raised to it (0 = unbiased)")
     reg: float = Field(1.0, ge=0, description="λ, the ridge; singular values shrink by it")
 
 

@@ -10,7 +10,8 @@ loss of the backbone stands a lower bound of the mutual information between ``s_
 
 with ``g`` from texts to vectors and ``p`` back: two linear layers with LeakyReLU between, as wide in the middle as the mean of
 their ends. In ``gen`` the backbone's loss, too, sees the masked propagation. Answers come from the clean propagation and need
-no text: same shape and cost as the backbone's (:mod:`palate.recommend.graph_base`).
+no text: same shape and cost as the backbone's (:mod:`palate.recommend.graph_base`). An item that nobody had is placed among the
+others by its text (``place_new``, :mod:`palate.recommend.text_placed`).
 
 Source: X. Ren et al., "Representation Learning with Large Language Models for Recommendation", WWW 2024, arXiv 2310.15950.
 Whom a row is told apart from: the published code sums over *all* people for people, and over the rows of the batch, repeats
@@ -47,11 +48,13 @@ from palate.language.models import open_model
 from palate.language.profile_sentences import ProfileForm
 from palate.language.profiles import Profiles, Writer, item_profiles, user_profiles
 from palate.nn.contrast import contrast
+from palate.nn.graph import Adjacency
 from palate.nn.take import take
-from palate.recommend.graph_base import GraphConfig, GraphRecommender, Part, Setting, Step
+from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Part, Setting, Step
 from palate.recommend.lightgcn import LightGCN
 from palate.recommend.sgl import SGL
 from palate.recommend.simgcl import SimGCL
+from palate.recommend.text_placed import placed_by_text
 from palate.recommend.xsimgcl import XSimGCL
 from palate.training.triples import Triples
 
@@ -79,6 +82,7 @@ class RLMRecConfig(GraphConfig):
     profile_calls: int | None = Field(None, ge=0, description="calls of the model, at most (none: no limit)")
     profile_workers: int = Field(1, gt=0, description="calls of the model under way at once")
     profile_cache: str | None = Field(None, description="file where answers of the model are kept (none: the user's own)")
+    place_new: bool = Field(True, description="whether items that nobody had are placed by their texts")
     control: Literal["none", "shuffled", "random"] = Field("none", description="texts of other rows, or noise, as a control")
     cl_weight: float | None = Field(None, ge=0, description="weight of the backbone's own contrast (none: as it has it)")
     cl_temperature: float | None = Field(None, gt=0, description="τ of the backbone's own contrast (none: as it has it)")
@@ -151,6 +155,11 @@ class RLMRec(GraphRecommender):
         if c.mode == "con":
             return (*own, TextContrast(texts, setting.n_users, c, rng))
         return (*own, TextRebuilt(texts, np.diff(setting.graph.offsets) > 0, c, rng))
+
+    def _finish(self, table: FreeVectors, graph: Adjacency, n_users: int) -> None:
+        super()._finish(table, graph, n_users)
+        if self.config.place_new:
+            self.item_vectors_ = placed_by_text(self.item_vectors_, self.item_texts_, self.item_counts_ > 0)
 
     def _state(self) -> dict[str, np.ndarray]:
         return {**super()._state(), "user_texts": self.user_texts_, "item_texts": self.item_texts_}

@@ -26,21 +26,17 @@ from torch import Tensor
 
 from palate.nn.graph_drop import dropped
 from palate.nn.graph_views import Graphs
-from palate.recommend.graph_base import Against, GraphConfig, GraphRecommender, Part, Setting, Step, contrast_of_batch
+from palate.recommend.graph_base import GraphRecommender, Part, Setting, Step
+from palate.recommend.graph_contrast import ContrastConfig, weighted_contrast
 
 Kind = Literal["edges", "nodes", "walks"]
 
 
-class SGLConfig(GraphConfig):
+class SGLConfig(ContrastConfig):
     """Settings of SGL."""
 
-    layers: int = Field(2, gt=0, description="K, propagation steps")
     drop: Kind = Field("edges", description="what a view leaves out: links, nodes, or other links in each layer")
     drop_rate: float = Field(0.1, ge=0, lt=1, description="ρ, the chance to be left out")
-    cl_weight: float = Field(0.1, ge=0, description="λ, weight of the contrast")
-    temperature: float = Field(0.2, gt=0, description="cosines are divided by this")
-    against: Against = Field("batch", description="whom a node is told apart from")
-    contrast_size: int = Field(2048, gt=0, description="a larger batch is contrasted in random groups of at most so many")
 
 
 class SGL(GraphRecommender):
@@ -74,7 +70,7 @@ class DroppedViews(Part):
         own = np.unique(np.concatenate([step.batch.users, step.batch.positives + np.int64(n)]))
         (first,) = step.propagate(graph=self.graphs[0], rows=own)
         (second,) = step.propagate(graph=self.graphs[1], rows=None if c.against == "all" else own)
-        return c.cl_weight * contrast_of_batch(step, first, second, c.temperature, c.against, c.contrast_size)
+        return weighted_contrast(c, step, first, second)
 
     def _draw(self, rng: np.random.Generator) -> Graphs:
         c = self.config

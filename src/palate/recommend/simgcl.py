@@ -21,27 +21,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from palate.nn.graph_views import Passes, Readout
-from palate.recommend.graph_base import Against, GraphConfig, GraphRecommender, Part, Setting, Step, contrast_of_batch
-from palate.training.triples import Triples
+from palate.recommend.graph_base import Part, Setting, Step
+from palate.recommend.graph_contrast import NoisyConfig, NoisyPart, NoisyRecommender
 
 
-class SimGCLConfig(GraphConfig):
+class SimGCLConfig(NoisyConfig):
     """Settings of SimGCL."""
 
-    layers: int = Field(2, gt=0, description="K, propagation steps")
-    eps: float = Field(0.1, ge=0, description="length of the noise of a node in each layer")
     cl_weight: float = Field(0.5, ge=0, description="λ, weight of the contrast")
-    temperature: float = Field(0.2, gt=0, description="cosines are divided by this")
-    against: Against = Field("batch", description="whom a node is told apart from")
-    contrast_size: int = Field(2048, gt=0, description="a larger batch is contrasted in random groups of at most so many")
 
 
-class SimGCL(GraphRecommender):
+class SimGCL(NoisyRecommender):
     """LightGCN with the contrast of noisy views (see the module's text)."""
 
     name: ClassVar[str] = "simgcl"
@@ -49,32 +43,19 @@ class SimGCL(GraphRecommender):
     Settings = SimGCLConfig
     config: SimGCLConfig
 
-    @property
-    def _lowest(self) -> int:
-        return 1
-
     def _parts(self, setting: Setting) -> Sequence[Part]:
-        c = self.config
-        return (NoisyViews(c.eps, c.cl_weight, c.temperature, c.against, c.contrast_size),)
+        return (NoisyViews(self.config),)
 
 
-class NoisyViews(Part):
+class NoisyViews(NoisyPart):
     """Two noisy passes beside the clean one, and their contrast."""
-
-    def __init__(self, eps: float, weight: float, temperature: float, against: Against, group: int) -> None:
-        super().__init__()
-        self.eps, self.weight, self.temperature, self.against, self.group = eps, weight, temperature, against, group
 
     def passes(self, step: Step) -> Passes:
         """Return a clean pass and two noisy ones."""
         readouts = tuple(Readout(step.mean.weights, at) for at in range(3))
-        return Passes(readouts, (None, step.seed(), step.seed()), self.eps)
-
-    def rows(self, batch: Triples) -> np.ndarray | None:
-        """Return nothing more than the batch, or everything."""
-        return None if self.against == "all" else super().rows(batch)
+        return Passes(readouts, (None, step.seed(), step.seed()), self.config.eps)
 
     def loss(self, step: Step) -> Tensor:
         """Return the contrast of the two."""
         first, second = step.views
-        return self.weight * contrast_of_batch(step, first, second, self.temperature, self.against, self.group)
+        return self.contrast(step, first, second)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from palate.contracts.model import Fitting
+from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
+from palate.data.ragged import Ragged
 from palate.nn.social import SocialGraph
 from palate.nn.triples import triple_bpr
 from palate.recommend.graph_base import GraphRecommender, Objective, Part, Setting
@@ -37,6 +39,25 @@ class SocialRecommender(GraphRecommender):
     def _social_parts(self, setting: Setting, social: SocialGraph) -> Sequence[Part]:
         """Return what the system adds."""
         raise NotImplementedError
+
+
+def friends_of(requests: Requests, known: Ragged) -> Ragged:
+    """Return the distinct people whom each person is tied to: those that the request names, else those known from training."""
+    return known.take(requests.users) if requests.ties is None else requests.ties.distinct
+
+
+def informed(requests: Requests, known_items: np.ndarray) -> np.ndarray:
+    """Say who had something known, or has ties in the request."""
+    named = np.zeros(len(requests), bool) if requests.ties is None else requests.ties.lengths > 0
+    return np.asarray((known_items > 0) | named)
+
+
+def without_people(ties: Ragged, numbers: np.ndarray) -> Ragged:
+    """Return the ties but for those of some people, and those to them."""
+    gone = np.isin(np.arange(len(ties)), numbers)
+    rows, tails = ties.row_numbers, ties.values
+    kept = ~(gone[rows] | gone[tails])
+    return Ragged.group(rows[kept], tails[kept], len(ties))
 
 
 def ranking_loss(free: Tensor, users: Tensor, items: Tensor, batch: Triples, reg: float) -> Tensor:

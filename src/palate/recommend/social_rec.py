@@ -8,10 +8,14 @@ Of each column the cheapest choice: ties and interactions in one graph, an encod
 ``tie`` is τ, how much a person's friends count beside their items; at 0 this is LightGCN. It is the measure of the five systems
 of the survey that do more: MHCN, SEPT, DSL, DiffNet++ and GraphRec.
 
-A person's vector is computed from the history of the request; what friends add stays as training left it, and somebody unknown
-in training is answered from the history alone::
+A person's vector is computed from the history of the request, and from the ties that it names (``Requests.ties``); without any
+it has those of training, and somebody unknown in training has none::
 
-    e_u(H) = r_u + 1/√|H| Σ_{i in H} f_i,    f_i = 1/((K+1) √d_i) Σ_{k<K} e_i^(k),    r_u = e_u - 1/√|H_u| Σ_{i in H_u} f_i
+    e_u(H, F) = r_u + 1/√|H| Σ_{i in H} f_i + 1/√|F| Σ_{v in F} g_v
+    f_i = 1/((K+1) √d_i) Σ_{k<K} e_i^(k),    g_v = τ/((K+1) √s_v) Σ_{k<K} e_v^(k),    r_u: what is left of the trained e_u
+
+with ``s_v`` the ties of ``v``. So friends answer for somebody who had nothing yet, and with history and ties of training the
+vector is the trained one.
 
 Source: K. Sharma et al., "A Survey of Graph Neural Networks for Social Recommender Systems", ACM Computing Surveys 2024,
 arXiv 2212.04481: sections on inputs, encoders, decoders and losses; the encoder is LightGCN (X. He et al., SIGIR 2020) on the
@@ -22,19 +26,22 @@ degrees, so a person without ties is treated as LightGCN treats them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy import sparse
 
+from palate.contracts.requests import Requests
+from palate.data.ragged import Ragged
+from palate.kernels.rows import sum_rows
 from palate.nn.graph import Adjacency
 from palate.nn.graph_views import Graphs
 from palate.nn.social import SocialGraph, people_graph
 from palate.nn.sparse import symmetric_normalised
 from palate.recommend.graph_base import GraphConfig, Part, Setting, Step
-from palate.recommend.social_base import SocialRecommender
+from palate.recommend.social_base import SocialRecommender, informed, without_people
 
 
 class SocialRecConfig(GraphConfig):
@@ -51,6 +58,49 @@ class SocialRec(SocialRecommender):
     title: ClassVar[str] = "SocialRS"
     Settings = SocialRecConfig
     config: SocialRecConfig
+
+    friends_: Ragged
+    tie_shares_: np.ndarray  # float32[n_users, d], g
+
+    def _fit_social(self, setting: Setting, social: SocialGraph) -> Mapping[str, Any]:
+        self.friends_ = Ragged(social.either.indptr.astype(np.int64), social.either.indices.astype(np.int32))
+        return super()._fit_social(setting, social)
+
+    def _keep(self, below: np.ndarray, n_users: int) -> None:
+        roots = np.sqrt(np.maximum(self.friends_.lengths, 1))[:, None] * (self.config.layers + 1)
+        self.tie_shares_ = np.asarray(self.config.tie * below[:n_users] / roots, np.float32)
+
+    def request_vectors(self, requests: Requests) -> np.ndarray:
+        """Return ``float32[n, d]``, one vector a request (zero where neither history nor named ties say anything)."""
+        out = super().request_vectors(requests)
+        if requests.ties is None:
+            return out
+        known, silent = requests.users >= 0, self._known_items(requests) == 0
+        out[known & silent] = self.own_[requests.users[known & silent]]
+        out += self._told(requests.ties.distinct) - self._told(self.friends_.take(requests.users))
+        out[~self._informed(requests)] = 0
+        return out
+
+    def _told(self, ties: Ragged) -> np.ndarray:
+        """Return ``float32[n, d]``: what the people of each row tell of somebody tied to them."""
+        told: np.ndarray = sum_rows(ties.offsets, ties.values, self.tie_shares_)
+        return told / np.sqrt(np.maximum(ties.lengths, 1)).astype(np.float32)[:, None]
+
+    def _informed(self, requests: Requests) -> np.ndarray:
+        return informed(requests, self._known_items(requests))
+
+    def _state(self) -> dict[str, np.ndarray]:
+        ties = {"tie_offsets": self.friends_.offsets, "tie_tails": self.friends_.values, "tie_shares": self.tie_shares_}
+        return {**super()._state(), **ties}
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> None:
+        super()._restore(state)
+        self.friends_, self.tie_shares_ = Ragged(state["tie_offsets"], state["tie_tails"]), state["tie_shares"]
+
+    def _forget(self, numbers: np.ndarray) -> None:
+        super()._forget(numbers)
+        self.friends_, self.tie_shares_ = without_people(self.friends_, numbers), self.tie_shares_.copy()
+        self.tie_shares_[numbers] = 0
 
     def _social_parts(self, setting: Setting, social: SocialGraph) -> Sequence[Part]:
         return [Tied(joined(setting.graph, social, self.config.tie))] if self.config.tie else []

@@ -16,6 +16,11 @@ two people had is known to the graph when the towers learn from one of them. An 
 text and the vector that the network makes of its text alone. ``graph`` switches the network off: what is left are two towers on
 fields and texts.
 
+What the towers learn by heart of old items misleads them about new ones, and validation on old items can't see it. Without
+dropout 25 passes put the new items of a simulated world in order worse than 6 do (.84 against .88, the chance that one of a
+person's own topic stands above another), with ``dropout=0.3`` better (.91), at a small price for old items. Where items are
+new, validate on items that are (the protocol ``held_out_items``).
+
 Source: M. De Nadai et al., "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks", WWW Companion
 2024, arXiv 2403.05185.
 Differences: the paper's tower loss as printed is linear and has no bound: here the in-batch softmax of
@@ -51,6 +56,7 @@ class TwoTowerHGNNConfig(ItemGraphSettings, TwoTowerConfig):
     """Settings of two towers on a graph of items."""
 
     use_ids: bool = Field(False, description="whether items have a field for their id")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout of the hidden layers")
     graph: bool = Field(True, description="whether the towers read the vectors of the graph network")
     learn_weak: bool = Field(True, description="whether the towers learn from events whose action is weak")
 

@@ -33,21 +33,20 @@ from palate.data.dataset import Dataset
 from palate.data.propensities import by_popularity
 from palate.data.split import HeldOut
 from palate.nn.adam import Adam
+from palate.recommend.exposure import ExposureConfig
 from palate.recommend.pair_factors import PairFactorsRecommender
 from palate.training.all_pairs import Factors, FactorsConfig
 from palate.training.device import usable_device
 from palate.training.loop import fit_module
 
 
-class UBPRConfig(FactorsConfig):
+class UBPRConfig(FactorsConfig, ExposureConfig):
     """Settings of UBPR."""
 
     epochs: int = Field(100, ge=0, description="passes over all clicks; with validation, the most")
     batch_size: int = Field(1024, gt=0, description="clicks a batch")
     lr: float = Field(5e-3, gt=0, description="step size of Adam")
     patience: int = Field(10, ge=0, description="validation looks without improvement before stopping (0 = never)")
-    eta: float = Field(0.5, ge=0, description="η, power of the popularity that stands for θ (0 = no correction)")
-    clip: float = Field(0.1, ge=0, le=1, description="M: smaller propensities are raised to it (0 = unbiased)")
     beta: float = Field(0.1, ge=0, description="β, the most that a term may take away from the loss")
 
 
@@ -66,13 +65,7 @@ class UBPR(PairFactorsRecommender):
         factors = Factors(dataset.n_users, dataset.n_items, c, fitting.rng("ubpr", "weights"))
         factors.to(usable_device(fitting.device))
         kind = Adam if factors.people.device.type == "cpu" else torch.optim.AdamW
-        held_out = fitting.validation
-
-        def look() -> float:
-            assert held_out is not None
-            self._take(factors, dataset.histories, weights)
-            return -self._held_out_loss(held_out)
-
+        judged = self._judge(fitting.validation, dataset.histories, weights)
         record = fit_module(
             factors,
             batches=lambda epoch, rng: _Epoch(matrix, weights, c.batch_size, rng),
@@ -80,25 +73,12 @@ class UBPR(PairFactorsRecommender):
             config=c,
             fitting=fitting,
             title="UBPR",
-            evaluate=None if held_out is None or len(held_out) == 0 else look,
+            evaluate=None if judged is None else lambda: judged(factors),
             optimizer=kind(factors.parameters(), lr=c.lr, weight_decay=c.weight_decay),
             metric="valid_-loss",
         )
         self._take(factors, dataset.histories, weights)
         return record.notes
-
-    def held_out_loss(self, held_out: HeldOut, theta: np.ndarray | None = None) -> float:
-        """Return the unbiased estimate of the mean pairwise loss over pairs without a training click, from held-out clicks.
-
-        Parameters
-        ----------
-        held_out
-            Clicks left out at random.
-        theta
-            ``float[n_items]`` propensities; by default those that the model was trained with, before clipping.
-        """
-        self._check_fitted()
-        return self._held_out_loss(held_out, theta)
 
     def _held_out_loss(self, held_out: HeldOut, theta: np.ndarray | None = None) -> float:
         vectors, asked, weights = self._weigh_held_out(held_out, theta)

@@ -70,7 +70,7 @@ from palate.nn.dual_intent import OWN_WORDS, DualIntent, People, glorot, lists_o
 from palate.nn.sparse import Sparse
 from palate.nn.take import take
 from palate.nn.translation import TranslationGraph, readout, translate
-from palate.recommend.bpr_mf import fold, ridge
+from palate.recommend.folded import fold, ridge
 from palate.retrieval.tokens import tokens
 from palate.training.config import TrainConfig
 from palate.training.device import usable_device

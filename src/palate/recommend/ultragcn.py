@@ -44,8 +44,7 @@ from palate.data.ragged import take_rows
 from palate.kernels.logistic import Weighted, logistic_pass
 from palate.kernels.neighbours import nearest
 from palate.nn.adam import Adam
-from palate.recommend.bpr_mf import fold, ridge
-from palate.recommend.folded import FoldedRecommender
+from palate.recommend.folded import FoldedRecommender, fold, ridge
 from palate.recommend.item_weights import by_source
 from palate.training.config import TrainConfig
 from palate.training.device import usable_device

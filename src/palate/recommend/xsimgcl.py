@@ -20,25 +20,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from palate.nn.graph_views import Passes, Readout
-from palate.recommend.graph_base import Against, GraphConfig, GraphRecommender, Part, Setting, Step, contrast_of_batch
-from palate.training.triples import Triples
+from palate.recommend.graph_base import Part, Setting, Step
+from palate.recommend.graph_contrast import NoisyConfig, NoisyPart, NoisyRecommender
 
 
-class XSimGCLConfig(GraphConfig):
+class XSimGCLConfig(NoisyConfig):
     """Settings of XSimGCL."""
 
-    layers: int = Field(2, gt=0, description="K, propagation steps")
     contrast_layer: int = Field(1, ge=0, description="l*, the layer that the end is held against, at most K")
     eps: float = Field(0.2, ge=0, description="length of the noise of a node in each layer")
     cl_weight: float = Field(0.2, ge=0, description="λ, weight of the contrast")
     temperature: float = Field(0.15, gt=0, description="cosines are divided by this")
-    against: Against = Field("batch", description="whom a node is told apart from")
-    contrast_size: int = Field(2048, gt=0, description="a larger batch is contrasted in random groups of at most so many")
 
     @model_validator(mode="after")
     def _a_layer_that_there_is(self) -> XSimGCLConfig:
@@ -47,7 +43,7 @@ class XSimGCLConfig(GraphConfig):
         return self
 
 
-class XSimGCL(GraphRecommender):
+class XSimGCL(NoisyRecommender):
     """LightGCN with the contrast of two depths of one noisy propagation (see the module's text)."""
 
     name: ClassVar[str] = "xsimgcl"
@@ -55,32 +51,21 @@ class XSimGCL(GraphRecommender):
     Settings = XSimGCLConfig
     config: XSimGCLConfig
 
-    @property
-    def _lowest(self) -> int:
-        return 1
-
     def _parts(self, setting: Setting) -> Sequence[Part]:
-        c = self.config
-        return (NoisyDepths(c.contrast_layer, c.eps, c.cl_weight, c.temperature, c.against, c.contrast_size),)
+        return (NoisyDepths(self.config),)
 
 
-class NoisyDepths(Part):
+class NoisyDepths(NoisyPart):
     """One noisy pass, and the contrast of its end with one of its layers."""
 
-    def __init__(self, layer: int, eps: float, weight: float, temperature: float, against: Against, group: int) -> None:
-        super().__init__()
-        self.layer, self.eps, self.weight, self.temperature = layer, eps, weight, temperature
-        self.against, self.group = against, group
+    config: XSimGCLConfig
 
     def passes(self, step: Step) -> Passes:
         """Return the noisy pass, read at its end and at the layer."""
-        return Passes((step.mean, Readout.layer(self.layer, step.layers)), (step.seed(),), self.eps)
-
-    def rows(self, batch: Triples) -> np.ndarray | None:
-        """Return nothing more than the batch, or everything."""
-        return None if self.against == "all" else super().rows(batch)
+        inner = Readout.layer(self.config.contrast_layer, step.layers)
+        return Passes((step.mean, inner), (step.seed(),), self.config.eps)
 
     def loss(self, step: Step) -> Tensor:
         """Return the contrast of the end with the layer."""
         (inner,) = step.views
-        return self.weight * contrast_of_batch(step, step.vectors, inner, self.temperature, self.against, self.group)
+        return self.contrast(step, step.vectors, inner)

@@ -204,7 +204,12 @@ def _ranker(service: Service, asked: wire.RankIn) -> LoadedRanker | None:
     """Return the ranker that the caller names, or that the pipeline ranks by; ``None`` where a recommender scores."""
     rank = service.settings.pipeline.rank
     version = asked.model or (rank.model if rank.kind == "ranker" else None)
-    if version is None or version == "active":
+    return None if version is None else _ranker_of(service, version)
+
+
+def _ranker_of(service: Service, version: str) -> LoadedRanker | None:
+    """Return the ranker of a version, or ``None`` where it is the active model's or a recommender's."""
+    if version == "active":
         return None
     known = service.store.model(version)
     return service.shelf.ranker(version, service.folder) if known is not None and is_ranker(known.system) else None
@@ -261,18 +266,26 @@ def _near(model: Loaded, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
-    """Say why an item suits a person."""
+    """Say why an item suits a person: by the active model, or by the recommender or ranker that is named."""
     service.pulse()
-    model, person = service.model(asked.model or "active"), _person(service, asked.user, asked.history)
-    found = model.explain(person, row_of(asked.item, service.catalogue))
+    person, row = _person(service, asked.user, asked.history), row_of(asked.item, service.catalogue)
+    ranker = None if asked.model is None else _ranker_of(service, asked.model)
+    if ranker is not None:
+        told = service.asker(person, asked.context, service.clock(), ranker)
+        found, version = ranker.explain(told, service.catalogue, row), ranker.version
+        reasons = [wire.Reason(kind=one.kind, text=str(one.subject), weight=one.weight) for one in found.evidence]
+    else:
+        model = service.model(asked.model or "active")
+        found, version = model.explain(person, row), model.version
+        reasons = _reasons(model, found)
     return wire.Explained(
         item=asked.item,
         score=found.score,
-        reasons=_reasons(model, found),
+        reasons=reasons,
         exact=found.exact,
         rest=found.rest,
         method=found.method,
-        model=model.version,
+        model=version,
     )
 
 

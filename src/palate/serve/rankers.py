@@ -10,6 +10,7 @@ import numpy as np
 
 from palate.catalog.registry import get, load
 from palate.contracts.bundle import read_manifest
+from palate.contracts.explanation import Explanation
 from palate.contracts.ranker import Ranker, Rows
 from palate.errors import ConfigError, UnsupportedError, nearest
 from palate.serve.asked_rows import Asker, Kind, rows_of
@@ -64,3 +65,7 @@ class LoadedRanker:
             )
         table = rows_of(asker, [catalogue.items[row] for row in rows], self.kinds)
         return self.model.predict(Rows(table)).task(task or self.model.tasks[0]).astype(np.float64)
+
+    def explain(self, asker: Asker, catalogue: Catalogue, row: int) -> Explanation:
+        """Say why the first task is expected as it is of one row of the catalogue."""
+        return self.model.explain_row(Rows(rows_of(asker, [catalogue.items[row]], self.kinds)))

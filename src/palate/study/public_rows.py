@@ -1,9 +1,10 @@
-"""Public data as rows for rankers: Frappe, and likes of MovieLens 1M without people and films."""
+"""Public data as rows for rankers: Frappe, likes of MovieLens 1M (with and without people and films), clicks of Open Bandit."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from palate.contracts.ranker import Rows
 from palate.data.public import cache_folder, get
 from palate.data.readers.delimited import DelimitedSource
 from palate.data.readers.movielens import find, items_1m, users_1m
+from palate.data.readers.open_bandit import read_open_bandit
 from palate.data.row_fields import RowField
 from palate.data.row_libfm import read_libfm
 from palate.errors import DataError
@@ -101,6 +103,60 @@ def movielens_likes() -> tuple[pa.Table, tuple[RowField, ...]]:
     }
     fields = tuple(RowField(name, "category") for name in ("user", "item", "gender", "age", "occupation", "hour"))
     return pa.table(columns), (*fields, RowField("genres", "list", max_length=6))
+
+
+def open_bandit_clicks(campaign: str = "all", policy: str = "random") -> tuple[pa.Table, tuple[RowField, ...]]:
+    """Return impressions of Open Bandit with ``label`` (1 where clicked), in order of time, and the fields.
+
+    Fields: the item, its position, its features and those of the person (hashed categories; the first one of an item is a
+    number), hour and weekday (UTC, 0 is Monday), and ``affinity``, the person's with the item shown, where the log has it.
+    Nobody is told apart. What the policy knew, the propensity, is no field.
+
+    Parameters
+    ----------
+    campaign
+        ``"all"``, ``"men"`` or ``"women"``.
+    policy
+        ``"random"`` (items by even lot) or ``"bts"``, which chose them.
+
+    Raises
+    ------
+    DataError
+        If the campaign is not here, or can't be read.
+    """
+    bases = [Path(base) / "obd" / policy / campaign for base in (os.environ.get("PALATE_DATA"), str(cache_folder())) if base]
+    folder = next((base for base in bases if base.is_dir()), None)
+    if folder is None:
+        raise DataError(
+            "this campaign of Open Bandit is not here.",
+            where="obd",
+            value=f"{policy}/{campaign}",
+            remedy=f"put its files into PALATE_DATA/obd/{policy}/{campaign} (https://research.zozo.com/data.html)",
+        )
+    data = read_open_bandit(folder)
+    log, items = data.impressions, data.items
+    assert log is not None
+    shown = log.column("item").to_numpy()
+    seconds = log.column("time").to_numpy() // 1_000_000
+    days = seconds // 86_400
+    columns: dict[str, Any] = {
+        "item": items.ids.raw.take(log.column("item").combine_chunks()).cast(pa.string()),
+        "position": log.column("position").cast(pa.string()),
+        **{name: log.column(name) for name in log.column_names if name.startswith("user_feature_")},
+        "hour": pa.array(seconds // 3600 % 24).cast(pa.string()),
+        "weekday": pa.array((days + 3) % 7).cast(pa.string()),  # 1970 began with a Thursday
+    }
+    fields = [RowField(name, "category") for name in columns]
+    features = pa.table({}) if items.attributes is None else items.attributes
+    for name in features.column_names:
+        columns[name] = features.column(name).take(pa.array(shown))
+        fields.append(RowField(name, "number" if pa.types.is_floating(columns[name].type) else "category"))
+    affinity = log.column("affinity").combine_chunks()
+    if not affinity.null_count:
+        flat = affinity.values.to_numpy().reshape(len(shown), len(items))
+        columns["affinity"] = pa.array(flat[np.arange(len(shown)), shown].astype(np.float64))
+        fields.append(RowField("affinity", "number"))
+    return pa.table({**columns, "label": log.column("click").cast(pa.float64())}), tuple(fields)
 
 
 def parts_of(table: pa.Table, shares: dict[str, float], seed: int = 0, label: str = "label") -> dict[str, Rows]:

@@ -9,6 +9,10 @@ batch, from which the links of the batch are left out. A maximum over many neigh
 as many as training, and average over ``draws`` draws. Of the rows of a batch a share (``alone``) is encoded without its
 neighbours: so the network learns to place an item by its text alone, which is how new items are placed.
 
+Links ask for half as many people again as chance would bring together (``min_lift=1.5``). At 1 nearly every pair of busy items
+is linked, and what a text has to tell drowns: ranking on MovieLens 100K is better at 1.5 than at 1 or 2, and new items of a
+simulated world are put in order better at 1.5 and 2 than at 1.
+
 Source: M. De Nadai et al., "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks", WWW Companion
 2024. The paper names no margin, fan-outs, widths, or number of negatives.
 """
@@ -57,7 +61,7 @@ class ItemGraphSettings(Config):
     item_type: str = Field("", description="attribute whose values are the types of items (empty: one type)")
     weak: tuple[str, ...] = Field((), description="actions that make no links between items, such as follow and preview")
     min_support: int = Field(2, ge=1, description="fewest people who had both items of a link")
-    min_lift: float = Field(1.0, ge=0, description="least ratio of these people to the number expected by chance")
+    min_lift: float = Field(1.5, ge=0, description="least ratio of these people to the number expected by chance")
     max_items: int = Field(200, gt=1, description="last items of a person that make links")
     skip: tuple[str, ...] = Field((), description="kinds of links that are left out, such as 'book - book' (types in order)")
     balanced: bool = Field(True, description="whether an epoch has equally many links of every pair of types")

@@ -90,6 +90,20 @@ def test_candidates_are_put_in_the_order_of_the_ranker(ranked: Any) -> None:
     assert scores == sorted(scores, reverse=True) and 0 < min(scores) < max(scores) <= 1
 
 
+def test_a_ranker_says_why(ranked: Any) -> None:
+    live, version, _ = ranked
+    asked = {"user": "u2", "item": "i2", "context": {"device": "phone"}, "model": version}
+    found = live.call("POST", "/v1/explain", asked).json()
+    assert found["exact"] and found["model"] == version and found["item"] == "i2"
+    assert found["score"] == pytest.approx(found["rest"] + sum(reason["weight"] for reason in found["reasons"]), abs=1e-6)
+    words = {reason["text"].split("=")[0] for reason in found["reasons"]}
+    assert "context.device" in words and "price" in words
+    alone = {"user": "u2", "candidates": ["i2"], "context": {"device": "phone"}, "model": version}
+    expected = live.call("POST", "/v1/rank", alone).json()
+    assert 1 / (1 + np.exp(-found["score"])) == pytest.approx(expected["items"][0]["score"], abs=1e-5)
+    assert live.call("POST", "/v1/explain", {"user": "u2", "item": "i2", "model": "none"}).status_code == 404
+
+
 def test_training_and_answering_make_the_same_rows(ranked: Any) -> None:
     """The score of an answer is the prediction of the row that the log keeps of it."""
     live, version, _ = ranked

@@ -20,28 +20,22 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
 from palate.data.fingerprint import fingerprint
 from palate.data.ragged import offsets_of
-from palate.data.whole import whole_folder
 from palate.errors import BundleError, ConfigError, DataError
 from palate.language.checks import Texts, checked_texts
-from palate.language.encoder import TextEncoder
+from palate.language.encoders.saved import SavedEncoder
 from palate.language.encoders.tfidf import MARK, features
 
 FILE = "hashed.safetensors"
-#: Texts that pass through the layers at once.
-_ROWS = 2048
 
 
-class HashedEncoder(TextEncoder):
+class HashedEncoder(SavedEncoder):
     """Text encoder by hashed words (see the module's text).
 
     Parameters
@@ -70,7 +64,7 @@ class HashedEncoder(TextEncoder):
     True
     """
 
-    cached = False
+    file, kind = FILE, "hashed"
 
     def __init__(
         self,
@@ -123,30 +117,20 @@ class HashedEncoder(TextEncoder):
         """Return ``float32[n, buckets]``: the weighted buckets of each text, rows of length 1 (0 for a text without words)."""
         return hashed_bags(texts, self.idf, self.subwords)
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
-        out = np.zeros((len(texts), self.dim), np.float32)
-        for start in range(0, len(texts), _ROWS):
-            bags = self.bags(texts[start : start + _ROWS])
-            said = np.diff(bags.indptr) > 0
-            found = through_layers(bags @ self.table, self.layers)
-            out[start : start + _ROWS] = np.where(said[:, None], found, np.float32(0))
-        return out
+    def _block(self, texts: Sequence[str]) -> np.ndarray:
+        bags = self.bags(texts)
+        said = np.diff(bags.indptr) > 0
+        return np.where(said[:, None], through_layers(bags @ self.table, self.layers), np.float32(0))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything as arrays, for a bundle of a model that uses this encoder; :meth:`of_state` takes them back."""
+        """Return everything as arrays; :meth:`of_state` takes them back."""
         parts = {f"{kind}{at}": a for at, layer in enumerate(self.layers) for kind, a in zip(("w", "b"), layer, strict=True)}
         settings = json.dumps({"layers": len(self.layers), "name": self.name, "subwords": self.subwords}, sort_keys=True)
         return {"table": self.table, "idf": self.idf, **parts, "settings": np.frombuffer(settings.encode(), np.uint8)}
 
     @classmethod
     def of_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Restore from what :meth:`state` gave.
-
-        Raises
-        ------
-        BundleError
-            If the arrays don't belong together.
-        """
+        """Restore from what :meth:`state` gave (see the base)."""
         try:
             settings: dict[str, Any] = json.loads(state["settings"].tobytes())
             layers = [(state[f"w{at}"], state[f"b{at}"]) for at in range(settings.pop("layers"))]
@@ -155,27 +139,6 @@ class HashedEncoder(TextEncoder):
             raise BundleError(
                 "the arrays are not those of a hashed encoder.", value=str(error), remedy="save it again"
             ) from None
-
-    def save(self, folder: str | Path) -> Path:
-        """Write one safetensors file into a folder, whole or not at all; return the folder."""
-        with whole_folder(Path(folder), FILE) as work:
-            save_file({name: np.ascontiguousarray(array) for name, array in self.state().items()}, work / FILE)
-        return Path(folder)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        BundleError
-            If there is none, or it can't be read.
-        """
-        path = Path(folder) / FILE
-        try:
-            return cls.of_state(load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise BundleError("there is no hashed encoder here.", where=path, value=str(error), remedy="save one") from None
 
     def _fingerprint(self) -> str:
         state = self.state()

@@ -24,33 +24,29 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from scipy import sparse
 
 from palate.data.fingerprint import fingerprint
 from palate.data.ragged import offsets_of
-from palate.data.whole import whole_folder
 from palate.errors import BundleError, ConfigError, DataError, NotFittedError
 from palate.language.checks import Texts, checked_texts
-from palate.language.encoder import TextEncoder
+from palate.language.encoders.saved import ROWS, SavedEncoder
 from palate.runtime import generator, single_threaded_blas
 
 FILE = "tfidf.safetensors"
 _WORD = re.compile(r"\w+")
 #: Extra random vectors, and rounds of the subspace iteration.
 _EXTRA, _ROUNDS = 16, 6
-#: Characters in a run; texts that are projected at once.
-_RUN, _ROWS = 4, 2048
+#: Characters in a run.
+_RUN = 4
 #: Parts of the state.
 _PARTS = ("names", "name_offsets", "idf", "vectors", "settings")
 
 
-class TfidfEncoder(TextEncoder):
+class TfidfEncoder(SavedEncoder):
     """Text encoder by TF-IDF and truncated SVD (see the module's text).
 
     Parameters
@@ -73,7 +69,7 @@ class TfidfEncoder(TextEncoder):
     """
 
     name = "tfidf"
-    cached = False
+    file, kind = FILE, "TF-IDF"
 
     names_: dict[str, int]
     idf_: np.ndarray  # float32[features]
@@ -106,7 +102,7 @@ class TfidfEncoder(TextEncoder):
         counts = np.array([found[feature] for feature in kept], np.float64)
         self.names_ = {feature: at for at, feature in enumerate(kept)}
         self.idf_ = (1 + np.log((1 + len(rows)) / (1 + counts))).astype(np.float32)
-        blocks = [self._matrix(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
+        blocks = [self._matrix(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
         matrix = sparse.vstack(blocks, format="csr")
         self.vectors_ = np.zeros((len(kept), self.dim), np.float32)
         right = _right_vectors(matrix, self.dim, generator(self.seed, "tfidf", "svd"))
@@ -130,17 +126,17 @@ class TfidfEncoder(TextEncoder):
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         self._check_fitted()
-        out = np.empty((len(texts), self.dim), np.float32)
-        for start in range(0, len(texts), _ROWS):
-            out[start : start + _ROWS] = self._matrix(texts[start : start + _ROWS]) @ self.vectors_
-        return out
+        return super()._encode(texts)
+
+    def _block(self, texts: Sequence[str]) -> np.ndarray:
+        return np.asarray(self._matrix(texts) @ self.vectors_, np.float32)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "vectors_"):
             raise NotFittedError("the TF-IDF encoder has not been fitted.", remedy="call fit(texts), or load a folder")
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything as arrays, for a bundle of a model that uses this encoder; :meth:`of_state` takes them back."""
+        """Return everything as arrays; :meth:`of_state` takes them back."""
         self._check_fitted()
         words = [feature.encode() for feature in self.names_]
         settings = {"dim": self.dim, "max_features": self.max_features, "subwords": self.subwords, "seed": self.seed}
@@ -154,13 +150,7 @@ class TfidfEncoder(TextEncoder):
 
     @classmethod
     def of_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Restore from what :meth:`state` gave.
-
-        Raises
-        ------
-        BundleError
-            If the arrays don't belong together.
-        """
+        """Restore from what :meth:`state` gave (see the base)."""
         try:
             self = cls(**json.loads(state["settings"].tobytes()))
             raw, offsets = state["names"].tobytes(), state["name_offsets"].tolist()
@@ -175,30 +165,6 @@ class TfidfEncoder(TextEncoder):
         if shapes != [(len(names),), (len(self.names_), self.dim), [len(raw)]]:
             raise BundleError("the arrays of the encoder don't belong together.", value=shapes, remedy="fit it again")
         return self
-
-    def save(self, folder: str | Path) -> Path:
-        """Write one safetensors file into a folder, whole or not at all; return the folder."""
-        state = {name: np.ascontiguousarray(array) for name, array in self.state().items()}
-        with whole_folder(Path(folder), FILE) as work:
-            save_file(state, work / FILE)
-        return Path(folder)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        BundleError
-            If there is none, or it can't be read.
-        """
-        path = Path(folder) / FILE
-        try:
-            return cls.of_state(load_file(path))
-        except (OSError, SafetensorError) as error:
-            raise BundleError(
-                "there is no TF-IDF encoder here.", where=path, value=str(error), remedy="save one first"
-            ) from None
 
     def _fingerprint(self) -> str:
         state = self.state()

@@ -62,7 +62,7 @@ class TransformerEncoder(TextEncoder):
         self.batch_size, self.device = batch_size, device
         self._tokenizer = Tokenizer(read.tokenizer, self.max_length, self.name, lower=read.lower)
         self._torch: Any = require("torch", self.name)
-        self._model = _load(read.transformer, self.name).eval().to(device)
+        self._model = load_transformer(read.transformer, self.name)[0].eval().to(device)
         self.dim = int(self._model.config.hidden_size)
         names = ("config.json", "model*.safetensors")
         self._files = [read.tokenizer, *(path for name in names for path in sorted(read.transformer.glob(name)))]
@@ -87,22 +87,38 @@ class TransformerEncoder(TextEncoder):
         )
 
 
-def _load(folder: Path, purpose: str) -> Any:
-    """Return the model of a folder, without a bar of progress; nothing is fetched and no code of the folder runs."""
+def load_transformer(folder: Path, purpose: str, *, words: bool = False) -> tuple[Any, list[str]]:
+    """Return the model of a folder and the names of its weights that the folder lacks, without a bar of progress.
+
+    Nothing is fetched and no code of the folder runs.
+
+    Parameters
+    ----------
+    purpose
+        What transformers is needed for, named where it is not installed.
+    words
+        Whether the model has its head that tells masked words.
+
+    Raises
+    ------
+    BundleError
+        If the folder can't be read.
+    """
     transformers = require("transformers", purpose)
+    kind = transformers.AutoModelForMaskedLM if words else transformers.AutoModel
+    given = {"local_files_only": True, "use_safetensors": True, "dtype": "float32", "trust_remote_code": False}
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return transformers.AutoModel.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, dtype="float32", trust_remote_code=False
-        )
+        model, facts = kind.from_pretrained(str(folder), output_loading_info=True, **given)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         remedy = "give a folder with config.json and model.safetensors, written by save_pretrained"
         raise BundleError("transformers can't read the model.", where=folder, value=str(error), remedy=remedy) from None
     finally:
         if shown:
             logging.enable_progress_bar()
+    return model, sorted(facts["missing_keys"])
 
 
 class _OneThread:

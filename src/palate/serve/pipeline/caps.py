@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,40 @@ class Caps:
             if full:
                 good &= np.array([full.isdisjoint(values[at]) for at in left.tolist()], bool)
         return good
+
+
+@dataclass(frozen=True)
+class Room:
+    """What limits leave of a pool of candidates.
+
+    Attributes
+    ----------
+    member
+        ``bool[p, g]``: which limits (of one value each) a candidate counts against.
+    left
+        ``int64[g]``: how many more candidates of that value a list may hold.
+    """
+
+    member: np.ndarray
+    left: np.ndarray
+
+    def holds(self, places: np.ndarray) -> bool:
+        """Say whether these candidates may stand in one list."""
+        return bool((self.member[places].sum(axis=0) <= self.left).all())
+
+
+def room_for(configs: Sequence[CapConfig], catalogue: Catalogue, taken: Sequence[int], pool: np.ndarray) -> Room:
+    """Return the limits that the pool could break, after some rows were taken."""
+    columns, left = [], []
+    for config in configs:
+        values = [_values(catalogue.items[row], config.field) for row in pool.tolist()]
+        held = Counter(value for row in taken for value in _values(catalogue.items[row], config.field))
+        for value, count in sorted(Counter(value for own in values for value in own).items()):
+            if held[value] + count > config.most:
+                columns.append(np.array([value in own for own in values], bool))
+                left.append(max(0, config.most - held[value]))
+    member = np.stack(columns, 1) if columns else np.zeros((len(pool), 0), bool)
+    return Room(member, np.array(left, np.int64))
 
 
 def _values(item: Item, field: str) -> frozenset[str]:

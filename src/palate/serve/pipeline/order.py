@@ -5,7 +5,9 @@ lists of ``k`` of them, the one of highest worth is found exactly (:mod:`palate.
 
     Σ_i Π_{j<i} (1 - u_j) u_i w_i + Π_j (1 - u_j) rest
 
-Its items stand by falling value, those of one value by falling chance. What is not in it follows in the order it had.
+Its items stand by falling value, those of one value by falling chance. What is not in it follows in the order it had. Where
+limits of exposure forbid that list, it is the best of those that keep to them (:mod:`palate.kernels.limited_perm`; pinned items
+count), or one of which the trace says how far from the best it can be, where the limits are so many that the search is cut off.
 
     rates     u = (a + clicks) / (a + b + times shown), with the prior (a, b)
     score     u = 1 / (1 + exp(-(offset + slope score))), with the scores of the model that ranks
@@ -20,7 +22,9 @@ import numpy as np
 
 from palate.errors import ConfigError
 from palate.kernels.best_perm import best_perms
+from palate.kernels.limited_perm import limited_perm
 from palate.serve.catalogue import Catalogue, Item
+from palate.serve.pipeline.caps import Room
 from palate.serve.pipeline.config import OrderConfig, PipelineConfig
 from palate.serve.pipeline.explorers import Rates
 
@@ -28,8 +32,21 @@ from palate.serve.pipeline.explorers import Rates
 class Order(Protocol):
     """What puts the first candidates of a list in a new order."""
 
-    def places(self, k: int, rows: np.ndarray, scores: np.ndarray, catalogue: Catalogue) -> tuple[np.ndarray, str]:
-        """Return places ``int64[p]`` in a new order, and what a trace should say."""
+    def pool(self, k: int) -> int:
+        """Return how many of the first candidates are looked at for a list of ``k``."""
+
+    def places(self, k: int, rows: np.ndarray, scores: np.ndarray, catalogue: Catalogue, room: Room) -> tuple[np.ndarray, str]:
+        """Return the places ``int64[p]`` of a pool in a new order, and what a trace should say.
+
+        Parameters
+        ----------
+        k
+            Length of the list.
+        rows, scores
+            Of the pool.
+        room
+            Limits of exposure in the pool.
+        """
 
 
 class CascadeOrder:
@@ -38,17 +55,27 @@ class CascadeOrder:
     def __init__(self, config: OrderConfig, rates: Rates) -> None:
         self.config, self.rates = config, rates
 
-    def places(self, k: int, rows: np.ndarray, scores: np.ndarray, catalogue: Catalogue) -> tuple[np.ndarray, str]:
-        """Return the places of the first ``max(pool, k)`` rows: the best list of ``k``, then the others as they were."""
-        pool = rows[: max(self.config.pool, k)]
-        chances, (values, missing) = self._chances(pool, scores[: len(pool)]), self._values(pool, catalogue)
+    def pool(self, k: int) -> int:
+        """Return how many of the first candidates are looked at."""
+        return max(self.config.pool, k)
+
+    def places(self, k: int, rows: np.ndarray, scores: np.ndarray, catalogue: Catalogue, room: Room) -> tuple[np.ndarray, str]:
+        """Return the places of the pool: the best list of ``k`` within the limits, then the others as they were."""
+        chances, (values, missing) = self._chances(rows, scores), self._values(rows, catalogue)
         by_chance = np.argsort(-chances, kind="stable")
-        rest = np.array([self.config.rest])
-        worth, lists = best_perms(chances[by_chance][None], values[by_chance][None], rest, min(k, len(pool)))
-        first = by_chance[lists[0][lists[0] >= 0]].astype(np.int64)
-        others = np.setdiff1d(np.arange(len(pool)), first)
-        behind = values[others] <= self.config.rest
-        note = f"worth {worth[0]:.4g} a visit" + (f"; {missing} without a {self.config.value}, put last" if missing else "")
+        u, w, rest, m = chances[by_chance], values[by_chance], self.config.rest, min(k, len(rows))
+        worths, lists = best_perms(u[None], w[None], np.array([rest]), m)
+        worth, first, note = float(worths[0]), by_chance[lists[0][lists[0] >= 0]].astype(np.int64), ""
+        if not room.holds(first):
+            free = worth
+            worth, bound, chosen = limited_perm(u, w, rest, m, room.member[by_chance], room.left)
+            first = by_chance[chosen].astype(np.int64)
+            note = f"; without limits {free:.4g}"
+            if bound > worth:
+                note += f"; the search was cut off, within limits no list is worth more than {bound:.4g}"
+        others = np.setdiff1d(np.arange(len(rows)), first)
+        behind = values[others] <= rest
+        note = f"worth {worth:.4g} a visit{note}" + (f"; {missing} without a {self.config.value}, put last" if missing else "")
         return np.concatenate([first, others[~behind], others[behind]]), note
 
     def _chances(self, rows: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from palate.retrieval.fusion import reciprocal_ranks_of_few
-from palate.serve.pipeline.caps import Caps
+from palate.serve.pipeline.caps import Caps, room_for
 from palate.serve.pipeline.config import PipelineConfig, SearchSource
 from palate.serve.pipeline.diversity import diversify
 from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
@@ -138,7 +138,7 @@ class Pipeline:
         if len(pins):
             outside = ~np.isin(rows, pins)
             rows, scores = rows[outside], scores[outside]
-        rows, scores = self._order(question.k - len(pins), rows, scores, trace)
+        rows, scores = self._order(question.k - len(pins), pins, rows, scores, trace)
         if len(pins):
             rows, scores = np.concatenate([pins, rows]), np.concatenate([np.zeros(len(pins)), scores])
             for pin in pins.tolist():
@@ -278,12 +278,15 @@ class Pipeline:
         whole = np.concatenate([order, np.arange(len(order), len(rows))])
         return rows[whole], scores[whole]
 
-    def _order(self, k: int, rows: np.ndarray, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    def _order(
+        self, k: int, pins: np.ndarray, rows: np.ndarray, scores: np.ndarray, trace: Trace
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Put the best list of ``k`` before the others; what is drawn by chance is drawn from this order, with its chances."""
         if self.order is None or k < 1 or len(rows) < 2:
             return rows, scores
-        started = time.perf_counter()
-        order, note = self.order.places(k, rows, scores, self.world.catalogue)
+        started, pool = time.perf_counter(), rows[: self.order.pool(k)]
+        room = room_for(self.config.caps, self.world.catalogue, pins.tolist(), pool)
+        order, note = self.order.places(k, pool, scores[: len(pool)], self.world.catalogue, room)
         for at, place in enumerate(order.tolist()):
             if place != at:
                 trace.moved(int(rows[place]), f"{self.config.order.kind}: {place + 1} to {at + 1}")

@@ -147,11 +147,12 @@ class ScoredList(Wire):
 
 
 class ExplainIn(Wire):
-    """Ask why an item suits a person."""
+    """Ask why an item suits a person; of a ranker, why it expects what it does."""
 
     user: Id | None = None
     history: list[Id | HistoryEvent] | None = Field(None, max_length=10_000)
     item: Id
+    context: Json = Field(default_factory=dict, description="of the situation; a ranker reads it")
     model: Id | None = None
 
 
