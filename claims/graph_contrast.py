@@ -62,7 +62,7 @@ def fitted(seen: Split, whole: Split, system: str, settings: Mapping[str, Any], 
 
 
 def compared(trial: Trial, name: str, split: Split) -> dict[str, Effect]:
-    """Tune all alike on validation, fit the three with every seed, open the test part once."""
+    """Tune all alike on validation, fit the three with every seed, and let each fit answer the test part once."""
     seen, values, passes = blind(split), {}, {}
     settings: dict[str, Any] = {}
     for system in (*ARMS, *BASELINES):

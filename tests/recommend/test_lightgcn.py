@@ -9,6 +9,7 @@ from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut
+from palate.errors import ConfigError
 from palate.nn.graph import Adjacency
 from palate.recommend.lightgcn import LightGCN
 
@@ -156,3 +157,10 @@ def test_sampled_softmax_with_all_items_is_the_whole_softmax():
 def test_histories_may_repeat_items(model):
     twice, once = model.request_vectors(Requests(np.full(2, -1, np.int32), Histories.from_rows([[4, 9, 4, 4], [9, 4]])))
     np.testing.assert_array_equal(twice, once)
+
+
+def test_people_are_drawn_alike_only_where_pairs_are_drawn():
+    drawn = LightGCN(**{**SMALL, "loss": "bpr", "draw": "people"}).fit(DATA)
+    assert not np.array_equal(drawn.item_vectors, LightGCN(**{**SMALL, "loss": "bpr"}).fit(DATA).item_vectors)
+    with pytest.raises(ConfigError, match="holds all pairs of its people"):
+        LightGCN(loss="softmax", draw="people")

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,6 +44,12 @@ class LightGCNConfig(GraphConfig):
     loss: Literal["bpr", "softmax", "sampled_softmax"] = Field("bpr", description="training loss")
     n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (sampled_softmax)")
     temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax losses)")
+
+    @model_validator(mode="after")
+    def _pairs_that_can_be_drawn(self) -> LightGCNConfig:
+        if self.loss == "softmax" and self.draw == "people":
+            raise ValueError('draw="people" draws pairs, but with loss="softmax" a batch holds all pairs of its people')
+        return self
 
 
 class LightGCN(GraphRecommender):

@@ -51,6 +51,7 @@ class PLDConfig(GraphConfig):
     backbone: Literal["mf", "lightgcn"] = Field("lightgcn", description="plain vectors, or vectors smoothed over the graph")
     method: Literal["pld", "plain", "t_ce", "r_ce"] = Field("pld", description="how noise is met (see the module's text)")
     loss: Literal["bpr", "bce"] = Field("bpr", description="loss of a pair, or of each item alone")
+    draw: Literal["people"] = Field("people", description="people are drawn alike by every method")
     k: int = Field(5, gt=0, description="interactions of a pool")
     tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly")
     warmup: int = Field(5, ge=0, description="epochs of plain training first")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from palate.data.dataset import Dataset
-from palate.data.protocols.cut import TEST, TRAIN, VALID, check_at_least, check_shares, cut, rounded
+from palate.data.protocols.cut import check_at_least, check_shares, cut, dealt
 from palate.data.split import Split
-from palate.errors import DataError
-from palate.runtime import generator
 
 
 def held_out_items(dataset: Dataset, *, seed: int = 0, valid: float = 0.1, test: float = 0.1, min_events: int = 5) -> Split:
@@ -27,14 +25,6 @@ def held_out_items(dataset: Dataset, *, seed: int = 0, valid: float = 0.1, test:
     check_at_least(min_events, 1, "min_events")
     events = dataset.interactions
     counts = np.bincount(events.item, minlength=dataset.n_items)
-    able = np.flatnonzero(counts >= min_events)
-    n_test, n_valid = (int(rounded(np.array(len(able)), share)) for share in (test, valid))
-    if not n_test + n_valid:
-        value = f"{len(able)} items have at least {min_events} events"
-        raise DataError("no item can be held out.", where="held_out_items", value=value, remedy="lower min_events")
-    chosen = generator(seed, "held_out_items").permutation(able)
-    part = np.full(dataset.n_items, TRAIN)
-    part[chosen[:n_test]] = TEST
-    part[chosen[n_test : n_test + n_valid]] = VALID
+    part = dealt(counts, min_events, valid, test, "held_out_items", seed)
     options = {"valid": valid, "test": test, "min_events": min_events}
     return cut(dataset, part[events.item], "held_out_items", seed, options)

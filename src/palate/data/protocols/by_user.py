@@ -16,11 +16,12 @@ from palate.data.protocols.cut import (
     check_shares,
     counts_of,
     cut,
+    dealt,
     events_left,
     rounded,
 )
 from palate.data.split import Split
-from palate.errors import ConfigError, DataError, nearest
+from palate.errors import ConfigError, nearest
 from palate.runtime import generator
 
 
@@ -80,15 +81,7 @@ def held_out_users(
     if not 0 < answers < 1:
         raise ConfigError("answers must lie between 0 and 1.", where="answers", value=answers)
     counts = counts_of(dataset)
-    able = np.flatnonzero(counts >= min_events)
-    n_test, n_valid = (int(rounded(np.array(len(able)), share)) for share in (test, valid))
-    if not n_test + n_valid:
-        value = f"{len(able)} users have at least {min_events} events"
-        raise DataError("no user can be held out.", where="held_out_users", value=value, remedy="lower min_events")
-    chosen = generator(seed, "held_out_users").permutation(able)
-    part = np.full(dataset.n_users, TRAIN)
-    part[chosen[:n_test]] = TEST
-    part[chosen[n_test : n_test + n_valid]] = VALID
+    part = dealt(counts, min_events, valid, test, "held_out_users", seed)
     asked = np.clip(rounded(counts, answers), 1, np.maximum(counts - 1, 1))
     events = dataset.interactions
     own, context = part[events.user], events_left(dataset) >= asked[events.user]

@@ -12,6 +12,7 @@ from palate.data.dataset import Dataset
 from palate.data.interactions import Interactions
 from palate.data.split import Split
 from palate.errors import ConfigError, DataError
+from palate.runtime import generator
 
 #: Codes of the parts in a mask: left out, train, validation, test.
 DROP, TRAIN, VALID, TEST = 0, 1, 2, 3
@@ -75,6 +76,26 @@ def events_left(dataset: Dataset) -> np.ndarray:
 def rounded(counts: np.ndarray, share: float) -> np.ndarray:
     """Return shares of counts as ``int64``, rounded to the nearest (halves up)."""
     return np.floor(counts * share + 0.5).astype(np.int64)
+
+
+def dealt(counts: np.ndarray, min_events: int, valid: float, test: float, name: str, seed: int) -> np.ndarray:
+    """Return ``int[n]``: the part of each user or item, shares of those with enough events being held out at random.
+
+    Raises
+    ------
+    DataError
+        If none can be held out.
+    """
+    able = np.flatnonzero(counts >= min_events)
+    n_test, n_valid = (int(rounded(np.array(len(able)), share)) for share in (test, valid))
+    if not n_test + n_valid:
+        kind = name.removeprefix("held_out_")
+        value = f"{len(able)} {kind} have at least {min_events} events"
+        raise DataError(f"no {kind[:-1]} can be held out.", where=name, value=value, remedy="lower min_events")
+    chosen = generator(seed, name).permutation(able)
+    part = np.full(len(counts), TRAIN)
+    part[chosen[:n_test]], part[chosen[n_test : n_test + n_valid]] = TEST, VALID
+    return part
 
 
 def moments(sorted_times: np.ndarray, valid: float, test: float) -> tuple[int, int]:
