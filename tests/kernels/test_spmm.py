@@ -1,4 +1,4 @@
-"""Sparse products, exact negatives, Adam and BPR: fast forms equal the plain ones."""
+"""Sparse products, Adam and BPR: fast forms equal the plain ones."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from scipy import sparse
 
 from palate.kernels.adam import adam_step, adam_step_reference
 from palate.kernels.bpr import bpr_descend, bpr_descend_reference, bpr_gradient, bpr_gradient_reference
-from palate.kernels.negatives import draw_missing, draw_missing_reference
 from palate.kernels.spmm import spmm, spmm_reference
 from palate.runtime import set_threads, threads
 
@@ -71,32 +70,6 @@ def test_threads_do_not_change_bits(monkeypatch):
             np.testing.assert_array_equal(spmm(*parts, x), alone)
     finally:
         set_threads(before)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**63 - 1), st.integers(0, 1000))
-def test_negatives_equal_reference(n, width, density, seed, first):
-    rng = np.random.default_rng(seed % 97)
-    matrix = sparse.csr_matrix(rng.random((n, width)) < density)
-    offsets, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
-    rows = rng.integers(0, n, 30)
-    got = draw_missing(offsets, columns, rows, width, seed, first)
-    np.testing.assert_array_equal(got, draw_missing_reference(offsets, columns, rows, width, seed, first))
-    dense = matrix.toarray()
-    assert (got[~dense.all(1)[rows]] >= 0).all()
-    kept = got >= 0
-    assert not dense[rows[kept], got[kept]].any()
-    half = draw_missing(offsets, columns, rows[10:], width, seed, first + 10)
-    np.testing.assert_array_equal(half, got[10:])
-
-
-def test_negatives_are_uniform():
-    offsets, columns = np.array([0, 3]), np.array([0, 4, 5], np.int32)
-    drawn = draw_missing(offsets, columns, np.zeros(70_000, int), 10, seed=5)
-    counts = np.bincount(drawn, minlength=10)
-    assert not counts[[0, 4, 5]].any()
-    expected = 70_000 / 7
-    assert ((counts[[1, 2, 3, 6, 7, 8, 9]] - expected) ** 2 / expected).sum() < 22.5  # chi², 6 degrees, p = 0.001
 
 
 def triples(seed=0, n=12, m=9, count=60):

@@ -1,4 +1,4 @@
-"""Uniform negatives: for each row, items that it does not hold, drawn exactly and reproducibly.
+"""Uniform negatives: for each row, items that it does not hold, drawn exactly and reproducibly; and which draws a row holds.
 
 A draw is a hash of (seed, position), so it does not depend on order, batch or threads. There is no rejection: the ``r``-th item
 that a row lacks is found by one binary search in the row (the count of missing items before ``row[k]`` is ``row[k] - k``).
@@ -44,6 +44,31 @@ def draw_missing(
     return out
 
 
+def held_reference(offsets: np.ndarray, columns: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return ``bool[m, w]``: whether each of ``rows`` holds what is wanted of it.
+
+    Parameters
+    ----------
+    offsets, columns
+        CSR rows, each with distinct ascending columns.
+    rows
+        ``int[m]`` row that each line of ``wanted`` is asked of.
+    wanted
+        ``int[m, w]`` columns.
+    """
+    out = np.zeros(wanted.shape, bool)
+    for at, row in enumerate(rows):
+        out[at] = np.isin(wanted[at], columns[offsets[row] : offsets[row + 1]])
+    return out
+
+
+def held(offsets: np.ndarray, columns: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """As :func:`held_reference`, fast: one binary search within the row for each."""
+    out = np.empty(wanted.shape, bool)
+    _held(offsets, columns, rows, wanted, out)
+    return out
+
+
 def _mix_plain(seed: int, position: int) -> int:
     mask = 2**64 - 1
     z = (seed + (position + 1) * int(_GOLDEN)) & mask
@@ -77,3 +102,18 @@ def _draw(offsets, columns, rows, width, seed, first, out):  # type: ignore[no-u
             else:
                 low = middle + 1
         out[at] = r + (low - start)
+
+
+@compiled()
+def _held(offsets, columns, rows, wanted, out):  # type: ignore[no-untyped-def]
+    for at in range(len(rows)):
+        start, stop = offsets[rows[at]], offsets[rows[at] + 1]
+        for place in range(wanted.shape[1]):
+            item, low, high = wanted[at, place], start, stop
+            while low < high:
+                middle = (low + high) >> 1
+                if columns[middle] < item:
+                    low = middle + 1
+                else:
+                    high = middle
+            out[at, place] = low < stop and columns[low] == item

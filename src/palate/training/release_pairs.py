@@ -16,6 +16,7 @@ from scipy import sparse
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged, offsets_of
 from palate.errors import ConfigError
+from palate.kernels.negatives import held
 
 Form = Literal["before", "others"]
 DAY = 86_400
@@ -125,7 +126,7 @@ class ReleasePairs:
         self.until = self._moments()
         before = self.until - self.starts if form == "before" else self.offsets[self.users + 1] - self.starts - 1
         self.pairs = np.flatnonzero(before > 0)
-        self.keys = np.sort(self.users.astype(np.int64) * n_items + self.items)
+        self.sorted = self.items[np.lexsort((self.items, self.users))]
         self.allowed = np.arange(n_items, dtype=np.int32) if allowed is None else np.flatnonzero(allowed).astype(np.int32)
         self.playing = self._playing(window)
 
@@ -180,15 +181,15 @@ class ReleasePairs:
 
     def negatives(self, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return ``int32[m, W]`` items that the people had not; a row of -1 where none was found."""
-        users = self.users[places].astype(np.int64)
+        users = self.users[places]
         out = self._draw(places, rng)
         for _ in range(_ROUNDS):
-            had = self._had(users, out)
+            had = held(self.offsets, self.sorted, users, out)
             if not had.any():
                 return out
             again = np.flatnonzero(had.any(axis=1))
             out[again] = np.where(had[again], self._draw(places[again], rng), out[again])
-        had = self._had(users, out)
+        had = held(self.offsets, self.sorted, users, out)
         rows = np.flatnonzero(had.any(axis=1))
         good = (~had[rows]).argmax(axis=1)
         fill = np.where(had[rows].all(axis=1), -1, out[rows, good])
@@ -203,11 +204,6 @@ class ReleasePairs:
         own = number[places]
         drawn = (rng.random(shape) * playing.lengths[own][:, None]).astype(np.int64)
         return np.asarray(playing.values[playing.offsets[own][:, None] + drawn], np.int32)
-
-    def _had(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        wanted = users[:, None] * self.n_items + items
-        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return np.asarray(self.keys[at] == wanted)
 
 
 @dataclass(frozen=True)
