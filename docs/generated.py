@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
+import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -130,9 +132,9 @@ def evidence() -> str:
 
 
 def curves(result: Mapping[str, Any]) -> str:
-    """Return pictures of the curves in the details of a result: regret by rounds, both on logarithmic scales."""
+    """Return pictures of the curves in the details of a result: regret by rounds, both on logarithmic scales, with slopes."""
     found = [
-        (effect, arms)
+        (effect if name == "curves" else f"{effect} ({name.removeprefix('curves ')})", arms)
         for effect, facts in result.get("effects", {}).items()
         for name, arms in facts.get("details", {}).items()
         if name.startswith("curves") and all("regret" in curve for curve in arms.values())
@@ -155,20 +157,30 @@ def draw(arms: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
             kept = [n for n, (a, b) in enumerate(zip(x, curve["regret"], strict=True)) if a > 0 and b > 0]
             across, up = [x[n] for n in kept], [curve["regret"][n] for n in kept]
             colour = COLOURS[at % len(COLOURS)]
-            axes.plot(across, up, color=colour, label=arm, linewidth=1.6)
+            slope = curve["slope"][0] if "slope" in curve else steepness(across, up)
+            axes.plot(across, up, color=colour, label=f"{arm}, slope {slope:.2f}", linewidth=1.6)
             if "half" in curve:
                 half = [curve["half"][n] for n in kept]
                 low = [max(r - h, 1e-3) for r, h in zip(up, half, strict=True)]
                 axes.fill_between(across, low, [r + h for r, h in zip(up, half, strict=True)], color=colour, alpha=0.2)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel("rounds")
+        axes.set_xlabel(next(name for name in next(iter(arms.values())) if name not in ("regret", "half")))
         axes.set_ylabel("regret")
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text(encoding="utf-8") != out[0]:
         path.write_text(out[0], encoding="utf-8")
+
+
+def steepness(across: Sequence[float], up: Sequence[float]) -> float:
+    """Return the log-log slope of a curve over the last tenth of its range (1: linear; near 0: it has stopped growing)."""
+    last = [(a, b) for a, b in zip(across, up, strict=True) if a >= across[-1] / 10]
+    if len(last) < 2:
+        return float("nan")
+    x, y = ([math.log(pair[side]) for pair in last] for side in (0, 1))
+    return statistics.linear_regression(x, y).slope
 
 
 def benchmarks() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -83,12 +84,21 @@ def test_curves_of_results_are_drawn(pages: ModuleType, tmp_path: Path, monkeypa
     }
     result = {
         "name": "one",
-        "effects": {"gap": {"details": {"curves": arms}}, "other": {"details": {"curves": {"a": {"1": 2.0}}}}},
+        "effects": {
+            "gap": {"details": {"curves": arms, "curves at c = 1": arms}},
+            "other": {"details": {"curves": {"a": {"1": 2.0}}}},
+        },
     }
     text = pages.curves(result)
-    assert "## one: gap" in text and "evidence/one-0.svg" in text
+    assert "## one: gap\n" in text and "evidence/one-0.svg" in text and "## one: gap (at c = 1)\n" in text
     picture = (tmp_path / "evidence" / "one-0.svg").read_text()
     assert picture.startswith("<svg") and "UCB" in picture and "TS" in picture
+
+
+def test_steepness_of_a_power_is_its_exponent(pages: ModuleType) -> None:
+    across = [1.0, 10.0, 20.0, 50.0, 100.0]
+    assert pages.steepness(across, [3 * x**0.4 for x in across]) == pytest.approx(0.4)
+    assert math.isnan(pages.steepness([1.0, 100.0], [1.0, 2.0]))
 
 
 def test_decisions_are_numbered_and_formed_alike() -> None:
