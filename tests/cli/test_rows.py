@@ -43,7 +43,7 @@ QUICK = ("--set", "epochs=3", "--set", "dim=4", "--set", "lr=0.02")
 
 def test_from_rows_to_predictions(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
     told = palate("fit", "fm", "--data", str(rows / "split"), "--out", str(tmp_path / "fm"), *QUICK).output
-    assert "palate evaluate" in told
+    assert "palate evaluate" in told and "codes" in told
     found = json.loads(palate("evaluate", str(tmp_path / "fm"), "--split", str(rows / "split"), "--json").output)
     assert {v["metric"] for v in found["values"]} == {"auc", "gauc", "log_loss", "ece"} and found["looks"] == 1
     assert next(v["value"] for v in found["values"] if v["metric"] == "auc") > 0.55
@@ -57,6 +57,20 @@ def test_a_file_alone_is_enough(rows: Path, palate: Callable[..., Any], tmp_path
     words = ("fit", "lr", "--data", str(rows / "rows.parquet"), "--group", "request", "--out", str(tmp_path / "lr"), *QUICK)
     found = json.loads(palate(*words, "--json").output)
     assert found["notes"]["best_value"] is not None and 1_650 < found["data"]["rows"] < 1_950
+
+
+def test_fields_are_shown_and_can_be_edited(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("split", str(rows / "rows.parquet"), "--label", "click", "--group", "request", "--by", "group")
+    guessed = json.loads(palate(*words, "--out", str(tmp_path / "split"), "--json").output)["fields"]
+    kinds = {field["field"]: field["kind"] for field in guessed}
+    assert "click" not in kinds and "request" not in kinds
+    number = next(name for name, kind in kinds.items() if kind == "number")
+    assert number in palate(*words, "--out", str(tmp_path / "again")).output
+    edited = json.dumps([{"name": number, "kind": "bucket", "buckets": 4}])
+    fit = ("fit", "fm", "--data", str(tmp_path / "split"), "--out", str(tmp_path / "fm"), *QUICK, "--set", f"fields={edited}")
+    learnt = {field["field"]: field for field in json.loads(palate(*fit, "--json").output)["fields"]}
+    assert learnt[number]["kind"] == "bucket" and 4 <= learnt[number]["codes"] <= 6
+    assert {name for name in kinds if name != number} == set(learnt) - {number}
 
 
 def test_predictions_come_with_reasons(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from palate.contracts.ranker import Ranker, Rows
+    from palate.data.row_fields import RowField
+    from palate.data.row_split import RowSplit
     from palate.evaluation.reliability import Reliability
 
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Rows for rankers: a column to predict; repeat it.")]
@@ -29,6 +31,8 @@ HoldOut = Annotated[
 ]
 
 
+#: How a guess about a column is put right.
+EDITED = """To read a column otherwise: --set 'fields=[{"name": "price", "kind": "bucket"}]' at fit, or RowField in Python."""
 #: What stands under every table.
 OPENED = "The test part was opened {} times. Intervals: 95%, bootstrap over test rows."
 
@@ -66,13 +70,39 @@ def split_rows(
     made = row_split.split_rows(
         source, out, labels=labels, group=group, weight=weight, how=how, time=time, seed=seed, **options
     )
+    fields = _guessed(made)
     facts = {"folder": made.folder, "fingerprint": made.fingerprint, "labels": list(made.labels), "spec": made.spec}
     if as_json:
-        print_json(facts)
+        print_json({**facts, "fields": fields})
         return
     rows = made.spec["rows"]
     say(f"{sum(rows.values()):,} rows dealt by {by}: " + ", ".join(f"{count:,} {part}" for part, count in rows.items()))
+    print_table(fields, title="Fields, as the columns look")
+    say(EDITED)
     say(f"Written to {out}. Next: palate compare {shlex.quote(str(out))} --models lr,fm,deepfm")
+
+
+def _guessed(split: RowSplit) -> list[dict[str, Any]]:
+    """Return how a ranker would read each column of the training part, from its first block."""
+    from palate.data.row_fields import infer_fields
+    from palate.study.row_parts import part_of
+
+    table = next(iter(part_of(split, "train")())).features
+    return [_field_row(field) for field in infer_fields(table)]
+
+
+def _field_row(field: RowField) -> dict[str, Any]:
+    """Return a field's name, kind, and those of its settings that matter to the kind."""
+    kept = {
+        "text": ("hash_buckets", "max_length"),
+        "list": ("max_length",),
+        "sequence": ("max_length",),
+        "number": ("scale",),
+        "bucket": ("buckets",),
+        "cross": ("of",),
+    }
+    told = {name: getattr(field, name) for name in kept.get(field.kind, ())}
+    return {"field": field.name, "kind": field.kind, "settings": ", ".join(f"{name} {value}" for name, value in told.items())}
 
 
 def fit_ranker(
@@ -107,16 +137,19 @@ def fit_ranker(
         train, valid = _dealt(data, labels, group, weight, hold_out, how["seed"])
         fitted = unfitted.fit(train, valid, **how)
     fitted.save(out)
+    fields = _learnt(fitted)
     facts = {
         "model": fitted.name,
         "bundle": out,
         "seconds": fitted.record_.seconds,
         "settings": fitted.config.model_dump(mode="json"),
         "data": dict(fitted.record_.data),
+        "fields": fields,
     }
     if as_json:
         print_json({**facts, "notes": fitted.record_.notes})
         return
+    print_table(fields, title="Fields")
     say(f"{fitted.name} fitted in {fitted.record_.seconds:.1f} s on {fitted.record_.data.get('rows', 0):,} rows")
     if (best := fitted.record_.notes.get("best_value")) is not None:
         say(f"Best validation value {best:.4f} after {fitted.record_.notes['best_epoch']} epochs")
@@ -126,6 +159,12 @@ def fit_ranker(
         else ["predict", str(out), data, "--out", "predictions.parquet"]
     )
     say(f"Saved to {out}. Next: {shlex.join(['palate', *further])}")
+
+
+def _learnt(fitted: Any) -> list[dict[str, Any]]:
+    """Return the fields of a fitted ranker, with how many codes each has (those of unknown and missing values included)."""
+    encoder = fitted.encoder_
+    return [{**_field_row(field), "codes": encoder.layout.sizes.get(field.name)} for field in encoder.fields]
 
 
 def _dealt(
