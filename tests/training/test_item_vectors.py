@@ -110,11 +110,17 @@ def test_the_margin_by_hand():
 
 def test_items_told_from_a_link_have_the_type_of_its_end_and_are_not_linked(net):
     steps = _Steps(net, texts(), links(), links(), ItemGraphSettings(negatives=14), np.random.default_rng(0))
-    drawn = np.sort(steps.others(np.random.default_rng(0)))
-    np.testing.assert_array_equal(drawn, np.arange(7))
-    counts = steps.counts(_Batch(np.array([1, 4]), np.array([3, 1]), drawn))
+    np.testing.assert_array_equal(np.sort(steps.others(np.random.default_rng(0))), [0, 1, 3, 4, 5])  # those with a link
+    counts = steps.counts(_Batch(np.array([1, 4]), np.array([3, 1]), np.arange(7)))
     # item 1 is linked with 0, 3 and 4: of type p remain 5 and 6; item 4 with 1, 3 and 5: of type a remain 0 and 2
     assert [np.flatnonzero(row).tolist() for row in counts] == [[5, 6], [0, 2]]
+
+
+def test_items_without_a_link_are_told_from_nothing(net):
+    """Else every new item would be pushed away from all others, never towards one."""
+    one = links(np.array([[0, 1], [1, 4]], np.int32))
+    steps = _Steps(net, texts(), one, one, ItemGraphSettings(negatives=14), np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(steps.others(np.random.default_rng(0))), [0, 1, 4])
 
 
 def test_the_links_of_a_batch_are_no_part_of_its_neighbourhood(net):

@@ -6,8 +6,9 @@
 
 ``φ`` is the rectifier, left out in the last layer. ``N_r`` are up to ``fanout`` neighbours of one type, drawn anew for each
 batch, from which the links of the batch are left out. A maximum over many neighbours is larger than over few, so answers draw
-as many as training, and average over ``draws`` draws. Of the rows of a batch a share (``alone``) is encoded without its
-neighbours: so the network learns to place an item by its text alone, which is how new items are placed.
+as many as training, and average over ``draws`` draws. The items ``n`` are drawn from those with a link: one without, which is
+never a ``j``, would only be pushed away from everything, and with it every new item. Of the rows of a batch a share
+(``alone``) is encoded without its neighbours: so the network learns to place an item by its text alone, as new items are.
 
 Links ask for half as many people again as chance would bring together (``min_lift=1.5``). At 1 nearly every pair of busy items
 is linked, and what a text has to tell drowns: ranking on MovieLens 100K is better at 1.5 than at 1 or 2, and new items of a
@@ -312,13 +313,13 @@ class _Steps:
             links.kinds, balanced=settings.balanced, least=settings.min_links, most=settings.max_links, rng=rng
         )
         self.sampler = NeighbourSampler(links.edges(), [settings.fanout] * settings.graph_layers)
-        self.by_type = [np.flatnonzero(links.types == t) for t in range(len(links.names))]
+        self.by_type = linked_by_type(links)
 
     def epoch(self, number: int, rng: np.random.Generator) -> _Epoch:
         return _Epoch(self, self.order.epoch(number, rng), rng)
 
     def others(self, rng: np.random.Generator) -> np.ndarray:
-        """Return random items, equally many of each type (fewer of a type that has fewer)."""
+        """Return random items with a link, equally many of each type (fewer of a type that has fewer)."""
         share = -(-self.settings.negatives // len(self.by_type))
         drawn = [rng.choice(own, min(share, len(own)), replace=False) for own in self.by_type]
         return np.concatenate(drawn).astype(np.int32)
@@ -343,6 +344,13 @@ class _Steps:
         same = types[batch.positives][:, None] == types[batch.negatives]
         itself = batch.anchors[:, None] == batch.negatives
         return np.asarray(same & ~itself & ~self.all.joined(batch.anchors[:, None], batch.negatives[None, :]))
+
+
+def linked_by_type(links: ItemLinks) -> list[np.ndarray]:
+    """Return for each type its items with a link."""
+    linked = np.zeros(len(links.types), bool)
+    linked[links.first], linked[links.second] = True, True
+    return [np.flatnonzero(linked & (links.types == t)) for t in range(len(links.names))]
 
 
 def max_margin(anchor: Tensor, positive: Tensor, negative: Tensor, counts: Tensor, margin: float) -> Tensor:
@@ -373,9 +381,9 @@ class _Look:
         at = np.sort(rng.permutation(len(held))[:ASKED])
         self.first, self.second = held.first[at], held.second[at]
         other = np.empty_like(self.second)
-        for t in range(len(held.names)):
+        for t, own in enumerate(linked_by_type(held)):
             rows = np.flatnonzero(held.types[self.second] == t)
-            other[rows] = rng.choice(np.flatnonzero(held.types == t), len(rows)) if len(rows) else 0
+            other[rows] = rng.choice(own, len(rows)) if len(rows) else 0
         self.other = other
         self.asked = ~(held.joined(self.first, other) | known.joined(self.first, other) | (self.first == other))
 
