@@ -1,7 +1,7 @@
 # make demo   the main job on MovieLens 100K: compare, explain, save, report
-# make test   everything that CI runs
+# make test   everything that CI runs; what is left out for want of a tool (PostgreSQL, Chromium) is named at the end
 # make docs   the documentation, into docs/_build/html
-# make audit  known vulnerabilities of the pinned dependencies (needs PyPI's list of them)
+# make audit  known vulnerabilities of the pinned dependencies (needs PyPI's list; PALATE_AUDIT=required fails without it)
 # make claims every claim, from its data to its verdict (long)
 # make bench  every benchmark, beside its peers where they are installed (long)
 #
@@ -47,7 +47,7 @@ bench: $(VENV)/.dev
 	$(BIN)/palate bench --all
 
 clean:
-	rm -rf $(VENV) docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) test-output docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.base: constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }

@@ -1,9 +1,10 @@
 """The service under load: one process answers, this one asks, on the same machine.
 
-A made-up world is loaded into a store (SQLite, synchronous FULL); a model of 100,000 items and 64 dimensions is served.
-Open loop: requests are due at a set rate and latency counts from then. The same world on PostgreSQL, where a server is at hand.
-Peers have as many items, dimensions and histories: an implicit model behind a minimal FastAPI handler, without store, live
-events, filters and log; and LibRecommender's own serving from Redis.
+A made-up world is loaded into a store (SQLite, synchronous FULL); a model of 100,000 items and 64 dimensions is served. Every
+request carries an API key, which the service checks. Open loop: requests are due at a set rate and latency counts from then.
+The soak asks for slates and sends events at once. The same world on PostgreSQL, where a server is at hand. Peers have as many
+items, dimensions and histories: an implicit model behind a minimal FastAPI handler, without keys, store, live events, filters
+and log; and LibRecommender's own serving from Redis.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ from _record import record
 from _serve_peers import peers
 
 from palate.serve import answers, wire
-from palate.serve.retrain import retrain
+from palate.serve.http.security import Doorman, new_key
+from palate.serve.models.retrain import retrain
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Store
@@ -36,6 +39,20 @@ from palate.serve.store.exchange import load_dataset
 from palate.simulate.world import World
 
 USERS, ITEMS, EVENTS, DIM = 20_000, 100_000, 1_000_000, 64
+#: Slates asked for in a second while events are sent, and batches of 100 events sent in a second of the soak.
+BESIDE, SOAKED = 100.0, 10.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked, and the key that goes with every request."""
+
+    url: str
+    key: str
+
+    def post(self, path: str, body: bytes) -> Request:
+        """Make a request."""
+        return Request.post(self.url.removeprefix("http://"), path, body, self.key)
 
 
 def main() -> None:
@@ -78,19 +95,34 @@ def in_process(store: Store, home: Path) -> list[dict[str, Any]]:
         "model: history to top 10, seen left out": lambda at: loaded.best(persons[at], 10, persons[at].seen),
         "service: request to logged slate": lambda at: answers.recommend(service, wire.RecommendIn(user=people[at], k=10)),
     }
-    rows = []
-    for name, work in works.items():
-        work(0)
-        seconds = []
-        for at in range(1, len(people)):
-            started = time.perf_counter()
-            work(at)
-            seconds.append(time.perf_counter() - started)
-        ms = 1_000 * np.array(seconds)
-        rows.append({"what": name, "p50 ms": round(float(np.median(ms)), 3), "p99 ms": round(float(np.percentile(ms, 99)), 3)})
-        print(rows[-1], flush=True)
+    rows = [timed(name, work, len(people)) for name, work in works.items()]
+    rows += door(store)
     service.close()
     return rows
+
+
+def timed(name: str, work: Callable[[int], object], times: int) -> dict[str, Any]:
+    """Return the latencies of some work; the first time doesn't count."""
+    work(0)
+    seconds = []
+    for at in range(1, times):
+        started = time.perf_counter()
+        work(at)
+        seconds.append(time.perf_counter() - started)
+    ms = 1_000 * np.array(seconds)
+    row = {"what": name, "p50 ms": round(float(np.median(ms)), 4), "p99 ms": round(float(np.percentile(ms, 99)), 4)}
+    print(row, flush=True)
+    return row
+
+
+def door(store: Store) -> list[dict[str, Any]]:
+    """Time the check of a key and of its rate: looked up in the store, and as it is remembered for some seconds."""
+    settings = ServiceSettings().server.replace(requests_per_second=1e9, burst=10**9)
+    key, known = new_key(store, "door", "read"), Doorman(store, settings)
+    return [
+        timed("door: a key checked, remembered", lambda at: known.admit(key, "read"), 20_000),
+        timed("door: a key checked, looked up in the store", lambda at: Doorman(store, settings).admit(key, "read"), 1_000),
+    ]
 
 
 def on_postgresql(data: Any, home: Path, seconds: float) -> list[dict[str, Any]]:
@@ -115,35 +147,38 @@ def on_postgresql(data: Any, home: Path, seconds: float) -> list[dict[str, Any]]
 
 def over_http(url: str, home: Path, seconds: float, soak: float) -> list[dict[str, Any]]:
     """Start the service, and ask it over HTTP."""
-    command = [sys.executable, "-m", "palate.cli.main", "serve", "--store", url, "--port", "0", "--insecure-loopback", "--json"]
+    command = [sys.executable, "-m", "palate.cli.main", "serve", "--store", url, "--port", "0", "--json"]
     config = home / "palate.toml"
     config.write_text("[server]\nrequests_per_second = 100000.0\nburst = 100000\nconsole = false\n", encoding="utf-8")
+    with Store.open(url) as store:
+        key = new_key(store, "load", "write")
     began = time.perf_counter()
     process = subprocess.Popen([*command, "--config", str(config)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     told = ""
     while "}" not in told:
-        told += process.stdout.readline()
+        line = process.stdout.readline()
+        assert line, "the service did not start"
+        told += line
     ready = time.perf_counter() - began
-    address = json.loads(told)["url"]
+    target = Target(json.loads(told)["url"], key)
     rows: list[dict[str, Any]] = [{"what": "start to ready, 100,000 items", "seconds": round(ready, 2)}]
-    host = address.removeprefix("http://")
     asks = {
-        "personal slates at 200/s": (lambda: personal(host), 200.0, 16),
-        "lists for nobody, closed loop": (lambda: fixed(host), None, 16),
-        "event batches of 100 at 100/s": (lambda: batches(host), 100.0, 4),
-        "event batches of 100, closed loop": (lambda: batches(host), None, 4),
+        "personal slates at 200/s": (personal, 200.0, 16),
+        "lists for nobody, closed loop": (fixed, None, 16),
+        "event batches of 100 at 100/s": (batches, 100.0, 4),
+        "event batches of 100, closed loop": (batches, None, 4),
     }
     memory = [resident_mb(process.pid)]
     for name, (make, rate, lanes) in asks.items():
-        load(address, make, rate=rate, seconds=2.0, lanes=lanes)
-        rows.append({"what": name, **load(address, make, rate=rate, seconds=seconds, lanes=lanes).summary()})
+        ask(target, make, rate, 2.0, lanes)
+        rows.append({"what": name, **ask(target, make, rate, seconds, lanes)})
         print(rows[-1], flush=True)
-    rows += mixed(address, host, seconds)
+    rows += mixed(target, seconds, 100.0)
     print(rows[-2], rows[-1], sep="\n", flush=True)
     memory.append(resident_mb(process.pid))
     if soak:
-        load(address, lambda: personal(host), rate=100.0, seconds=60 * soak, lanes=8)
+        rows += [{**row, "what": f"soak: {row['what']}"} for row in mixed(target, 60 * soak, SOAKED)]
         memory.append(resident_mb(process.pid))
     rows.append(
         {"what": "resident memory, MB: at the start, after the loads, after the soak", "MB": [round(m) for m in memory]}
@@ -154,43 +189,50 @@ def over_http(url: str, home: Path, seconds: float, soak: float) -> list[dict[st
     return rows
 
 
-def mixed(address: str, host: str, seconds: float) -> list[dict[str, Any]]:
-    """Send events as fast as they are taken while slates are asked for at 100/s, from a process of its own."""
+def ask(
+    target: Target, make: Callable[[Target], Iterator[Request]], rate: float | None, seconds: float, lanes: int
+) -> dict[str, Any]:
+    """Send requests for some seconds; return what came of it."""
+    return load(target.url, lambda: make(target), rate=rate, seconds=seconds, lanes=lanes).summary()
+
+
+def mixed(target: Target, seconds: float, rate: float) -> list[dict[str, Any]]:
+    """Send event batches at a rate while slates are asked for, from a process of its own."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import serve, _load, json;"
-        "r = _load.load(sys.argv[2], lambda: serve.personal(sys.argv[3]), rate=100.0, seconds=float(sys.argv[4]), lanes=8);"
-        "print(json.dumps(r.summary()))"
+        "import sys; sys.path.insert(0, sys.argv[1]); import serve, json;"
+        "target = serve.Target(*sys.argv[2:4]);"
+        "print(json.dumps(serve.ask(target, serve.personal, serve.BESIDE, float(sys.argv[4]), 8)))"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(HERE), address, host, str(seconds)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(HERE), target.url, target.key, str(seconds)], stdout=subprocess.PIPE, text=True
     )
-    events = load(address, lambda: batches(host), rate=100.0, seconds=seconds, lanes=4).summary()
+    events = ask(target, batches, rate, seconds, 4)
     slates = json.loads(other.communicate()[0])
     return [
-        {"what": "event batches of 100 at 100/s, beside slates", **events},
-        {"what": "personal slates at 100/s, beside events", **slates},
+        {"what": f"event batches of 100 at {rate:g}/s, beside slates", **events},
+        {"what": f"personal slates at {BESIDE:g}/s, beside events", **slates},
     ]
 
 
-def personal(host: str) -> Iterator[Request]:
+def personal(target: Target) -> Iterator[Request]:
     """Ask for people in turn."""
     bodies = (json.dumps({"user": str(n * 7 % USERS), "k": 10}).encode() for n in itertools.count())
-    return (Request.post(host, "/v1/recommendations", body) for body in bodies)
+    return (target.post("/v1/recommendations", body) for body in bodies)
 
 
-def fixed(host: str) -> Iterator[Request]:
+def fixed(target: Target) -> Iterator[Request]:
     """Ask for nobody in particular."""
-    return itertools.repeat(Request.post(host, "/v1/recommendations", b'{"k": 10}'))
+    return itertools.repeat(target.post("/v1/recommendations", b'{"k": 10}'))
 
 
-def batches(host: str) -> Iterator[Request]:
+def batches(target: Target) -> Iterator[Request]:
     """Send batches of 100 events, each with an id of its own."""
     run = os.urandom(4).hex()
     for n in itertools.count():
         events = [
             {"id": f"{run}-{n}-{at}", "user": str((n * 100 + at) % USERS), "item": str(at * 13 % ITEMS)} for at in range(100)
         ]
-        yield Request.post(host, "/v1/events", json.dumps({"events": events}).encode())
+        yield target.post("/v1/events", json.dumps({"events": events}).encode())
 
 
 def resident_mb(pid: int) -> float:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -17,6 +20,26 @@ from palate.data.split import Split
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line a reason what was left out, and why."""
+    skipped = (report.longrepr for report in terminalreporter.stats.get("skipped", []))
+    reasons = Counter(str(told[2] if isinstance(told, tuple) else told).removeprefix("Skipped: ") for told in skipped)
+    for reason, number in sorted(reasons.items()):
+        terminalreporter.write_line(f"{number} skipped: {reason}")
+
+
+@pytest.fixture(scope="session")
+def left_out() -> Callable[[str], NoReturn]:
+    """Return what ends a test whose tool is absent: it is skipped with the reason, but fails in continuous integration."""
+
+    def end(reason: str) -> NoReturn:
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason} (continuous integration leaves nothing out)")
+        pytest.skip(reason)
+
+    return end
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ COMMANDS = {
     "claims run": "claims run easy --folder {claims}",
     "publish": "publish {model} --store {store} --activate",
     "rollback": "rollback --store {filled}",
-    "retrain": "retrain --store {filled} --models {new}",
+    "retrain": "retrain --publish-undecided --store {filled} --models {new}",
     "store load": "store load {events} --store {store}",
     "store info": "store info --store {filled}",
     "store export": "store export {new} --store {filled}",

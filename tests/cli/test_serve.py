@@ -52,9 +52,13 @@ def test_a_model_learns_on(work: Path, tmp_path: Path, url: str, palate: Callabl
     palate("store", "load", str(work / "events.csv"), "--store", url)
     where = ("--store", url, "--models", str(tmp_path / "models"))
     first = json.loads(palate("retrain", "popularity", *where, "--json").stdout)
-    told = json.loads(palate("retrain", "--incremental", *where, "--json").stdout)
+    assert "--publish-undecided" in palate("retrain", "--incremental", *where, code=1).output  # nothing is new
+    anyway = ("retrain", "--incremental", "--publish-undecided", *where)
+    told = json.loads(palate(*anyway, "--json").stdout)
     assert (told["learnt_on_from"], told["updates"]) == (first["version"], 1) and first["updates"] == 0
-    assert "updates since the last full fit: 2" in palate("retrain", "--incremental", *where).output
+    assert told["gate"]["decided"] is False and told["gate"]["candidate"] is None
+    again = palate(*anyway).output
+    assert "updates since the last full fit: 2" in again and "could not decide" in again
     palate("retrain", "ease", "--no-gate", *where)
     assert "retrain it in full" in palate("retrain", "--incremental", *where, code=1).output
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.serve.store import Event
+from palate.errors import BundleError
+from palate.serve.store import Event, ModelRow
 
 pytest.importorskip("nicegui", reason="the console needs NiceGUI")
 
@@ -111,6 +112,47 @@ def test_models(tour: Any) -> None:
     tour.sees("NDCG@10 against time of an answer (ms)")
     page.get_by_role("img", name="NDCG@10 against diversity of a list").wait_for()
     tour.check("models")
+
+
+def test_drift(tour: Any) -> None:
+    store = tour.site.store
+    page = tour.go("models")
+    tour.press("Look for drift")
+    activity = page.get_by_role("table", name="Activity")
+    activity.wait_for()
+    before = int(activity.get_by_role("cell").nth(1).inner_text())
+    people = [f"late{n}" for n in range(60)]
+    store.add_events([Event(user=user, item=f"i{n}") for user in people for n in (1, 3, 5)])
+    try:
+        tour.press("Look for drift")
+        tour.sees(re.compile(r"\d\d% of events are by people whom the model never saw: retrain"))
+        assert int(activity.get_by_role("cell").nth(1).inner_text()) == before + 180
+        scores = page.get_by_role("table", name="Scores of people")
+        assert scores.get_by_role("row").count() == 6
+        assert re.search(r"In training \(\d+ people\)\s+Now \(\d+ people\)", scores.inner_text())
+        assert page.locator("dt", has_text="Stability of what is chosen").locator("xpath=../dd").inner_text()[0].isdigit()
+        tour.check("drift")
+    finally:
+        for user in people:
+            store.erase_user(user, scrub=False)
+
+
+def test_a_damaged_model_is_told(tour: Any, tmp_path: Path) -> None:
+    store, service = tour.site.store, tour.site.service
+    model = service.shelf.active.model
+    folder = model.save(tmp_path / "damaged")
+    store.add_model(ModelRow("damaged-1", model.name, str(folder)))
+    (folder / "state.safetensors").write_bytes(b"")
+    store.activate("damaged-1")
+    try:
+        with pytest.raises(BundleError):
+            service.catch_up()
+        tour.go("")
+        tour.sees(re.compile(r"The active model damaged-1 can't be loaded: .* ease-\S+ answers in its place\."))
+        assert str(tmp_path) not in tour.page.content()
+    finally:
+        store.roll_back()
+        service.catch_up()
 
 
 def test_a_model_learns_on_from_the_active_one(tour: Any) -> None:

@@ -184,7 +184,7 @@ def test_traffic_by_day(service: Service) -> None:
 
 
 def test_alerts_name_what_is_wrong(service: Service) -> None:
-    service.lost_slates = 2
+    service.lost["slates"] = 2
     told = " ".join(numbers.alerts(service, numbers.traffic(service), ["NDCG@10 fell"]))
     for word in ("No model is active", "No event came in for a day; the last one was 2 days ago", "2 slates", "NDCG@10 fell"):
         assert word in told

@@ -25,7 +25,7 @@ from palate.serve.client import Client
 from palate.serve.http.app import make_app
 from palate.serve.http.metrics import Meters
 from palate.serve.http.security import new_key
-from palate.serve.retrain import retrain
+from palate.serve.models.retrain import retrain
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Store
@@ -221,8 +221,10 @@ def test_an_activated_model_is_taken_up_by_both(cluster):
     before = active()
     assert len(before) == 1 and made.version not in before
     assert cluster.send("POST", f"/v1/models/{made.version}/activate").status_code == 200
-    time.sleep(0.2)
-    assert active() == {made.version}
+    until = time.monotonic() + 20
+    while active() != {made.version}:  # the other replica loads it beside its requests
+        assert time.monotonic() < until
+        time.sleep(0.1)
     assert cluster.send("POST", "/v1/models/rollback").status_code == 200
     time.sleep(0.2)
     assert active() == before

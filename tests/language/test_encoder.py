@@ -238,3 +238,11 @@ def test_every_name_is_made_or_named_absent(name: str) -> None:
         except MissingExtraError as error:
             pytest.skip(f"the model {name} is not installed: {error.remedy}")
     assert isinstance(own, TextEncoder) and own.dim > 0 and own.name == name
+
+
+def test_the_same_encoder_without_its_cache_writes_nothing_down(tmp_path: Path) -> None:
+    own = Letters(cache=VectorCache(tmp_path))
+    own.encode(["kept"])
+    silent_one = own.without_cache()
+    np.testing.assert_array_equal(silent_one.encode(["kept", "not kept"]), own.encode(["kept", "not kept"]))
+    assert own.asked == [["kept"], ["not kept", "kept"], ["not kept"]]

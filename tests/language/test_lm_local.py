@@ -164,6 +164,33 @@ def _arrays(adapter: Path) -> dict[str, np.ndarray]:
     return load_file(adapter / "adapter_model.safetensors")
 
 
+def test_lora_begins_at_the_base_and_merges_without_loss(folder: Path) -> None:
+    """Before the first step the answers are those of the base, and folding the learnt matrices into it changes nothing."""
+    import peft
+    import torch
+
+    from palate.language.fine_tune import TuneSettings, _learn, _rows, _wrapped
+    from palate.language.models.local import load_folder
+
+    tokenizer, network = load_folder(folder)
+    ids = torch.tensor([tokenizer("the red fox likes the blue film")["input_ids"]])
+    settings = TuneSettings(epochs=10, lr=0.02, batch_size=2, rank=4)
+    with torch.no_grad():
+        base = network(input_ids=ids).logits.clone()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        learnt = _wrapped(peft, network, settings).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(learnt(input_ids=ids).logits, base, rtol=0, atol=0)
+        rows, _ = _rows(tokenizer, [("the red fox", "likes the film"), ("a cat", "a red book")], 64)
+        _learn(learnt, rows, settings, 0, "cpu", lambda event: None)
+    with torch.no_grad():
+        tuned = learnt(input_ids=ids).logits
+        merged = learnt.merge_and_unload()(input_ids=ids).logits
+    assert not torch.allclose(tuned, base, atol=1e-2)
+    torch.testing.assert_close(merged, tuned, rtol=1e-4, atol=1e-4)
+
+
 def test_of_pairs_only_the_answer_counts(folder: Path) -> None:
     """The loss equals the mean of -log p over the answer's tokens and the end, computed by hand."""
     import torch

@@ -12,8 +12,9 @@ from palate.data.dataset import Entities
 from palate.data.histories import Histories
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError
+from palate.language.model import Answer, LanguageModel
 from palate.language.profile_sentences import ProfileForm
-from palate.language.profiles import item_profiles, user_profiles
+from palate.language.profiles import Writer, item_profiles, user_profiles, with_given
 
 
 def things(**columns: list[Any]) -> Entities:
@@ -38,6 +39,27 @@ def test_the_plain_form_word_by_word():
     assert made.texts[0] == "Alien. Suits people who enjoy horror, sci-fi. By Scott."
     assert made.texts[2] == "" and made.sources[2] == "nothing"
     assert made.sources[0] == "template" and not made.refused
+
+
+def test_given_profiles_stand_in_where_there_are_any():
+    films = things(title=["Alien", "Heat", "Up"], about_it=["A  ship\nin space.", None, " "])
+    ours = item_profiles(films)
+    found = with_given(ours, films, "about_it")
+    assert found.texts == ["A ship in space.", *ours.texts[1:]] and found.names == ours.names
+    assert found.sources == ["given", "template", "template"]
+    assert found.counts == {**ours.counts, "template": 2, "given": 1} and "given" not in ours.counts
+    assert with_given(ours, films, "missing") is ours
+
+
+def test_an_answer_that_copies_the_prompts_marks_is_refused():
+    class Parrot(LanguageModel):
+        name = fingerprint = "parrot"
+
+        def answer(self, call):
+            return Answer(call.messages[-1].content)
+
+    made = item_profiles(things(title=["Alien"]), writer=Writer(Parrot()))
+    assert made.sources == ["template"] and made.refused == {0: "it repeats the marks around what it was given"}
 
 
 def test_topics_are_weighed_by_how_often_times_how_rare():

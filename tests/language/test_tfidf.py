@@ -150,3 +150,13 @@ def test_the_most_frequent_features_stay() -> None:
 
 def test_a_long_text() -> None:
     assert np.isfinite(TfidfEncoder(dim=2).fit(FILMS).encode(["space " * 20_000, "x" * 100_000])).all()
+
+
+def test_the_share_of_a_text_that_is_known() -> None:
+    own = TfidfEncoder(dim=3, subwords=0).fit(["a a b", "b", "c b"])
+    assert own.known_share(["a b c", "zebra", "", "?"]).tolist() == [1.0, 0.0, 0.0, 0.0]
+    a, most = own.idf_[own.names_["a"]] * (1 + math.log(2)), own.idf_.max()
+    assert own.known_share(["a a zebra"])[0] == pytest.approx(a**2 / (a**2 + most**2))
+    runs = TfidfEncoder(dim=3).fit(FILMS)
+    share = runs.known_share(["starships", "starshippers", "hippos"])
+    assert share[0] == 1.0 > share[1] > 0.2 > share[2]

@@ -12,11 +12,11 @@ import pytest
 from palate.errors import ConfigError
 from palate.retrieval.ann import AnnIndex
 from palate.retrieval.exact import ExactIndex
-from palate.serve.production import list_models
-from palate.serve.retrain import retrain
+from palate.serve.models.production import list_models
+from palate.serve.models.retrain import retrain
+from palate.serve.models.shelf import Loaded
 from palate.serve.service import Service
 from palate.serve.settings import RetrievalSettings, ServiceSettings
-from palate.serve.shelf import Loaded
 from palate.serve.store import Event, ItemRow, Store
 
 pytest.importorskip("faiss")
@@ -93,7 +93,7 @@ def test_deleted_banned_and_sold_out_items_never_come(service: Service, exact: L
     found = active.best(person, 10, banned)
     assert len(found[0]) == 10 and not set(found[0].tolist()) & set(best[:30])
     assert len(set(found[0].tolist()) & set(exact.best(person, 10, banned)[0].tolist())) >= 8
-    assert not set(best[:20]) & set(active.similar(best[35], 20)[0].tolist())
+    assert not set(best[:20]) & set(active.alike(np.array([best[35]]), 20)[0].tolist())
 
 
 def test_with_little_left_the_answer_is_the_exact_one(service: Service, exact: Loaded) -> None:

@@ -163,6 +163,22 @@ def test_an_explorer_draws_from_this_order_with_exact_chances(kind: str) -> None
         assert np.mean(np.array(firsts) == best[0]) == pytest.approx(0.75, abs=0.1)
 
 
+def test_a_prospect_tells_what_might_come_and_draws_from_just_that() -> None:
+    made = pipeline(explore={"kind": "epsilon", "epsilon": 0.5}, pinned=["i5"])
+    shown = np.array(rows(made.answer(QUESTION, rng)))
+    found = made.prospect(QUESTION, shown, rng(), draws=600)
+    assert found.steps[0][0].tolist() == [5] and [len(chances) for _, chances in found.steps] == [1, 5, 4]
+    for at, (left, chances) in enumerate(found.steps):
+        assert chances.sum() == pytest.approx(1.0) and not set(left.tolist()) & set(shown[:at].tolist())
+    second = np.array([slate[1] for slate in found.slates])
+    for row, chance in zip(*found.steps[1], strict=True):
+        assert np.mean(second == row) == pytest.approx(chance, abs=0.08)
+    elsewhere = made.prospect(QUESTION, np.array([0, 1, 2]), rng())
+    assert (
+        len(elsewhere.steps) == 1 and elsewhere.likelihood(np.array([0, 1, 2])).tolist() == [0, 0, 0] and not elsewhere.slates
+    )
+
+
 def test_chances_of_scores_by_hand() -> None:
     order = CascadeOrder(OrderConfig(kind="cascade", chance="score", slope=2.0, offset=-1.0), World())
     np.testing.assert_allclose(order._chances(np.arange(2), np.array([0.5, 1e9])), [0.5, 1.0])

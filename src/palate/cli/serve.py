@@ -157,7 +157,7 @@ def publish(
 ) -> None:
     """Enter a bundle into the store; running services take an activation up by themselves."""
     from palate.contracts.bundle import read_manifest
-    from palate.serve.production import publish as enter
+    from palate.serve.models.production import publish as enter
     from palate.serve.store import Store
 
     facts = read_manifest(bundle)
@@ -194,18 +194,22 @@ def retrain_(
         bool, typer.Option("--incremental", help="Have the active model learn on from the new events, instead of anew.")
     ] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Hold it against the active model first.")] = True,
+    publish_undecided: Annotated[
+        bool, typer.Option("--publish-undecided", help="Publish it also where the gate can't decide (too little is new).")
+    ] = False,
     activate: Annotated[bool, typer.Option("--activate/--publish-only", help="Make it the model that answers.")] = True,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Have a model learn from everything in the store, hold it against the active one, publish it."""
-    from palate.serve.retrain import retrain
+    from palate.serve.models.retrain import retrain
     from palate.serve.run import home
     from palate.serve.store import Store
 
     place = models or (home() / "models" if store is None else Path("models"))
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
         how: dict[str, Any] = {"incremental": incremental, "gate": gate, "activate": activate, "seed": seed}
+        how["undecided"] = "publish" if publish_undecided else "refuse"
         done = retrain(opened, place, system, settings_of(set_, None) or None, **how, progress=progress)
     facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate}
     facts |= {"learnt_on_from": done.before, "updates": done.updates}
@@ -215,7 +219,7 @@ def retrain_(
     say(f"{done.version} {'answers now' if activate else 'is published'} ({done.seconds:.1f} s): {done.folder}")
     if done.before is not None:
         say(f"It learnt on from {done.before} (updates since the last full fit: {done.updates}).")
-    say("Gate: " + ("left out, or not enough events to decide" if done.gate is None else done.gate.reason))
+    say("Gate: " + ("left out, or no model was active" if done.gate is None else done.gate.words))
 
 
 @keys.command("add")

@@ -40,18 +40,19 @@ def complaint(error: BaseException) -> Complaint:
     """Return an error in words; of what nobody foresaw, only its kind."""
     if isinstance(error, PalateError):
         value = None if error.value is None else error.value if isinstance(error.value, str) else shorten(error.value)
-        return Complaint(_sentence(error.what), error.where, value and value[:300], error.remedy)
+        return Complaint(sentence(error.what), error.where, value and value[:300], error.remedy)
     if isinstance(error, Refusal):
         told = error.problem("")
-        return Complaint(_sentence(told.what), None, None, told.remedy)
+        return Complaint(sentence(told.what), None, None, told.remedy)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return Complaint(_sentence(first["msg"]), place or None, shorten(first["input"]))
+        return Complaint(sentence(first["msg"]), place or None, shorten(first["input"]))
     return Complaint("Something went wrong that nobody foresaw.", None, type(error).__name__, "look into the service's log")
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return words with a large letter at the beginning."""
     return text[:1].upper() + text[1:]
 
 

@@ -15,6 +15,7 @@ from palate.console.format import complaint
 from palate.console.login import KEY
 from palate.errors import PalateError
 from palate.serve.http.problems import Refusal
+from palate.serve.http.security import address_of
 
 log = logging.getLogger("palate.console")
 #: Path and name of each page, in the order of the navigation.
@@ -69,7 +70,7 @@ def _visit(request: Request) -> Visit | Response:
     desk: Desk = request.scope["palate.desk"]
     key = request.session.get(KEY)
     try:
-        caller = desk.doorman.admit(key, "read")
+        caller = desk.doorman.admit(key, "read", address_of(request))
     except Refusal as refusal:
         trouble = "" if key is None else f"?trouble={refusal.status}"
         return RedirectResponse(f"/console/login{trouble}", 303)

@@ -13,6 +13,7 @@ from palate.console import parts, style
 from palate.console.desk import Desk
 from palate.serve.errors import StoreError
 from palate.serve.http.problems import Refusal
+from palate.serve.http.security import address_of
 
 #: Where the session keeps the key; the words for each outcome of a try.
 KEY = "palate_key"
@@ -48,7 +49,7 @@ async def enter(request: Request, key: Annotated[str, Form(max_length=300)] = ""
     """Check a key, and open the session."""
     desk: Desk = request.scope["palate.desk"]
     try:
-        desk.doorman.admit(key.strip(), "read")
+        desk.doorman.admit(key.strip(), "read", address_of(request))
     except Refusal as refusal:
         return RedirectResponse(f"login?trouble={refusal.status}", 303)
     except StoreError:

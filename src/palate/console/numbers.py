@@ -130,15 +130,25 @@ def alerts(service: Service, seen: Traffic, refused: Sequence[str] = ()) -> list
         found.append(f"The store has trouble: {error.what}")
     if service.shelf.active is None:
         found.append("No model is active: answers come from what is popular only. Retrain, or activate one on the page Models.")
+    late = service.succession.trouble
+    if late is not None:
+        found.append(
+            f"The active model {late.version} can't be loaded: {late.words} {_in_its_place(service)} "
+            "Restore its bundle, or roll back on the page Models."
+        )
     if seen.latest is None:
         found.append("The store holds no events. Send some to /v1/events, or load a file on the page Data.")
     elif now - seen.latest > DAY:
         found.append(f"No event came in for a day; the last one was {ago(seen.latest, now)}.")
-    if service.lost_slates:
-        found.append(
-            f"{counted(service.lost_slates, 'slate')} could not be logged since the start: off-policy estimates will miss them."
-        )
+    lost = service.lost["slates"]
+    if lost:
+        found.append(f"{counted(lost, 'slate')} could not be logged since the start: off-policy estimates will miss them.")
     if not seen.offerable:
         found.append("No item may be shown.")
     found.extend(f"The gate refused a new model: {reason}" for reason in refused)
     return found
+
+
+def _in_its_place(service: Service) -> str:
+    active = service.shelf.active
+    return "No model answers in its place." if active is None else f"{active.version} answers in its place."

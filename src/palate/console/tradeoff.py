@@ -22,9 +22,9 @@ from palate.evaluation.bootstrap import bootstrap_ci
 from palate.evaluation.facts import Facts
 from palate.evaluation.judge import judge
 from palate.progress import Progress, ProgressEvent, silent
+from palate.serve.models.shelf import Loaded
 from palate.serve.people import Person
 from palate.serve.service import Service
-from palate.serve.shelf import Loaded
 
 ACCURACY, DIVERSITY, K = "ndcg@10", "diversity@10[by=categories]", 10
 #: People below which nothing is said.

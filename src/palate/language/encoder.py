@@ -13,10 +13,11 @@ company of its batch, and ``batch_size=1`` takes away even that. Vectors of slow
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -87,6 +88,12 @@ class TextEncoder:
         out = np.zeros((len(rows), self.dim), np.float32)
         out[at >= 0] = vectors[at[at >= 0]]
         return out
+
+    def without_cache(self) -> Self:
+        """Return the same encoder, its weights shared, that keeps nothing: for texts that must not be written down."""
+        same = copy.copy(self)
+        same._cache = None
+        return same
 
     @cached_property
     def fingerprint(self) -> str:

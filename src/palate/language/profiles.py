@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -39,12 +39,13 @@ from palate.language.model import LanguageModel, Message
 from palate.language.profile_facts import Held, ItemFacts, favourites
 from palate.language.profile_sentences import ProfileForm, frames, own_draws, told_item, told_user
 from palate.language.prompt import Prompt
+from palate.language.quoting import repeats_marks
 from palate.language.texts import cut
 from palate.progress import Progress, silent
 from palate.runtime import generator
 
-#: Who wrote a profile; ``"nothing"``: there is none, as nothing is known.
-Source = Literal["template", "model", "nothing"]
+#: Who wrote a profile; ``"given"``: it came with the data; ``"nothing"``: there is none, as nothing is known.
+Source = Literal["template", "model", "given", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Profiles:
     def counts(self) -> dict[str, int]:
         """Rows by source, and the answers refused."""
         found = Counter(self.sources)
-        return {**{name: found[name] for name in ("template", "model", "nothing")}, "refused": len(self.refused)}
+        given = {"given": found["given"]} if found["given"] else {}
+        return {**{name: found[name] for name in ("template", "model", "nothing")}, "refused": len(self.refused), **given}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +134,9 @@ class ItemProfiles(Profiles):
     def held_makers(self) -> Held:
         """Which item has which maker."""
         return Held.of(self.makers)
+
+
+SomeProfiles = TypeVar("SomeProfiles", bound=Profiles)
 
 
 def item_profiles(
@@ -226,6 +231,28 @@ def user_profiles(
     return Profiles(texts, sources, refused)
 
 
+def with_given(profiles: SomeProfiles, entities: Entities, column: str) -> SomeProfiles:
+    """Return profiles with those that came with the data in the place of ours, where a row has one.
+
+    What such texts were written from is not known here: those of people may tell what the test part asks for.
+
+    Parameters
+    ----------
+    profiles
+        Ours, of the same rows.
+    entities
+        People or items with attributes; where they lack the column, ours stay.
+    column
+        Attribute that holds the texts.
+    """
+    if entities.attributes is None or column not in entities.attributes.column_names:
+        return profiles
+    told = [" ".join(str(text).split()) if text is not None else "" for text in entities.attributes.column(column).to_pylist()]
+    texts = [given or ours for given, ours in zip(told, profiles.texts, strict=True)]
+    sources: list[Source] = ["given" if given else ours for given, ours in zip(told, profiles.sources, strict=True)]
+    return replace(profiles, texts=texts, sources=sources)
+
+
 def _bare(name: str, topics: Sequence[str], makers: Sequence[str], about: str) -> str:
     """Return the facts of an item as a model is told them."""
     lines = {"Title": name, "Categories": ", ".join(topics), "By": ", ".join(makers), "Text": about}
@@ -277,4 +304,6 @@ def _fault(text: str, question: Sequence[Message], *, checked: bool) -> str:
     """Return why an answer is refused, or ``""``."""
     if not text:
         return "it is empty"
+    if repeats_marks(text, (message.content for message in question)):
+        return "it repeats the marks around what it was given"
     return "; ".join(map(str, check_facts(text, Facts.of(*question)))) if checked else ""

@@ -32,6 +32,7 @@ _TAG_END = re.compile(r"(?<=[|｜])[>＞]")
 _BRACKETED = re.compile(r"\[\s*(/?\s*[A-Z][A-Z_]{2,})\s*\]")
 _BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _HELD = frozenset("\n\t")
+_MARK = re.compile(r"\[data ([0-9a-f]{16})\]")
 #: Zero-width joiner and variation selectors, which emoji and some scripts need.
 _JOINERS = frozenset("\u200c\u200d")
 
@@ -119,3 +120,8 @@ def inside(prompt: str, fence: Fence) -> list[str]:
     """Return what stands between the marks of a fence: how a reader of the prompt sees it (for tests and records)."""
     pattern = rf"\[data {fence.mark}\]\n(.*?)\n\[end {fence.mark}\]"
     return re.findall(pattern, prompt, re.DOTALL)
+
+
+def repeats_marks(answer: str, prompts: Iterable[str]) -> bool:
+    """Say whether an answer holds the mark of a fence in its prompts: it then copies them and says nothing of its own."""
+    return any(mark in answer for prompt in prompts for mark in set(_MARK.findall(prompt)))

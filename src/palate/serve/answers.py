@@ -3,48 +3,63 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from palate.contracts.explanation import Explanation
 from palate.errors import UnsupportedError
-from palate.retrieval.fusion import Source, weighted_scores
 from palate.serve import wire
 from palate.serve.experiments import INTERLEAVED, Assigned, assign, with_model
+from palate.serve.finding import find
 from palate.serve.interleave import interleaved
+from palate.serve.models.shelf import Loaded
+from palate.serve.neighbours import content_reasons, neighbours
 from palate.serve.people import Person
 from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
-from palate.serve.questions import allowed_rows, barred_rows, check_k, given_history, row_of
+from palate.serve.questions import allowed_rows, check_k, given_history, question_of, row_of
 from palate.serve.rankers import LoadedRanker, is_ranker
 from palate.serve.service import Service
-from palate.serve.shelf import Loaded
 
-#: Best text matches whose neighbours are found too, and how much likeness to them counts beside the words.
-SEEDS, LIKENESS = 5, 0.2
+
+@dataclass(frozen=True)
+class Recommended:
+    """A slate, and how many of its items each source ranked highest (``pinned``: none did)."""
+
+    slate: wire.Slate
+    sources: Mapping[str, int]
 
 
 def recommend(service: Service, asked: wire.RecommendIn) -> wire.Slate:
     """Answer with a slate, and log it with its propensities."""
+    return recommended(service, asked).slate
+
+
+def recommended(service: Service, asked: wire.RecommendIn) -> Recommended:
+    """Answer with a slate, log it with its propensities, and say where its items came from."""
     service.pulse()
     check_k(asked.k, service.settings.server.max_k)
     assigned = _assigned(service, asked)
     pipelines = _pipelines(service, asked, assigned)
     person = _person(service, asked.user, asked.history)
-    questions = [_question(service, asked, person, pipeline.config.seen) for pipeline in pipelines]
+    now = service.clock()
+    questions = [question_of(asked, person, pipeline.config.seen, service.catalogue, now) for pipeline in pipelines]
     answer, teams = _answer(service, asked, assigned, pipelines, questions)
     slate = _slate(service, pipelines, asked, person, answer, teams)
     logged = asked.model is None and not for_nobody(asked)
     slate.slate = uuid.uuid4().hex if logged else None
     if assigned is not None:
         slate.experiment, slate.variant = assigned.running.name, assigned.name
+    sources = [min(p.sources, key=lambda name: p.sources[name][0]) if p.sources else None for p in answer.picks]
     if logged:
-        sources = [min(p.sources, key=lambda name: p.sources[name][0]) if p.sources else None for p in answer.picks]
         drawn = len(pipelines) > 1 or (pipelines[0].config.explore.kind != "none" and asked.experiments)
         names = None if assigned is None or not assigned.interleaves else assigned.running.spec.names
-        service.log(asked, slate, sources, [None if names is None else names[team] for team in teams], stochastic=drawn)
-    return slate
+        suppliers = [None if names is None else names[team] for team in teams]
+        service.log(asked, slate, sources, suppliers, now, stochastic=drawn)
+    return Recommended(slate, Counter(source or "pinned" for source in sources))
 
 
 def for_nobody(asked: wire.RecommendIn) -> bool:
@@ -70,22 +85,6 @@ def _pipelines(service: Service, asked: wire.RecommendIn, assigned: Assigned | N
     if not assigned.interleaves:
         return [service.pipeline_of(spec.pipeline_of(assigned.variant, base))]
     return [service.pipeline_of(spec.pipeline_of(team, base).model_copy(update={"caps": ()})) for team in (0, 1)]
-
-
-def _question(service: Service, asked: wire.RecommendIn, person: Person, seen: str) -> Question:
-    """Return the question that a pipeline is asked; ``seen`` is what it does with things seen unless the caller says."""
-    near = np.array([row_of(item, service.catalogue) for item in asked.items], np.int32)
-    return Question(
-        person,
-        asked.k,
-        near,
-        asked.text or "",
-        asked.context,
-        barred_rows(person, near, asked.exclude, asked.seen or seen, service.catalogue),
-        service.clock(),
-        asked.diversity,
-        allowed_rows(asked.filter, service.catalogue),
-    )
 
 
 def _answer(
@@ -117,7 +116,8 @@ def _slate(
     used = [_used(service, pipeline) for pipeline in pipelines]
     versions = {None if model is None else model.version for model in used}
     reasons = [
-        _why(used[team], person, pick.row) if asked.why else None for pick, team in zip(answer.picks, teams, strict=True)
+        _why(service, used[team], person, pick.row) if asked.why else None
+        for pick, team in zip(answer.picks, teams, strict=True)
     ]
     steps = [wire.TraceStep(step=s.step, came=s.came, left=s.left, ms=s.ms, note=s.note) for s in answer.trace.steps]
     return wire.Slate(
@@ -155,26 +155,21 @@ def _offered(
 
 
 def similar(service: Service, asked: wire.SimilarIn) -> wire.ScoredList:
-    """Answer with items like one or several."""
+    """Answer with items like one or several: by the model, and by what they say where it doesn't know them yet."""
     service.pulse()
     check_k(asked.k, service.settings.server.max_k)
-    model, allows = service.model(asked.model or "active"), allowed_rows(asked.filter, service.catalogue)
+    bare = asked.model is None and service.shelf.active is None and not service.content.off
+    model, allows = None if bare else service.model(asked.model or "active"), allowed_rows(asked.filter, service.catalogue)
     seeds = [row_of(item, service.catalogue) for item in asked.items]
     wanted = asked.k + len(seeds)
     while True:
-        best: dict[int, float] = {}
-        full = False
-        for seed in seeds:
-            rows, scores = model.similar(seed, wanted)
-            full = full or len(rows) >= wanted
-            for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-                best[row] = max(best.get(row, -np.inf), score)
-        rows_left = [row for row in best if row not in seeds and (allows is None or allows(row))]
-        if len(rows_left) >= asked.k or not full or wanted >= len(service.catalogue):
+        near = neighbours(model, service.content, seeds, wanted)
+        kept = [at for at, row in enumerate(near.rows.tolist()) if allows is None or allows(row)][: asked.k]
+        if len(kept) >= asked.k or not near.more or wanted >= len(service.catalogue):
             break
         wanted *= 8
-    order = sorted(rows_left, key=lambda row: (-best[row], row))[: asked.k]
-    return wire.ScoredList(items=_scored(service, order, [best[row] for row in order]), model=model.version)
+    found = _scored(service, near.rows[kept].tolist(), near.scores[kept].tolist())
+    return wire.ScoredList(items=found, model=model.version if model is not None and near.by_model else None)
 
 
 def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
@@ -216,53 +211,19 @@ def _ranker_of(service: Service, version: str) -> LoadedRanker | None:
 
 
 def search(service: Service, asked: wire.SearchIn) -> wire.ScoredList:
-    """Answer words: BM25, likeness to its best matches, and the person's taste, each on a scale from 0 to 1."""
+    """Answer words: what holds them or means the like, likeness to the best of it, and the person's taste."""
     service.pulse()
     check_k(asked.k, service.settings.server.max_k)
-    allows, shown = allowed_rows(asked.filter, service.catalogue), service.catalogue.shown
-    wanted = max(200, 4 * asked.k)
-    while True:
-        hits, scores_of_hits = service.texts.search(asked.query, wanted)
-        good = [row for row in hits.tolist() if shown[row] and (allows is None or allows(row))]
-        if len(good) >= asked.k or len(hits) < wanted:
-            break
-        wanted *= 8
-    score_of = dict(zip(hits.tolist(), scores_of_hits.tolist(), strict=True))
-    lists = [Source("words", np.array(good, np.int32), np.array([score_of[row] for row in good], np.float32))]
-    active = service.shelf.active
-    if active is not None and good:
-        near, likeness = _near(active, good[:SEEDS])
-        kept = [at for at, row in enumerate(near.tolist()) if allows is None or allows(row)]
-        lists.append(Source("likeness", near[kept], likeness[kept], LIKENESS))
-        if asked.user is not None and asked.personal > 0:
-            lists = _personal(active, service.person(asked.user), lists, asked.personal)
-    fused = weighted_scores([source for source in lists if len(source.items)], asked.k) if good else None
-    found, scores = ([], []) if fused is None else (fused.items.tolist(), fused.scores.tolist())
-    return wire.ScoredList(items=_scored(service, found, scores), model=None if active is None else active.version)
+    found, active = find(service, asked), service.shelf.active
+    rows, scores = ([], []) if found is None else (found.items.tolist(), found.scores.tolist())
+    return wire.ScoredList(items=_scored(service, rows, scores), model=None if active is None else active.version)
 
 
-def _personal(model: Loaded, person: Person, lists: list[Source], share: float) -> list[Source]:
-    """Return the lists of a search with the person's taste among them; the others' weights shrink by its share."""
-    rows = np.unique(np.concatenate([source.items for source in lists]))
-    scores = model.score(person, rows)
-    order = np.argsort(-scores, kind="stable")
-    order = order[np.isfinite(scores[order])]
-    places = np.linspace(1.0, 0.0, len(order), dtype=np.float32)
-    taste = Source("taste", rows[order], places, share)
-    return [*(Source(s.name, s.items, s.scores, s.weight * (1 - share)) for s in lists), taste]
-
-
-def _near(model: Loaded, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows like the best matches, best first, with scores; none where the model has no notion of likeness."""
-    best: dict[int, float] = {}
-    try:
-        for seed in seeds:
-            for row, score in zip(*model.similar(seed, 20), strict=True):
-                best[int(row)] = max(best.get(int(row), -np.inf), float(score))
-    except UnsupportedError:
-        best = {}
-    order = sorted(best, key=lambda row: (-best[row], row))
-    return np.array(order, np.int32), np.array([best[row] for row in order], np.float32)
+def asked_search(service: Service, asked: wire.SearchIn) -> wire.ScoredList:
+    """Answer words, and log the search: who asked for what, and what was found."""
+    found = search(service, asked)
+    service.log_search(asked, [item.id for item in found.items])
+    return found
 
 
 def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
@@ -276,6 +237,9 @@ def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
         reasons = [wire.Reason(kind=one.kind, text=str(one.subject), weight=one.weight) for one in found.evidence]
     else:
         model = service.model(asked.model or "active")
+        own = [] if model.knows(np.array([row]))[0] else content_reasons(service.content, person, row)
+        if own:
+            return _by_content(service, asked.item, own, model.version)
         found, version = model.explain(person, row), model.version
         reasons = _reasons(model, found)
     return wire.Explained(
@@ -285,6 +249,19 @@ def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
         exact=found.exact,
         rest=found.rest,
         method=found.method,
+        model=version,
+    )
+
+
+def _by_content(service: Service, item: str, parts: Sequence[tuple[int, float]], version: str) -> wire.Explained:
+    """Say why an item that the model doesn't know yet suits a person: by what it says beside what they chose lately."""
+    return wire.Explained(
+        item=item,
+        score=sum(weight for _, weight in parts),
+        reasons=_content_reasons(service, parts),
+        exact=True,
+        rest=0.0,
+        method="content, as the model does not know the item yet: cosine with the middle of the latest items",
         model=version,
     )
 
@@ -321,14 +298,24 @@ def _scored(service: Service, rows: Sequence[int], scores: Sequence[float]) -> l
     ]
 
 
-def _why(model: Loaded | None, person: Person, row: int) -> list[wire.Reason]:
-    """Return the reasons of one item, or none where the model can't give any."""
+def _why(service: Service, model: Loaded | None, person: Person, row: int) -> list[wire.Reason]:
+    """Return the reasons of one item: the model's (none where it can't give any), or of content where it lacks the item."""
     if model is None:
         return []
+    if not model.knows(np.array([row]))[0]:
+        return _content_reasons(service, content_reasons(service.content, person, row))[:5]
     try:
         return _reasons(model, model.explain(person, row))[:5]
     except UnsupportedError:
         return []
+
+
+def _content_reasons(service: Service, parts: Sequence[tuple[int, float]]) -> list[wire.Reason]:
+    items = service.catalogue.items
+    return [
+        wire.Reason(kind="content", text=items[row].title or items[row].id, item=items[row].id, weight=weight)
+        for row, weight in parts
+    ]
 
 
 def _reasons(model: Loaded, found: Explanation) -> list[wire.Reason]:

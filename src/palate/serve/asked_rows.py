@@ -11,6 +11,7 @@ a count of sales) would tell the future, and should not be among them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from palate.serve.catalogue import Catalogue, Item
 
@@ -39,6 +41,7 @@ OWN: dict[str, Kind] = {
     "price": "number",
     "age_days": "number",
 }
+_LISTS = {list, tuple, type(None)}
 _TYPES = {"number": pa.float64(), "text": pa.string(), "list": pa.list_(pa.string())}
 
 
@@ -94,10 +97,9 @@ def rows_of(asker: Asker, items: Sequence[Item], kinds: Mapping[str, Kind]) -> p
     columns = {}
     for name, kind in kinds.items():
         if _of_item(name):
-            values = [_of_kind(_item_value(item, name, asker.now), kind) for item in items]
+            columns[name] = _column_of(_item_values(items, name, asker.now), kind)
         else:
-            values = [_of_kind(asker.value(name), kind)] * n
-        columns[name] = pa.array(values, _TYPES[kind])
+            columns[name] = pa.repeat(pa.scalar(_of_kind(asker.value(name), kind), _TYPES[kind]), n)
     return pa.table(columns)
 
 
@@ -119,17 +121,29 @@ def _of_item(name: str) -> bool:
     return name.startswith("item") or name in ("title", "text", "categories", "price", "age_days")
 
 
-def _item_value(item: Item, name: str, now: float) -> Any:
+def _item_values(items: Sequence[Item], name: str, now: float) -> list[Any]:
+    """Return what a column about items holds, as the catalogue has it."""
     if name == "item":
-        return item.id
+        return [item.id for item in items]
     if name.startswith("item."):
-        return item.attributes.get(name[5:])
+        key = name[5:]
+        return [item.attributes.get(key) for item in items]
     if name == "age_days":
-        return max(0.0, now - item.created) / 86_400 if item.created else None
+        return [max(0.0, now - item.created) / 86_400 if item.created else None for item in items]
     if name == "categories":
-        return list(item.categories)
-    value = getattr(item, name, None)
-    return None if value == "" else value
+        return [item.categories for item in items]
+    return [None if value == "" else value for value in (getattr(item, name, None) for item in items)]
+
+
+def _column_of(values: list[Any], kind: Kind) -> pa.Array:
+    """Return values as one column of a kind: all together where each is of that kind already, else one by one."""
+    column = None
+    if kind != "list" or {type(value) for value in values} <= _LISTS:  # a text in a list column would be taken apart
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError):
+            column = pa.array(values, _TYPES[kind])
+    if column is None or (kind == "list" and column.flatten().null_count):
+        return pa.array([_of_kind(value, kind) for value in values], _TYPES[kind])
+    return pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64())) if kind == "number" else column
 
 
 def _kind(value: Any) -> Kind:
@@ -148,5 +162,5 @@ def _of_kind(value: Any, kind: Kind) -> Any:
             return None
         return number if np.isfinite(number) else None
     if kind == "list":
-        return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+        return [str(one) for one in value if one is not None] if isinstance(value, list | tuple) else [str(value)]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from palate.serve import wire
-from palate.serve.client import Call, Calls, ClientBase
+from palate.serve.calls import Call, Calls
+from palate.serve.client import ClientBase
 
 A = TypeVar("A")
 
@@ -82,6 +83,14 @@ class AsyncClient(ClientBase):
         """Make or replace users."""
         return await self.send(Calls.put_users(users))
 
+    async def user(self, user: str) -> wire.UserOut:
+        """Return a user."""
+        return await self.send(Calls.user(user))
+
+    async def delete_user(self, user: str) -> wire.Kept:
+        """Delete a user's attributes; what the person did stays (:meth:`erase` takes all)."""
+        return await self.send(Calls.delete_user(user))
+
     async def recommend(self, user: str | None = None, **more: Any) -> wire.Slate:
         """Ask for a slate (keys of :class:`~palate.serve.wire.RecommendIn`)."""
         return await self.send(Calls.ask("recommendations", wire.RecommendIn, wire.Slate, {"user": user, **more}))
@@ -119,6 +128,14 @@ class AsyncClient(ClientBase):
         """List published models."""
         return await self.send(Calls.models())
 
+    async def publish(self, version: str, bundle: str, *, activate: bool = False) -> wire.ModelOut:
+        """Publish a bundle that stands in the service's models folder."""
+        return await self.send(Calls.publish(version, bundle, activate))
+
+    async def drift(self, days: float = 7.0) -> dict[str, Any]:
+        """Say how far the last days are from the days before, and from what the active model learnt from."""
+        return await self.send(Calls.drift(days))
+
     async def activate(self, version: str) -> wire.ModelOut:
         """Make a model the one that answers."""
         return await self.send(Calls.activate(version))
@@ -126,6 +143,10 @@ class AsyncClient(ClientBase):
     async def roll_back(self) -> wire.ModelOut:
         """Return to the model that was active before."""
         return await self.send(Calls.roll_back())
+
+    async def experiments(self) -> wire.ExperimentList:
+        """List experiments, newest first."""
+        return await self.send(Calls.experiments())
 
     async def make_experiment(self, name: str, spec: Mapping[str, Any]) -> wire.ExperimentOut:
         """Make an experiment (keys of :class:`~palate.serve.experiments.ExperimentSpec`); it begins when it is started."""
@@ -142,6 +163,10 @@ class AsyncClient(ClientBase):
     async def read_experiment(self, name: str) -> dict[str, Any]:
         """Return what may be concluded about an experiment now."""
         return await self.send(Calls.read_experiment(name))
+
+    async def judge(self, pipeline: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """Estimate from the log what another pipeline would have earned (keys of :class:`~palate.serve.wire.JudgeIn`)."""
+        return await self.send(Calls.judge(pipeline, more))
 
     async def ready(self) -> wire.Ready:
         """Say whether the service can answer."""

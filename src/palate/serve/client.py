@@ -13,18 +13,16 @@ seconds that the service names); events and feedback carry an id of their own, s
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
-from urllib.parse import quote
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from palate.errors import ConfigError, PalateError
+from palate.errors import PalateError
 from palate.extras import require
 from palate.serve import wire
+from palate.serve.calls import Call, Calls
 
 A = TypeVar("A")
 #: Statuses after which asking again may help.
@@ -47,134 +45,10 @@ class ServiceError(PalateError):
         self.status, self.code = status, code
 
 
-@dataclass(frozen=True)
-class Call(Generic[A]):
-    """One request: how it is sent, and what its answer is."""
-
-    method: str
-    path: str
-    answer: type[A]
-    body: Any = None
-    params: Mapping[str, Any] | None = None
-
-
-def _body(kind: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a body here, so that a mistake is found before it travels."""
-    try:
-        made = kind.model_validate({k: v for k, v in given.items() if v is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"{first['msg']}.", where=".".join(str(part) for part in first["loc"]), value=first.get("input")
-        ) from None
-    return made.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def _named(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": uuid.uuid4().hex, **event}
-
-
 def _passing(response: Any) -> bool:
     """Say whether asking again may help: the service says so, or something between failed (its words are not ours)."""
     ours = response.headers.get("Content-Type", "").startswith("application/json")
     return response.status_code in AGAIN or (response.status_code >= 500 and not ours)
-
-
-class Calls:
-    """Makes the requests of both clients."""
-
-    @staticmethod
-    def add_events(events: Sequence[Mapping[str, Any]]) -> Call[wire.EventsKept]:
-        """Keep events, each with an id."""
-        return Call("POST", "/v1/events", wire.EventsKept, _body(wire.EventBatch, {"events": [_named(e) for e in events]}))
-
-    @staticmethod
-    def feedback(slate: str, item: str, kind: str, more: Mapping[str, Any]) -> Call[wire.FeedbackKept]:
-        """Keep feedback, with an id."""
-        body = _body(wire.FeedbackIn, _named({"slate": slate, "item": item, "kind": kind, **more}))
-        return Call("POST", "/v1/feedback", wire.FeedbackKept, body)
-
-    @staticmethod
-    def put_items(items: Sequence[Mapping[str, Any]]) -> Call[wire.Kept]:
-        """Make or replace items."""
-        return Call("PUT", "/v1/items", wire.Kept, _body(wire.ItemBatch, {"items": list(items)}))
-
-    @staticmethod
-    def item(item: str) -> Call[wire.ItemOut]:
-        """Read an item."""
-        return Call("GET", f"/v1/items/{quote(item, safe='')}", wire.ItemOut)
-
-    @staticmethod
-    def items(after: str | None, limit: int) -> Call[wire.ItemPage]:
-        """Read a page of items."""
-        params = {"limit": limit} | ({} if after is None else {"after": after})
-        return Call("GET", "/v1/items", wire.ItemPage, params=params)
-
-    @staticmethod
-    def delete_item(item: str) -> Call[wire.Kept]:
-        """Delete an item."""
-        return Call("DELETE", f"/v1/items/{quote(item, safe='')}", wire.Kept)
-
-    @staticmethod
-    def put_users(users: Sequence[Mapping[str, Any]]) -> Call[wire.Kept]:
-        """Make or replace users."""
-        return Call("PUT", "/v1/users", wire.Kept, _body(wire.UserBatch, {"users": list(users)}))
-
-    @staticmethod
-    def ask(path: str, kind: type[BaseModel], answer: type[A], given: Mapping[str, Any]) -> Call[A]:
-        """Ask a question."""
-        return Call("POST", f"/v1/{path}", answer, _body(kind, given))
-
-    @staticmethod
-    def profile(user: str) -> Call[wire.Profile]:
-        """Read a profile."""
-        return Call("GET", f"/v1/profile/{quote(user, safe='')}", wire.Profile)
-
-    @staticmethod
-    def export(user: str) -> Call[dict]:
-        """Read everything about a person."""
-        return Call("GET", f"/v1/profile/{quote(user, safe='')}/export", dict)
-
-    @staticmethod
-    def erase(user: str) -> Call[wire.Erased]:
-        """Erase a person."""
-        return Call("DELETE", f"/v1/profile/{quote(user, safe='')}", wire.Erased)
-
-    @staticmethod
-    def models() -> Call[wire.ModelList]:
-        """List models."""
-        return Call("GET", "/v1/models", wire.ModelList)
-
-    @staticmethod
-    def activate(version: str) -> Call[wire.ModelOut]:
-        """Activate a model."""
-        return Call("POST", f"/v1/models/{quote(version, safe='')}/activate", wire.ModelOut)
-
-    @staticmethod
-    def roll_back() -> Call[wire.ModelOut]:
-        """Roll back."""
-        return Call("POST", "/v1/models/rollback", wire.ModelOut)
-
-    @staticmethod
-    def make_experiment(name: str, spec: Mapping[str, Any]) -> Call[wire.ExperimentOut]:
-        """Make an experiment."""
-        body = _body(wire.ExperimentIn, {"name": name, "spec": dict(spec)})
-        return Call("POST", "/v1/experiments", wire.ExperimentOut, body)
-
-    @staticmethod
-    def turn_experiment(name: str, act: str) -> Call[wire.ExperimentOut]:
-        """Start or stop an experiment."""
-        return Call("POST", f"/v1/experiments/{quote(name, safe='')}/{act}", wire.ExperimentOut)
-
-    @staticmethod
-    def read_experiment(name: str) -> Call[dict]:
-        """Read an experiment."""
-        return Call("GET", f"/v1/experiments/{quote(name, safe='')}", dict)
-
-    @staticmethod
-    def ready() -> Call[wire.Ready]:
-        """Ask whether it is ready."""
-        return Call("GET", "/v1/ready", wire.Ready)
 
 
 class ClientBase:
@@ -271,6 +145,14 @@ class Client(ClientBase):
         """Make or replace users."""
         return self.send(Calls.put_users(users))
 
+    def user(self, user: str) -> wire.UserOut:
+        """Return a user."""
+        return self.send(Calls.user(user))
+
+    def delete_user(self, user: str) -> wire.Kept:
+        """Delete a user's attributes; what the person did stays (:meth:`erase` takes all)."""
+        return self.send(Calls.delete_user(user))
+
     def recommend(self, user: str | None = None, **more: Any) -> wire.Slate:
         """Ask for a slate (keys of :class:`~palate.serve.wire.RecommendIn`)."""
         return self.send(Calls.ask("recommendations", wire.RecommendIn, wire.Slate, {"user": user, **more}))
@@ -308,6 +190,14 @@ class Client(ClientBase):
         """List published models."""
         return self.send(Calls.models())
 
+    def publish(self, version: str, bundle: str, *, activate: bool = False) -> wire.ModelOut:
+        """Publish a bundle that stands in the service's models folder."""
+        return self.send(Calls.publish(version, bundle, activate))
+
+    def drift(self, days: float = 7.0) -> dict[str, Any]:
+        """Say how far the last days are from the days before, and from what the active model learnt from."""
+        return self.send(Calls.drift(days))
+
     def activate(self, version: str) -> wire.ModelOut:
         """Make a model the one that answers."""
         return self.send(Calls.activate(version))
@@ -315,6 +205,10 @@ class Client(ClientBase):
     def roll_back(self) -> wire.ModelOut:
         """Return to the model that was active before."""
         return self.send(Calls.roll_back())
+
+    def experiments(self) -> wire.ExperimentList:
+        """List experiments, newest first."""
+        return self.send(Calls.experiments())
 
     def make_experiment(self, name: str, spec: Mapping[str, Any]) -> wire.ExperimentOut:
         """Make an experiment (keys of :class:`~palate.serve.experiments.ExperimentSpec`); it begins when it is started."""
@@ -331,6 +225,10 @@ class Client(ClientBase):
     def read_experiment(self, name: str) -> dict[str, Any]:
         """Return what may be concluded about an experiment now."""
         return self.send(Calls.read_experiment(name))
+
+    def judge(self, pipeline: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """Estimate from the log what another pipeline would have earned (keys of :class:`~palate.serve.wire.JudgeIn`)."""
+        return self.send(Calls.judge(pipeline, more))
 
     def ready(self) -> wire.Ready:
         """Say whether the service can answer."""

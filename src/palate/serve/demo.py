@@ -6,7 +6,7 @@ from pathlib import Path
 
 from palate.data import public
 from palate.progress import Progress, silent
-from palate.serve.retrain import retrain
+from palate.serve.models.retrain import retrain
 from palate.serve.store import Store
 from palate.serve.store.exchange import load_dataset
 

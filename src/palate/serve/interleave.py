@@ -23,8 +23,9 @@ import numpy as np
 from palate.serve.pipeline.caps import Caps
 from palate.serve.pipeline.config import CapConfig
 from palate.serve.pipeline.explorers import Fits
-from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline, Step, Trace
+from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
+from palate.serve.pipeline.trace import Step, Trace
 
 #: How many times as long as the answer each team's list is, where limits of exposure leave items out.
 DEEPER = 4

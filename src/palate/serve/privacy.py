@@ -2,39 +2,65 @@
 
 Erasing removes the person's rows from the store (and their bytes from its files) and cleans every published bundle: the raw id,
 the stored history, and vectors that belong to the person alone. What models learnt about items from the person's events stays
-in them until they are fitted again; those versions are named.
+in them until they are fitted again; those versions are named. So are versions whose bundles can't be looked into, because their
+folder is gone from this machine or damaged. Erasing again finishes what could not be finished.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from palate.catalog.registry import load
 from palate.contracts.bundle import read_manifest
+from palate.errors import BundleError
 from palate.serve import wire
 from palate.serve.errors import NotFound
 from palate.serve.service import Service
 
+log = logging.getLogger("palate.serve")
+
 
 def export(service: Service, user: str) -> dict[str, Any]:
-    """Return everything that is held about a person: rows of the store, and which bundles know the id."""
+    """Return everything that is held about a person: rows of the store, and which bundles know the id.
+
+    ``bundles_unchecked`` names versions that could not be looked into.
+    """
     held = service.store.export_user(user)
-    bundles = [version for version in _versions(service) if service.shelf.fitted(version, service.folder).knows(user)]
+    bundles, unchecked = _among_bundles(service, lambda v: service.shelf.fitted(v, service.folder).knows(user))
     if not bundles and not any(held.values()):
-        raise NotFound("nothing is held about this user.", where="user", value=user)
-    return {**held, "bundles": bundles}
+        raise _nothing(user, unchecked)
+    return {**held, "bundles": bundles, "bundles_unchecked": unchecked}
 
 
 def erase(service: Service, user: str) -> wire.Erased:
     """Remove a person, and say what is still owed."""
     service.settle()
-    cleaned = [version for version in _versions(service) if _clean(service, version, user)]
+    again = service.store.erased_at(user) is not None
+    cleaned, unchecked = _among_bundles(service, lambda version: _clean(service, version, user))
     gone = service.store.erase_user(user)
     service.forget_caches()
-    if not cleaned and not any(gone.counts.values()):
-        raise NotFound("nothing is held about this user.", where="user", value=user)
+    if not (cleaned or again or any(gone.counts.values())):
+        raise _nothing(user, unchecked)
     owed = sorted({*cleaned, *gone.models_owed})
-    return wire.Erased(removed=dict(gone.counts), bundles=cleaned, retrain=owed)
+    return wire.Erased(
+        removed=dict(gone.counts), bundles=cleaned, retrain=owed, unchecked=unchecked, files_clean=gone.files_clean
+    )
+
+
+def _among_bundles(service: Service, find: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Return the published versions of which something holds, and those that can't be looked into."""
+    found: list[str] = []
+    unchecked: list[str] = []
+    for row in service.store.models():
+        try:
+            if find(row.version):
+                found.append(row.version)
+        except BundleError as error:
+            log.warning("the bundle of %s can't be looked into for a person: %s", row.version, error)
+            unchecked.append(row.version)
+    return found, unchecked
 
 
 def _clean(service: Service, version: str, user: str) -> bool:
@@ -48,5 +74,6 @@ def _clean(service: Service, version: str, user: str) -> bool:
     return True
 
 
-def _versions(service: Service) -> list[str]:
-    return [row.version for row in service.store.models() if service.folder(row.version).is_dir()]
+def _nothing(user: str, unchecked: Sequence[str]) -> NotFound:
+    words = f"these bundles could not be looked into: {', '.join(unchecked)}" if unchecked else None
+    return NotFound("nothing is held about this user.", where="user", value=user, remedy=words)

@@ -1,17 +1,79 @@
-"""From a request on the wire to a question that the pipeline understands: the person, what is barred, what may come."""
+"""From a request on the wire to a question that the pipeline understands: the person, what is barred, what may come; and what
+of a request is noted with its slate, so that off-policy estimates can ask it again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from palate.errors import DataError
 from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
 from palate.serve.people import Person
 from palate.serve.pipeline.filters import Filter, compile_filter
-from palate.serve.wire import HistoryEvent
+from palate.serve.pipeline.sources import Question
+from palate.serve.store.checks import to_json
+from palate.serve.wire import HistoryEvent, RecommendIn
+
+#: What is noted of a request; user, visitor and context stand in the slate itself.
+NOTED = ("history", "items", "text", "k", "filter", "seen", "exclude", "diversity")
+#: Bytes of a note, at most; of what is larger, only the names are noted, and the slate can't be asked again.
+MOST_NOTED = 65_536
+#: Key of a note under which stand the names of what was left out of it.
+LEFT_OUT = "left_out"
+
+
+def noted(asked: RecommendIn) -> dict[str, Any]:
+    """Return what is noted of a request with its slate, as plain JSON data.
+
+    A history that came from nobody known is left out (nobody could ask for its erasure), and so is all of a very large request;
+    the key ``left_out`` then names what.
+    """
+    kept = asked.model_dump(mode="json", by_alias=True, include=set(NOTED), exclude_defaults=True)
+    length = {"k": asked.k}
+    if asked.user is None and asked.anonymous is None and kept.pop("history", None):
+        kept[LEFT_OUT] = ["history"]
+    if len(to_json(kept, "asked").encode()) > MOST_NOTED:
+        return {**length, LEFT_OUT: sorted({*kept, *kept.get(LEFT_OUT, ())} - {LEFT_OUT, "k"})}
+    return {**kept, **length}
+
+
+def recalled(
+    note: Mapping[str, Any], user: str | None, anonymous: str | None, context: Mapping[str, Any]
+) -> RecommendIn | None:
+    """Return the request that a note is of, or ``None`` where something was left out of it or is no longer understood."""
+    if LEFT_OUT in note:
+        return None
+    try:
+        return RecommendIn.model_validate({**note, "user": user, "anonymous": anonymous, "context": dict(context)})
+    except ValidationError:
+        return None
+
+
+def question_of(asked: RecommendIn, person: Person, seen: str, catalogue: Catalogue, now: float) -> Question:
+    """Return the question that a pipeline is asked; ``seen`` is what it does with things seen unless the caller says.
+
+    Raises
+    ------
+    NotFound
+        If the request starts from an item that there is not.
+    """
+    near = np.array([row_of(item, catalogue) for item in asked.items], np.int32)
+    return Question(
+        person,
+        asked.k,
+        near,
+        asked.text or "",
+        asked.context,
+        barred_rows(person, near, asked.exclude, asked.seen or seen, catalogue),
+        now,
+        asked.diversity,
+        allowed_rows(asked.filter, catalogue),
+    )
 
 
 def given_history(history: Sequence[str | HistoryEvent] | None, user: str | None, catalogue: Catalogue) -> Person:
@@ -32,7 +94,7 @@ def row_of(item: str, catalogue: Catalogue) -> int:
         If it doesn't, or was deleted.
     """
     if catalogue.known(item) is None:
-        raise NotFound("no such item.", where="item", value=item, remedy="put it in with PUT /v1/items/{id}")
+        raise NotFound("no such item.", where="item", value=item, remedy="put it in with PUT /v1/items")
     return catalogue.row[item]
 
 

@@ -45,11 +45,11 @@ class LoadedRanker:
         self.facts: Mapping[str, Any] = read_manifest(folder)
         model = load(folder)
         if not isinstance(model, Ranker):
-            raise UnsupportedError("this model is no ranker.", where=folder, value=self.facts.get("system"))
+            raise UnsupportedError("this model is no ranker.", where=version, value=self.facts.get("system"))
         self.model = model
         fields = model.export().get("fields")
         if fields is None:
-            raise UnsupportedError("this ranker doesn't say which columns it reads.", where=folder, value=model.name)
+            raise UnsupportedError("this ranker doesn't say which columns it reads.", where=version, value=model.name)
         self.kinds: dict[str, Kind] = {f["name"]: _KINDS.get(f["kind"], "text") for f in fields if f["kind"] != "cross"}
 
     @property

@@ -118,6 +118,13 @@ def get_user(service: Service, user: str) -> wire.UserOut:
     return wire.UserOut(id=found.id, attributes=dict(found.attributes), created=found.created)
 
 
+def delete_user(service: Service, user: str) -> wire.Kept:
+    """Delete a user: the attributes go; what the person did stays (see :mod:`palate.serve.privacy` for an erasure)."""
+    if not service.store.delete_user(user):
+        raise NotFound("no such user.", where="user", value=user)
+    return wire.Kept(kept=1)
+
+
 def _item(row: Any) -> wire.ItemOut:
     return wire.ItemOut(
         id=row.id,

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from palate.contracts.bundle import read_manifest
+from palate.contracts.bundle import read_bundle, read_manifest
 from palate.errors import ConfigError
 from palate.extras import require
 from palate.progress import Progress, ProgressEvent, silent
 from palate.serve.demo import fill
 from palate.serve.lasting import lasting
-from palate.serve.production import publish
+from palate.serve.models.production import publish
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Store
+from palate.serve.store.exchange import load_items, shares_items
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -112,8 +113,23 @@ def first_key(store: Store, settings: ServiceSettings, folder: Path) -> tuple[st
 
 
 def serve_bundle(store: Store, bundle: Path) -> str:
-    """Publish and activate a bundle under a version made of its system and content; return the version."""
-    facts = read_manifest(bundle)
+    """Publish and activate a bundle under a version made of its system and content; return the version.
+
+    A store without any items gets the bundle's, so that there is something to answer with.
+
+    Raises
+    ------
+    ConfigError
+        If the store has items, but none of the bundle's: it belongs to something else.
+    """
+    facts, things = read_manifest(bundle), read_bundle(bundle).items
+    if not load_items(store, things) and not shares_items(store, things):
+        raise ConfigError(
+            "the store has none of the bundle's items.",
+            where=store.url,
+            value=bundle,
+            remedy="name a store of its own: palate serve --store sqlite:///own.db --bundle DIR (a new one gets the items)",
+        )
     version = f"{facts['system']}-{str(facts['checksum'])[:8]}"
     if store.model(version) is None:
         publish(store, version, bundle, activate=True)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,24 @@ from palate.errors import PalateError
 from palate.serve.asked_rows import RECENT as RECENT_ITEMS
 from palate.serve.asked_rows import Asker
 from palate.serve.catalogue import Catalogue
+from palate.serve.content import Content
 from palate.serve.errors import BusyError, NotFound
 from palate.serve.experiments import Running, salt_of
 from palate.serve.memo import Memo
+from palate.serve.models.shelf import Loaded, Shelf
+from palate.serve.models.succession import Succession
 from palate.serve.people import Person
 from palate.serve.pipeline.config import PipelineConfig, TrendingSource
 from palate.serve.pipeline.pipeline import Pipeline
 from palate.serve.pipeline.sources import Question
+from palate.serve.questions import noted
 from palate.serve.rankers import LoadedRanker
 from palate.serve.search import TextIndex
 from palate.serve.settings import ServiceSettings
-from palate.serve.shelf import Loaded, Shelf
-from palate.serve.store import Exposure, GroupWriter, Shown, Store
+from palate.serve.store import Exposure, GroupWriter, Search, Shown, Store
 from palate.serve.store import Slate as SlateRow
 from palate.serve.trends import Trends
-from palate.serve.wire import Ready, RecommendIn, Slate
+from palate.serve.wire import Ready, RecommendIn, SearchIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered; up to USABLE they are given while the next are made.
 FRESH, USABLE = 5.0, 10.0
@@ -40,6 +44,14 @@ FRESH, USABLE = 5.0, 10.0
 MANY = 20_000
 #: Seconds within which the store is not asked again what changed, unless this process wrote something itself.
 RECENT = 0.1
+
+
+@dataclass(frozen=True)
+class KnownList:
+    """An answer for nobody in particular as it goes out, and how many of its items each source ranked highest."""
+
+    body: bytes
+    sources: Mapping[str, int]
 
 
 class Service:
@@ -57,6 +69,11 @@ class Service:
         Seconds since 1970.
     seed
         Fixes the draws of explorers (for tests); by default they differ with every start.
+
+    Attributes
+    ----------
+    lost
+        How many ``slates``, ``exposures`` and ``searches`` could not be logged since the start.
     """
 
     def __init__(
@@ -71,26 +88,33 @@ class Service:
         self.store, self.settings, self.models, self.clock = store, settings, Path(models), clock
         self.catalogue = Catalogue()
         self.shelf = Shelf(self.catalogue, settings.retrieval)
+        self.succession = Succession(self.shelf, self.folder)
         self._pipelines: dict[PipelineConfig, Pipeline] = {}
         self._memo, self._lists = Memo(FRESH, USABLE), Memo(FRESH, USABLE)
         self._trends = Trends(store)
-        self.texts = TextIndex(self.catalogue)
+        self.texts, self.content = TextIndex(self.catalogue), Content(self.catalogue, settings.search)
         self.writer = GroupWriter(store)
         self.pipeline = self.pipeline_of(settings.pipeline)
-        self.lost_slates = 0
+        self.lost = {"slates": 0, "exposures": 0, "searches": 0}
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
         self._pulsed, self._uncounted = -RECENT, 0
+        first = store.pulse().active
+        if first is not None:
+            self.succession.begin(first)
         self.pulse()
 
     def close(self) -> None:
         """Write what is under way, then stop."""
+        self.succession.close()
+        self.content.close()
         self._memo.close()
         self._lists.close()
         self.writer.close()
 
     def warm(self) -> None:
-        """Begin to count, beside the requests, what the pipeline's sources will ask for."""
+        """Begin to count, beside the requests, what the pipeline's sources will ask for, and to make vectors of texts."""
         self._uncounted = 0
+        self.content.begin()
         for source in self.settings.pipeline.sources:
             if isinstance(source, TrendingSource):
                 kinds = tuple(source.types)
@@ -112,7 +136,7 @@ class Service:
     # -- staying up to date -------------------------------------------------------------------------
 
     def pulse(self) -> None:
-        """Take up what changed in the store: items, and which model is active.
+        """Take up what changed in the store: items, and which model is wanted (it is loaded beside the requests).
 
         The store is asked at most every :data:`RECENT` seconds, or at once after a write of this process (:meth:`stale`).
         """
@@ -121,9 +145,23 @@ class Service:
         now = self.store.pulse()
         self._pulsed = time.monotonic()
         self.catalogue.refresh(self.store, now.items)
-        active = self.shelf.active
-        if now.active is not None and (active is None or active.version != now.active):
-            self.shelf.activate(now.active, self.folder(now.active))
+        if now.active is not None:
+            self.succession.want(now.active)
+
+    def catch_up(self, seconds: float = 600.0) -> None:
+        """Take up what changed, and wait until the wanted model answers.
+
+        Raises
+        ------
+        PalateError
+            If it can't be loaded, or takes longer than so many seconds.
+        """
+        while True:
+            self.stale()
+            self.pulse()
+            self.succession.wait(seconds)
+            if not self.succession.behind:
+                return
 
     def stale(self, events: int = 0) -> None:
         """Have the store asked at the next :meth:`pulse`: something was written.
@@ -135,13 +173,13 @@ class Service:
         if self._uncounted > MANY:
             self.warm()
 
-    def known_list(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes | None:
+    def known_list(self, key: tuple[object, ...], make: Callable[[], KnownList]) -> KnownList | None:
         """Return an answer for nobody in particular that needs no waiting, while nothing changed that it is made of."""
         if time.monotonic() - self._pulsed > RECENT:
             return None
         return self._lists.peek((key, *self._state()), make)
 
-    def list_of(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+    def list_of(self, key: tuple[object, ...], make: Callable[[], KnownList]) -> KnownList:
         """Return an answer for nobody in particular, made only if it isn't remembered."""
         self.pulse()
         return self._lists.get((key, *self._state()), make)
@@ -177,7 +215,15 @@ class Service:
             trouble = error.what
         active, items = self.shelf.active, int(self.catalogue.shown.sum())
         good = trouble is None and (active is not None or items > 0)
-        return Ready(ready=good, store=trouble or "ok", model=None if active is None else active.version, items=items)
+        late = self.succession.trouble
+        return Ready(
+            ready=good,
+            store=trouble or "ok",
+            model=None if active is None else active.version,
+            wanted=self.succession.wanted,
+            trouble=None if late is None else late.words,
+            items=items,
+        )
 
     def settle(self) -> None:
         """Wait until everything that was handed to the writer so far is on disk."""
@@ -195,13 +241,14 @@ class Service:
         slate: Slate,
         sources: Sequence[str | None],
         teams: Sequence[str | None],
+        now: float,
         *,
         stochastic: bool,
     ) -> None:
         """Have a slate, and the exposure to its experiment, written soon; what can't be written is counted.
 
         ``sources`` names for each item the source that ranked it highest, ``teams`` the variant that supplied it to an
-        interleaved list.
+        interleaved list; ``now`` is the moment of the answer.
         """
         given = zip(slate.items, sources, teams, strict=True)
         rows = [Shown(item.id, item.position, item.propensity, source, team) for item, source, team in given]
@@ -211,30 +258,40 @@ class Service:
             items=rows,
             user=asked.user,
             anonymous=asked.anonymous,
-            time=self.clock(),
+            time=now,
             policy=slate.policy,
             stochastic=stochastic,
             model=slate.model,
             experiment=slate.experiment,
             variant=slate.variant,
             context=asked.context,
+            asked=noted(asked),
         )
         unit = asked.user or asked.anonymous
-        self._soon(lambda: self.writer.add_slate(made))
+        self._soon("slates", lambda: self.writer.add_slate(made))
         if slate.experiment is not None and slate.variant is not None and unit is not None:
             met = Exposure(slate.experiment, unit, slate.variant, made.time)
-            self._soon(lambda: self.writer.add_exposures([met]))
+            self._soon("exposures", lambda: self.writer.add_exposures([met]))
 
-    def _soon(self, submit: Callable[[], Future[Any]]) -> None:
+    def log_search(self, asked: SearchIn, found: Sequence[str]) -> None:
+        """Have a search written soon, with the ids of what was found; what can't be written is counted."""
+        made = Search(asked.query, asked.user, self.clock(), found, anonymous=asked.anonymous)
+        self._soon("searches", lambda: self.writer.add_searches([made]))
+
+    def _soon(self, kind: str, submit: Callable[[], Future[Any]]) -> None:
         """Hand something to the writer without waiting for it."""
         try:
-            submit().add_done_callback(self._written)
+            submit().add_done_callback(partial(self._written, kind))
         except BusyError:
-            self.lost_slates += 1
+            self._lose(kind)
 
-    def _written(self, future: Future[Any]) -> None:
+    def _written(self, kind: str, future: Future[Any]) -> None:
         if future.exception() is not None:
-            self.lost_slates += 1
+            self._lose(kind)
+
+    def _lose(self, kind: str) -> None:
+        with self._seed_lock:
+            self.lost[kind] += 1
 
     # -- what sources look at -----------------------------------------------------------------------
 
@@ -264,15 +321,20 @@ class Service:
         found = self._trends.best(self.clock(), hours, types, self.catalogue.row)
         return np.array([row for row, _ in found], np.int32), np.array([number for _, number in found], np.float32)
 
-    def newest(self, since: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and times of items that came in since a moment, newest first."""
+    def newest(self, since: float, limit: int, *, strangers: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and times of items that came in since a moment, newest first; all, or those the active model lacks."""
+        active = self.shelf.active if strangers else None
 
         def sort() -> tuple[np.ndarray, np.ndarray]:
-            created = np.fromiter((item.created for item in self.catalogue.items), np.float64, len(self.catalogue))
+            items = self.catalogue.items
+            rows = np.arange(len(items)) if active is None else active.strangers()
+            rows = rows[self.catalogue.shown[rows]]
+            created = np.fromiter((items[row].created for row in rows.tolist()), np.float64, len(rows))
             order = np.argsort(-created, kind="stable")
-            return order.astype(np.int32), created[order]
+            return rows[order].astype(np.int32), created[order]
 
-        rows, created = self._memo.get(("newest", self.catalogue.revision), sort)
+        key = ("newest", self.catalogue.revision, None if active is None else active.version)
+        rows, created = self._memo.get(key, sort)
         stop = min(limit, int(np.searchsorted(-created, -since, side="right")))
         return rows[:stop], created[:stop].astype(np.float32)
 
@@ -292,11 +354,14 @@ class Service:
 
     # -- people -------------------------------------------------------------------------------------
 
-    def person(self, user: str | None, limit: int | None = None) -> Person:
-        """Return a user as of this moment: what the active bundle knows, then every acknowledged event."""
+    def person(self, user: str | None, limit: int | None = None, before: float | None = None) -> Person:
+        """Return a user as of this moment: what the active bundle knows, then every acknowledged event.
+
+        ``before``: with the events before that moment only (the bundle is today's).
+        """
         if user is None:
             return Person(None)
-        items, times = self.store.history_of(user, limit or self.settings.pipeline.history)
+        items, times = self.store.history_of(user, limit or self.settings.pipeline.history, before)
         live = Person.of(user, items, times, self.catalogue)
         active = self.shelf.active
         if active is None or self._from_this_store(active):

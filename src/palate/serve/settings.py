@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from palate.contracts.config import Config
 from palate.errors import ConfigError, nearest
-from palate.serve.pipeline.config import PipelineConfig
+from palate.serve.pipeline.config import SOURCES, CapConfig, PipelineConfig
 
 
 class StoreSettings(Config):
@@ -35,6 +35,8 @@ class ServerSettings(Config):
     max_k: int = Field(200, gt=0, le=1_000, description="items in one answer, at most")
     requests_per_second: float = Field(500.0, gt=0, description="steady rate allowed to each key")
     burst: int = Field(1_000, gt=0, description="requests that a key may send at once")
+    wrong_keys: int = Field(20, gt=0, description="wrong keys that an address may send at once; then it is told to wait (429)")
+    wrong_keys_per_minute: float = Field(10.0, gt=0, description="steady rate of wrong keys allowed to each address")
     workers: int = Field(2, gt=0, le=64, description="threads that answer")
     allow_origins: tuple[str, ...] = Field((), description="web origins that may call from a browser (CORS); none by default")
 
@@ -48,12 +50,28 @@ class RetrievalSettings(Config):
     recall: float = Field(0.99, gt=0, le=1, description="share of the exact answer that the approximate index must find (ann)")
 
 
+class SearchSettings(Config):
+    """How words find items, and what items say is compared."""
+
+    encoder: str = Field(
+        "auto",
+        description="what makes texts comparable by meaning: auto (static where it is installed, else tfidf), off (words "
+        "alone), tfidf, static, minilm, minilm-onnx, bge, or the folder of a model",
+    )
+    least: float = Field(
+        0.25, ge=0, le=1, description="likeness from which an item is found: 0 as unrelated texts, 1 the same text"
+    )
+    meaning: float = Field(0.5, ge=0, le=10, description="how much meaning counts in a search, beside words (1)")
+    likeness: float = Field(0.2, ge=0, le=10, description="how much likeness to the best matches counts, by the active model")
+
+
 class ServiceSettings(Config):
     """Everything in ``palate.toml``."""
 
     store: StoreSettings = Field(StoreSettings(), description="where everything is kept")
     server: ServerSettings = Field(ServerSettings(), description="the HTTP side")
     retrieval: RetrievalSettings = Field(RetrievalSettings(), description="how a model's item vectors are searched")
+    search: SearchSettings = Field(SearchSettings(), description="how words find items")
     pipeline: PipelineConfig = Field(PipelineConfig(), description="how an answer comes about")
 
     @classmethod
@@ -82,35 +100,27 @@ class ServiceSettings(Config):
 def _explained(error: ValidationError, path: str | Path) -> ConfigError:
     """Turn the first complaint into an error that names the key and the remedy."""
     first = error.errors()[0]
-    place = [part for part in first["loc"] if part not in ("model", "trending", "new", "similar", "search")]
+    loc = first["loc"]
+    place = [part for at, part in enumerate(loc) if not (part in SOURCES and at and isinstance(loc[at - 1], int))]
     key = ".".join(str(part) for part in place)
     if first["type"] == "extra_forbidden":
-        known = _fields(first["loc"][:-1])
-        advice = nearest(str(first["loc"][-1]), known) if known else None
+        known = _fields(loc[:-1])
+        advice = nearest(str(loc[-1]), known) if known else None
         return ConfigError(f"unknown key {key!r}.", where=path, remedy=advice)
     return ConfigError(f"{key!r} is wrong: {first['msg'].lower()}.", where=path, value=first["input"])
 
 
 def _fields(place: tuple[int | str, ...]) -> list[str]:
     """Return the keys that are right at a place of the file."""
-    from palate.serve.pipeline import config
-
-    kinds: dict[str, type[Config]] = {
-        "model": config.ModelSource,
-        "trending": config.TrendingSource,
-        "new": config.NewSource,
-        "similar": config.SimilarSource,
-        "search": config.SearchSource,
-    }
     at: type[Config] | None = ServiceSettings
     for part in place:
         if isinstance(part, int):
             continue
-        if str(part) in kinds and at is None:
-            at = kinds[str(part)]
+        if str(part) in SOURCES and at is None:
+            at = SOURCES[str(part)]
             continue
         kind = None if at is None else at.model_fields[str(part)].annotation
         at = kind if isinstance(kind, type) and issubclass(kind, Config) else None
         if at is None and str(part) == "caps":
-            at = config.CapConfig
+            at = CapConfig
     return [] if at is None else list(at.model_fields)

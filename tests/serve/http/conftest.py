@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from palate.serve.http.app import make_app
 from palate.serve.http.security import new_key
-from palate.serve.retrain import retrain
+from palate.serve.models.retrain import retrain
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Event, ItemRow, Store
@@ -77,7 +77,7 @@ def opened(folder: Path, settings: ServiceSettings | None = None, system: str = 
     """Open a store, fill it, fit a model, and serve."""
     url = f"sqlite:///{folder / 'palate.db'}"
     settings = settings or ServiceSettings()
-    settings = settings.replace(store={"url": url})
+    settings = settings.replace(store={**settings.store.model_dump(), "url": url})
     store = Store.open(url, clock=lambda: NOW)
     if not store.position():
         fill(store)

@@ -17,6 +17,8 @@ import pytest
 from palate.serve.client import Client, ServiceError
 from palate.serve.store import Store
 
+#: Times that the process is killed and started again.
+ROUNDS = 2
 SERVE = [sys.executable, "-m", "palate.cli.main", "serve", "--insecure-loopback"]
 
 
@@ -26,8 +28,8 @@ def free_port() -> int:
         return int(place.getsockname()[1])
 
 
-def start(url: str, port: int) -> subprocess.Popen[bytes]:
-    command = [*SERVE, "--store", url, "--port", str(port)]
+def start(url: str, port: int, config: Path) -> subprocess.Popen[bytes]:
+    command = [*SERVE, "--store", url, "--port", str(port), "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with Client(f"http://127.0.0.1:{port}", retries=0) as client:
         for _ in range(300):
@@ -41,8 +43,9 @@ def start(url: str, port: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_nothing_acknowledged_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
-    url, port = f"sqlite:///{tmp_path / 'palate.db'}", free_port()
+def test_nothing_acknowledged_is_lost_and_nothing_doubled(store_url: str, tmp_path: Path) -> None:
+    port, config = free_port(), tmp_path / "palate.toml"
+    config.write_text("[server]\nconsole = false\n", encoding="utf-8")
     acknowledged: set[str] = set()
     sent: set[str] = set()
     stop = threading.Event()
@@ -62,22 +65,22 @@ def test_nothing_acknowledged_is_lost_and_nothing_doubled(tmp_path: Path) -> Non
                 acknowledged.update(ids)
                 number += 1
 
-    process = start(url, port)
+    process = start(store_url, port, config)
     writers = [threading.Thread(target=write, args=(worker,)) for worker in range(3)]
     for writer in writers:
         writer.start()
-    for _ in range(3):
-        time.sleep(1.0)
+    for _ in range(ROUNDS):
+        time.sleep(0.7)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        process = start(url, port)
+        process = start(store_url, port, config)
     time.sleep(0.5)
     stop.set()
     for writer in writers:
         writer.join()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 0
-    kept = _ids(url)
+    kept = _ids(store_url)
     assert len(kept) == len(set(kept))
     assert acknowledged <= set(kept) <= sent and len(acknowledged) > 200
 

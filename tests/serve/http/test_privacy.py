@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from palate.serve.retrain import retrain
+from palate.serve.errors import Unavailable
+from palate.serve.models.retrain import retrain
+from palate.serve.store import Store
 
 PERSON = "person-with-a-name-that-stands-out"
 
@@ -49,3 +52,32 @@ def test_everything_comes_out_and_nothing_is_left(live: Any, tmp_path: Path) -> 
 def test_who_is_unknown_can_be_neither_exported_nor_erased(live: Any) -> None:
     assert live.call("GET", "/v1/profile/nobody/export").status_code == 404
     assert live.call("DELETE", "/v1/profile/nobody").status_code == 404
+
+
+def test_bundles_that_can_not_be_looked_into_are_named(live: Any, tmp_path: Path) -> None:
+    gone = retrain(live.store, tmp_path / "models", "popularity", gate=False, activate=False)
+    damaged = retrain(live.store, tmp_path / "models", "ease", gate=False, activate=False)
+    shutil.rmtree(gone.folder)
+    (damaged.folder / "users.parquet").write_bytes(b"")
+    lost = sorted([gone.version, damaged.version])
+    export = live.call("GET", "/v1/profile/u3/export").json()
+    assert sorted(export["bundles_unchecked"]) == lost and len(export["bundles"]) == 1
+    erased = live.call("DELETE", "/v1/profile/u3").json()
+    assert sorted(erased["unchecked"]) == lost and len(erased["bundles"]) == 1 and erased["files_clean"] is True
+    nobody = live.call("GET", "/v1/profile/nobody/export")
+    assert nobody.status_code == 404 and gone.version in nobody.json()["remedy"]
+    assert str(tmp_path) not in nobody.text
+
+
+def test_a_scrub_that_could_not_be_finished_is_told_and_finished_by_asking_again(live: Any, monkeypatch: Any) -> None:
+    def locked(self: Any) -> bool:
+        raise Unavailable("the database is locked by somebody else.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "scrub", locked)
+        erased = live.call("DELETE", "/v1/profile/u4")
+    assert erased.status_code == 200, erased.text
+    assert erased.json()["files_clean"] is False and erased.json()["removed"]["events"] == 8
+    assert live.store.count_of("u4") == 0
+    again = live.call("DELETE", "/v1/profile/u4")
+    assert again.status_code == 200 and again.json()["files_clean"] is True and again.json()["removed"]["events"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,19 @@ pytest.importorskip("torch")
 
 from palate.cli.main import app
 from palate.contracts.ranker import Rows
-from palate.errors import UnsupportedError
+from palate.errors import ConfigError, UnsupportedError
+from palate.rank.cold import Cold
 from palate.rank.fm import FM
+from palate.rank.lightgbm import LightGBMRanker
 from palate.serve import wire
 from palate.serve.answers import recommend
 from palate.serve.asked_rows import Asker, kinds_of, rows_of
 from palate.serve.catalogue import Catalogue, Item
 from palate.serve.click_rows import click_rows, write_click_rows
+from palate.serve.models.production import publish
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.pipeline.sources import Question
 from palate.serve.privacy import erase, export
-from palate.serve.production import publish
 
 NOW = 1_700_000_000.0
 
@@ -130,6 +133,82 @@ def test_the_pipeline_ranks_by_it_and_says_so(ranked: Any) -> None:
     assert [pick.score for pick in answer.picks] == sorted((pick.score for pick in answer.picks), reverse=True)
 
 
+def test_a_pre_ranker_chooses_what_the_ranker_looks_at(ranked: Any, tmp_path: Path) -> None:
+    """COLD learnt that the dear ones are clicked: what it keeps is what FM, which likes the cheap ones, may order."""
+    live, version, _ = ranked
+    service = live.service
+    table = pa.concat_tables(click_rows(live.store))
+    dear = pa.array(1 - np.array(table.column("click").to_pylist()), pa.float32())
+    rows = Rows.of_table(table.select(["price"]).append_column("click", dear), ["click"])
+    Cold(dim=4, epochs=10, lr=0.03, batch_size=128, patience=0, budget=1.0).fit(rows).save(tmp_path / "cold")
+    publish(live.store, "cold-1", tmp_path / "cold")
+    config = PipelineConfig.parse(
+        {
+            "sources": [{"kind": "new", "days": 1_000, "quota": 100}],
+            "pre_rank": {"model": "cold-1", "pool": 30, "keep": 12},
+            "rank": {"kind": "ranker", "model": version, "pool": 500},
+        }
+    )
+    person = service.person("u4")
+    question = Question(person, 10, context={"device": "phone"}, now=service.clock())
+    answer = service.pipeline_of(config).answer(question, service.rng)
+    steps = {step.step: step for step in answer.trace.steps}
+    before, after = steps["pre-rank by cold-1"], steps[f"rank by {version}"]
+    assert (before.came, before.left, after.came) == (40, 12, 12) and before.note == "10 beyond its pool"
+    candidates = np.arange(39, 9, -1)  # the newest 30
+    given = service.expected("cold-1", question, candidates, "")
+    kept = candidates[np.argsort(-given, kind="stable")[:12]]
+    assert {pick.row for pick in answer.picks} <= set(kept.tolist()) and min(kept) >= 18
+    assert [pick.row for pick in answer.picks] == kept[
+        np.argsort(-service.expected(version, question, kept, ""), kind="stable")[:10]
+    ].tolist()
+    moves = answer.trace.moves
+    assert sum("not kept" in move for own in moves.values() for move in own) == 18
+    long = service.pipeline_of(config).answer(replace(question, k=25), service.rng)
+    assert len(long.picks) == 25 and {step.step: step for step in long.trace.steps}["pre-rank by cold-1"].left == 25
+
+
+def test_what_a_pre_ranker_leaves_out_fills_a_list_that_limits_cut_short(ranked: Any) -> None:
+    live, version, _ = ranked
+    service = live.service
+    config = PipelineConfig.parse(
+        {
+            "sources": [{"kind": "new", "days": 1_000, "quota": 100}],
+            "pre_rank": {"model": version, "keep": 1},
+            "rank": {"kind": "model"},
+            "caps": [{"field": "maker", "most": 1}],
+        }
+    )
+    answer = service.pipeline_of(config).answer(Question(service.person("u4"), 5, now=service.clock()), service.rng)
+    assert len({service.catalogue.items[pick.row].attributes["maker"] for pick in answer.picks}) == 5
+    scores = [pick.score for pick in answer.picks]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_trees_rank_in_the_service(ranked: Any, tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    live = ranked[0]
+    table = pa.concat_tables(click_rows(live.store))
+    rows = Rows.of_table(table.drop_columns(["time"]), ["click"], group="slate")
+    model = LightGBMRanker(rounds=20, lr=0.3).fit(rows)
+    model.save(tmp_path / "trees")
+    publish(live.store, "trees-1", tmp_path / "trees")
+    asked = {"user": "u2", "candidates": ["i38", "i2", "i39", "i3"], "context": {"device": "phone"}, "model": "trees-1"}
+    found = live.call("POST", "/v1/rank", asked).json()
+    assert {item["id"] for item in found["items"][:2]} == {"i2", "i3"} and found["model"] == "trees-1"
+    service = live.service
+    question = Question(service.person("u2"), 4, context={"device": "phone"}, now=service.clock())
+    ranker = service.shelf.ranker("trees-1", service.folder)
+    asker = service.asker(question.person, question.context, question.now, ranker)
+    made = rows_of(asker, [service.catalogue.items[2]], ranker.kinds)
+    by_id = {item["id"]: item["score"] for item in found["items"]}
+    assert by_id["i2"] == pytest.approx(float(model.predict(Rows(made)).values[0, 0]), abs=1e-6)
+    config = PipelineConfig.parse({"rank": {"kind": "ranker", "model": "trees-1"}})
+    answer = service.pipeline_of(config).answer(question, service.rng)
+    assert all(service.catalogue.items[pick.row].price < 20 for pick in answer.picks)
+    assert any(step.step == "rank by trees-1" for step in answer.trace.steps)
+
+
 def test_a_ranker_can_not_answer_from_the_whole_catalogue(ranked: Any) -> None:
     live, version, _ = ranked
     for path, body in (
@@ -148,6 +227,12 @@ def test_a_ranker_can_not_answer_from_the_whole_catalogue(ranked: Any) -> None:
 def test_wrong_settings_are_told() -> None:
     with pytest.raises(Exception, match="by its version"):
         PipelineConfig.parse({"rank": {"kind": "ranker"}})
+    with pytest.raises(ConfigError, match="stands before a model or ranker"):
+        PipelineConfig.parse({"pre_rank": {"model": "cold-1"}})
+    with pytest.raises(ConfigError, match="keep <= pool"):
+        PipelineConfig.parse({"rank": {"kind": "model"}, "pre_rank": {"model": "cold-1", "keep": 500, "pool": 100}})
+    with pytest.raises(ConfigError, match="by its version"):
+        PipelineConfig.parse({"rank": {"kind": "model"}, "pre_rank": {"model": "active"}})
 
 
 def test_erasing_a_person_cleans_rankers_too(ranked: Any) -> None:
@@ -182,6 +267,28 @@ def test_attributes_have_one_kind_each() -> None:
     assert rows[0]["hour"] == "0" and rows[0]["weekday"] == "4"
     wrong = Asker("u", [], 0.0, {"age": "old"}, {}, 0)
     assert rows_of(wrong, catalogue.items[:1], {"user.age": "number"}).to_pylist() == [{"user.age": None}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "made"),
+    [
+        ("number", [1, 2.5, None, float("inf"), float("nan")], [1.0, 2.5, None, None, None]),
+        ("number", [1, 2.5, None, "7", "old", True, float("inf"), 2**70], [1.0, 2.5, None, 7.0, None, 1.0, None, 2.0**70]),
+        ("text", ["a", None, ""], ["a", None, ""]),
+        ("text", ["a", None, "", 1, {"b": 2}], ["a", None, "", "1", '{"b": 2}']),
+        ("list", [["a", "b"], None, [], ("c",)], [["a", "b"], None, [], ["c"]]),
+        ("list", [["a", None], None, [], "card"], [["a"], None, [], ["card"]]),
+        ("list", [["a", 1], "card"], [["a", "1"], ["card"]]),
+        ("list", [["a", None], ["b"]], [["a"], ["b"]]),
+    ],
+)
+def test_values_are_the_same_whether_or_not_others_are_of_their_kind(kind: Any, values: list[Any], made: list[Any]) -> None:
+    items = [Item(f"i{at}", attributes={"x": value}) for at, value in enumerate(values)]
+    asker = Asker("u", ["i0"], 0.0, {}, {}, 1)
+    rows = rows_of(asker, items, {"item.x": kind, "history": "list"})
+    assert rows.column("item.x").to_pylist() == made and rows.column("history").to_pylist() == [["i0"]] * len(items)
+    alone = [rows_of(asker, [item], {"item.x": kind}).column("item.x").to_pylist()[0] for item in items]
+    assert alone == made and rows_of(asker, [], {"item.x": kind, "user": "text"}).num_rows == 0
 
 
 def test_answers_of_the_service_use_it_where_the_file_says_so(ranked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from palate.errors import ConfigError
+from palate.serve.http.problems import Refusal
 from palate.serve.http.security import Doorman, new_key
 from palate.serve.settings import ServerSettings, ServiceSettings
 from palate.serve.store import Store
@@ -58,6 +59,47 @@ def test_rates_are_limited_by_key(live: Any, tmp_path: Path) -> None:
         doorman.admit(key, "read")
     assert caught.value.status == 429 and 0 < caught.value.retry_after <= 1
     doorman.admit(live.keys["write"], "read")
+
+
+def test_wrong_keys_are_limited_by_address_before_the_store_is_asked(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    look_up = live.store.key
+    monkeypatch.setattr(live.store, "key", lambda name: asked.append(name) or look_up(name))
+    assert live.call("GET", "/v1/items", scope="read").status_code == 200
+    statuses = [live.client.get("/v1/items", headers={"Authorization": f"Bearer plt_x{n}_y"}) for n in range(100)]
+    assert [one.status_code for one in statuses] == [401] * 20 + [429] * 80
+    assert 1 <= int(statuses[-1].headers["Retry-After"]) <= 6 and statuses[-1].json()["code"] == "too_many"
+    assert len(asked) == 21
+    monkeypatch.setattr("palate.serve.http.security.REMEMBERED", 0.0)
+    assert live.call("GET", "/v1/items", scope="read").status_code == 200  # it was right before
+    assert live.call("GET", "/v1/items", scope="write").status_code == 429  # it wasn't seen yet
+    live.store.revoke_key("test-read")
+    assert live.call("GET", "/v1/items", scope="read").status_code == 401
+    assert live.call("GET", "/v1/items", scope=None).status_code == 401  # without a key nothing is guessed
+    assert live.client.get("/v1/health").status_code == 200
+
+
+def test_wrong_keys_of_one_address_do_not_shut_out_another(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("palate.serve.http.security.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("palate.serve.http.security.ADDRESSES", 3)
+    doorman = Doorman(live.store, ServerSettings(wrong_keys=1, wrong_keys_per_minute=6.0))
+
+    def status(address: str, key: str = "plt_nobody_x") -> int:
+        try:
+            doorman.admit(key, "read", address)
+        except Refusal as refusal:
+            return refusal.status
+        return 200
+
+    assert [status(a) for a in ("1.2.3.4", "1.2.3.4", "1.2.3.5", "::ffff:1.2.3.4")] == [401, 429, 401, 429]
+    assert [status(a) for a in ("2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1")] == [401, 429, 401]
+    assert status("2001:db8::1", live.keys["read"]) == 429 and status("9.9.9.9", live.keys["read"]) == 200
+    now[0] += 11
+    assert [status("2001:db8::1"), status("2001:db8::1")] == [401, 429]
+    for last in range(9):
+        assert status(f"5.5.5.{last}") == 401
+    assert len(doorman._wrong) == 3
 
 
 def test_without_keys_only_a_loopback_address_is_served(tmp_path: Path) -> None:

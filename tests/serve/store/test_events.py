@@ -203,6 +203,8 @@ def test_a_history_is_that_of_the_events_to_the_last_bit(store):
     latest = store.history_of("u", 2)
     assert list(zip(*latest, strict=True)) == expected[-2:]
     assert store.history_of("nobody") == ([], [])
+    assert list(zip(*store.history_of("u", before=expected[-1][1]), strict=True)) == expected[:-2]  # two are of one moment
+    assert store.history_of("u", 1, before=expected[2][1]) == ([expected[1][0]], [expected[1][1]])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 255, 256, 257, 700])

@@ -7,14 +7,16 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from sqlalchemy import select
 
 from palate.data.dataset import Dataset, Entities
-from palate.data.interactions import Interactions
+from palate.data.interactions import Interactions, concat
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 from palate.serve.errors import ConflictError
 from palate.serve.store import Event, Feedback, ItemRow, ModelRow, Shown, Slate, Store, UserRow, bulk
-from palate.serve.store.exchange import dataset, export_store, import_store, load_dataset
+from palate.serve.store.exchange import dataset, export_store, import_store, load_dataset, numbered_dataset
+from palate.serve.store.tables import events as events_table
 
 
 @pytest.fixture
@@ -170,3 +172,20 @@ class TestDataset:
         with store.database.read() as connection:
             names = {index["name"] for index in inspect(connection).get_indexes("events")}
         assert names == {"events_by_id", "events_by_user", "events_by_time"}
+
+
+def test_every_event_keeps_its_number(full):
+    """The number of an event is found again whatever order, filter or numbering a data set has gone through."""
+    full.erase_user("bob", scrub=False)
+    full.add_events([Event("cid", "a", time=7.0), Event("ann", "d", time=1.0), Event("cid", "c", time=7.0)])
+    data, numbers = numbered_dataset(full)
+    events = data.interactions
+    with full.database.read() as connection:
+        rows = connection.execute(select(events_table.c.n, events_table.c.user, events_table.c.item)).all()
+    wanted = {(user, item): number for number, user, item in rows}
+    for kept in (events, events.take(events.time >= 7), concat(events.take(events.item > 0), events.take(events.item == 0))):
+        people, things = (e.ids.decode(c).to_pylist() for e, c in ((data.users, kept.user), (data.items, kept.item)))
+        found = numbers[kept.file_order].tolist()
+        assert [wanted[pair] for pair in zip(people, things, strict=True)] == found
+    assert len(wanted) == 5 == len(numbers)
+    assert dataset(full).fingerprint == data.fingerprint

@@ -69,10 +69,45 @@ def test_erase_removes_every_row_and_says_what_is_owed(store):
     assert not any(again.counts.values()) and again.models_owed == []
 
 
+def _visit(store: Store, key: str) -> None:
+    """Have somebody without an account get a slate, react, search and meet an experiment."""
+    shown = (Shown("i1", 1, 0.5), Shown("i2", 2, 0.5))
+    asked = {"k": 2, "text": f"for {key}"}
+    store.add_slate(Slate(f"{key}-visit", shown, anonymous=key, time=100.0, policy="p", asked=asked))
+    store.add_feedback([Feedback(f"{key}-visit", "i1")])
+    store.add_searches([Search(f"gift for {key}", None, 100.0, anonymous=key)])
+    if store.experiment("e") is None:
+        store.add_experiment("e", {})
+    store.add_exposures([Exposure("e", key, "a")])
+
+
+def test_visitors_without_an_account_have_the_same_rights(store):
+    _visit(store, NAME)
+    _visit(store, "other")
+    held = json.loads(json.dumps(store.export_user(NAME)))
+    assert [slate["id"] for slate in held["slates"]] == [f"{NAME}-visit"] and len(held["slates"][0]["feedback"]) == 1
+    assert held["slates"][0]["asked"] == {"k": 2, "text": f"for {NAME}"}
+    assert [search["query"] for search in held["searches"]] == [f"gift for {NAME}"] and len(held["exposures"]) == 1
+    kept = store.export_user("other")
+    counts = dict(store.erase_user(NAME).counts)
+    assert counts == {"feedback": 1, "impressions": 2, "slates": 1, "searches": 1, "exposures": 1} | dict.fromkeys(
+        ("events", "conversations", "users"), 0
+    )
+    assert not any(store.export_user(NAME).values()) and store.export_user("other") == kept
+    assert store.erased_at(NAME) > 0
+
+
+def test_a_visit_before_the_account_belongs_to_both_names(store):
+    store.add_slate(Slate("s", (Shown("i1", 1, 1.0),), user="ann", anonymous="visit-1", policy="p"))
+    assert store.export_user("ann")["slates"] == store.export_user("visit-1")["slates"] != []
+    assert store.erase_user("visit-1").counts["slates"] == 1 and store.slate("s") is None
+
+
 def test_no_table_names_the_person_afterwards(store):
     from palate.serve.store.tables import IN_ORDER
 
     _live(store, NAME)
+    _visit(store, NAME)
     store.erase_user(NAME)
     with store.database.read() as connection:
         for table in IN_ORDER:
@@ -94,6 +129,7 @@ def test_no_file_holds_the_bytes_afterwards(tmp_path):
 
     with Store.open(f"sqlite:///{tmp_path / 'p.db'}", synchronous="NORMAL") as store:
         _live(store, NAME)
+        _visit(store, NAME)
         for at in range(60):
             store.add_events([event(f"{at}-{j}") for j in range(100)])
             with store.database.write() as connection:

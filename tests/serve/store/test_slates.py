@@ -100,8 +100,28 @@ def test_the_log_for_off_policy_estimates(store):
     assert store.impressions_since(999.0).schema == log.schema
 
 
+def test_what_was_asked_is_kept_and_told_apart_from_what_was_not_noted(store):
+    asked = {"k": 2, "text": "für heute", "filter": {"not": {"field": "price", "op": "exists"}}}
+    store.add_slates([replace(SLATE, id="noted", asked=asked), replace(SLATE, id="empty", asked={}), SLATE])
+    assert store.asked_of(["noted", "empty", "s1", "none"]) == {"noted": asked, "empty": {}}
+    assert store.slate("noted").asked == asked and store.slate("empty").asked == {} and store.slate("s1").asked is None
+    with pytest.raises(DataError) as told:
+        store.add_slate(replace(SLATE, id="bad", asked={"diversity": float("nan")}))
+    assert told.value.where == "slates[0].asked"
+
+
+def test_the_latest_of_the_log_are_the_last_in_order(store):
+    store.add_slates([replace(SLATE, id=f"s{at}", time=100.0 * at, stochastic=at > 0) for at in range(3)])
+    log = store.impressions_since(0.0, limit=4, latest=True)
+    assert log["slate"].to_pylist() == ["s1", "s1", "s2", "s2"] and log["position"].to_pylist() == [1, 2, 1, 2]
+    assert store.impressions_since(0.0, limit=4)["slate"].to_pylist() == ["s0", "s0", "s1", "s1"]
+    assert store.impressions_since(0.0)["stochastic"].to_pylist() == [False, False, True, True, True, True]
+
+
 def test_searches_and_conversations(store):
-    store.add_searches([Search("red shoes", "u", 5.0, ("a", "b"), {"page": 1}), Search("blue", time=6.0)])
+    visit = Search("green", time=6.0, anonymous="visit-1")
+    store.add_searches([Search("red shoes", "u", 5.0, ("a", "b"), {"page": 1}), Search("blue", time=6.0), visit])
+    assert store.export_user("visit-1")["searches"][0]["query"] == "green"
     assert store.searches_of("u") == [Search("red shoes", "u", 5.0, ("a", "b"), {"page": 1})]
     store.put_conversation(Conversation("c", "u", ({"role": "user", "text": "hello"},)))
     first = store.conversation("c")

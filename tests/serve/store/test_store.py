@@ -104,6 +104,28 @@ class TestUsersAndItems:
         assert store.user("ann").attributes == {"age": 31}
         assert store.user("ann").created == made.created < store.user("ann").updated
 
+    def test_a_deleted_user_is_gone_but_for_what_was_done(self, store):
+        store.put_users([UserRow("ann", {"age": 30}), UserRow("bob", {"age": 40})])
+        store.add_events([Event("ann", "i")])
+        assert store.delete_user("ann") and not store.delete_user("ann") and not store.delete_user("nobody")
+        assert store.user("ann") is None and [row.id for row in store.users()] == ["bob"]
+        assert len(store.events_of("ann")) == 1
+        held = store.export_user("ann")["user"]
+        assert held["attributes"] == {} and held["deleted"] > 0
+        store.add_events([Event("ann", "j")])
+        assert store.user("ann") is None
+        store.put_users([UserRow("ann", {"age": 31})])
+        assert store.user("ann").attributes == {"age": 31} and store.user("bob").attributes == {"age": 40}
+
+    def test_data_sets_keep_the_events_of_deleted_users(self, store):
+        from palate.serve.store.exchange import dataset
+
+        store.put_users([UserRow("ann", {"age": 30}), UserRow("bob", {"age": 40})])
+        store.add_events([Event("ann", "i", time=1.0), Event("bob", "i", time=2.0)])
+        store.delete_user("ann")
+        found = dataset(store)
+        assert found.users.ids.raw.to_pylist() == ["ann", "bob"] and sorted(found.interactions.user.tolist()) == [0, 1]
+
     def test_pages_follow_code_points(self, store):
         ids = ["b", "a", "Z", "ä", "_", "10", "9", "\U0001f600", "Ā"]
         store.put_users([UserRow(i) for i in ids])
@@ -264,6 +286,20 @@ class TestNastyIds:
             ):
                 with pytest.raises(DataError):
                     call()
+
+    @pytest.mark.parametrize("step", [".", ".."])
+    def test_what_no_address_can_name_does_not_come_in(self, store, step):
+        for call in (
+            lambda: store.put_users([UserRow(step)]),
+            lambda: store.put_items([ItemRow(step)]),
+            lambda: store.add_events([Event(step, "i")]),
+            lambda: store.add_events([Event("u", step)]),
+            lambda: store.add_model(ModelRow(step, "ease", "/")),
+            lambda: store.add_experiment(step, {}),
+        ):
+            with pytest.raises(DataError, match="no web address can name"):
+                call()
+        assert store.user(step) is None and store.item(step) is None and not any(store.erase_user(step).counts.values())
 
     def test_odd_ones_are_kept_as_given(self, store):
         for odd in ("'; DROP TABLE events; --", "%s", ":id", "<b>", "../../etc/passwd", "\t\n\\N", " ", "é" * 200):

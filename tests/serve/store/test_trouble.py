@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event
@@ -17,21 +12,6 @@ from sqlalchemy import event
 from palate.errors import ConfigError
 from palate.serve.errors import StoreError, Unavailable
 from palate.serve.store import Event, GroupWriter, Store
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A folder on a disk of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = os.geteuid() == 0 and shutil.which("mount") is not None
-    if done:
-        words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-        done = subprocess.run(words, capture_output=True).returncode == 0
-    if not done:
-        pytest.skip("a small disk can only be mounted by root; the page limit below tests the same")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def _big(at: int) -> list[Event]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from palate.console import parts, slates
 from palate.console.desk import Visit
-from palate.serve import answers, production, wire
+from palate.serve import answers, wire
+from palate.serve.models import production
 
 
 async def panel(visit: Visit, asked: Callable[[str], wire.RecommendIn]) -> None:

@@ -20,7 +20,7 @@ from palate.data.readers import rows_dropped
 from palate.data.readers.roles import NAMES, REQUIRED
 from palate.data.split import Split
 from palate.progress import Progress
-from palate.serve import production
+from palate.serve.models import production
 
 UPLOAD_BYTES = 50 * 2**20
 #: Protocols that need nothing but events, in words.

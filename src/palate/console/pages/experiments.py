@@ -16,7 +16,8 @@ from palate.console.frame import page
 from palate.errors import ConfigError
 from palate.progress import Progress
 from palate.serve import experiments as live
-from palate.serve import offpolicy, production
+from palate.serve import offpolicy
+from palate.serve.models import production
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.store import ExperimentRow
 
@@ -277,6 +278,11 @@ def _judge(visit: Visit, versions: list[str]) -> None:
 
 def _judged(visit: Visit, found: offpolicy.Judged) -> None:
     parts.text(f"{found.slates:,} slates of {found.width} items; as logged, a slate earned {show.number(found.logged)}.")
+    parts.text(
+        "Logged by: " + ", ".join(f"{name} ({number:,})" for name, number in found.policies.items()) + ".", classes="soft small"
+    )
+    if found.left_out:
+        parts.table("Slates left out", ["Why", "Slates"], [[why, f"{n:,}"] for why, n in found.words.items()], right=(1,))
     rows = [
         [
             one.title,

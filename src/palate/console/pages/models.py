@@ -1,4 +1,4 @@
-"""Models: what is published and what answers; activate, roll back, retrain; reports, training curves, and what each costs."""
+"""Models: what is published and what answers; activate, roll back, retrain; drift, reports, curves, and what each costs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from palate.console import format as show
 from palate.console import numbers, parts, tradeoff
 from palate.console.desk import Visit
 from palate.console.frame import page
-from palate.console.pages import reports, tradeoffs, training
+from palate.console.pages import drifting, reports, tradeoffs, training
 from palate.console.setting import parse_settings, settings_table
 from palate.console.weighing import Scale
 from palate.progress import Progress
-from palate.serve import production, wire
+from palate.serve import wire
+from palate.serve.models import production
+from palate.serve.models.retrain import Retrained, retrain
 from palate.serve.rankers import is_ranker
-from palate.serve.retrain import Retrained, retrain
 
 
 @page("models")
@@ -36,6 +37,7 @@ async def models(visit: Visit, request: Request) -> None:
         await published()
     if visit.may("admin"):
         _retrain(visit, published.refresh)
+    drifting.panel(visit)
     await reports.panel(visit)
     await training.panel(visit)
     _weigh(visit)
@@ -96,6 +98,7 @@ def _retrain(visit: Visit, refresh: Any) -> None:
             system = parts.select("System", {"": same, **names}, "")
             learn_on = ui.checkbox("Learn on from the active model", value=False)
             gate = ui.checkbox("Gate: refuse what is worse", value=True)
+            undecided = ui.checkbox("Publish also where it can't decide", value=False)
             activate = ui.checkbox("Activate it if it passes", value=False)
         settings = parts.entry("Settings that differ (name=value, comma between)", classes="wide")
         with parts.box("details"):
@@ -121,10 +124,11 @@ def _retrain(visit: Visit, refresh: Any) -> None:
                     given or None,
                     incremental=learn_on.value,
                     gate=gate.value,
+                    undecided="publish" if undecided.value else "refuse",
                     activate=activate.value,
                     progress=progress,
                 )
-                service.pulse()
+                service.catch_up()
                 return done
 
             await visit.begin("retrain", f"Retrain {name or same}", work)
@@ -160,7 +164,9 @@ def _outcome(done: Retrained | None, trouble: show.Complaint | None) -> None:
     origin = "" if done.before is None else f", learnt on from {done.before}"
     parts.alert(f"{done.version} is published ({done.seconds:.1f} s){origin}.", "fine")
     if done.gate is None:
-        parts.text("The gate was left out, or there were too few events to decide.")
+        parts.text("The gate was left out, or no model was active.")
+    elif not done.gate.decided:
+        parts.text(f"The gate could not decide: {done.gate.reason}.")
     else:
         words = f"The gate let it pass: {done.gate.reason} ({show.counted(done.gate.people, 'person', 'people')} asked about)."
         parts.text(words)

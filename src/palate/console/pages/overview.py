@@ -50,7 +50,7 @@ async def overview(visit: Visit, request: Request) -> None:
                 f"Feedback in {numbers.DAYS} days": f"{sum(seen.feedback):,}",
                 "Requests": f"{sum(requests.values()):,}",
                 "Refused or failed": f"{sum(n for status, n in requests.items() if status >= '4'):,}",
-                "Slates not logged": f"{service.lost_slates:,}",
+                "Slates not logged": f"{service.lost['slates']:,}",
             }
         )
         _by_day(visit, "Slates and feedback by day", seen.days, {"Slates": seen.slates, "Feedback": seen.feedback})

@@ -15,7 +15,8 @@ from palate.console import numbers, parts, slates
 from palate.console.desk import Visit
 from palate.console.frame import page
 from palate.console.pages import comparing
-from palate.serve import answers, privacy, production, records, wire
+from palate.serve import answers, privacy, records, wire
+from palate.serve.models import production
 from palate.serve.rankers import is_ranker
 
 #: What may be said of an item in a slate, and the length of answers.
@@ -148,8 +149,7 @@ async def _live(visit: Visit, whom: Whom, past: Any) -> None:
         place.clear()
         with place:
             if whom.text and not _searches(visit):
-                words = "Words don't steer this pipeline: it has no source of the kind search. Add one to [[pipeline.sources]]."
-                parts.alert(words)
+                parts.alert(NO_WORDS)
             if slate.cold:
                 parts.alert("Nothing is known of this person yet: they get what is liked by many.")
             new = [item for item in ids if before and item not in before]
@@ -159,9 +159,13 @@ async def _live(visit: Visit, whom: Whom, past: Any) -> None:
     await again("asked")
 
 
+#: What is said where a pipeline can't be steered by words.
+NO_WORDS = "Words don't steer this pipeline: it has no source of the kind search or meaning. Add one to [[pipeline.sources]]."
+
+
 def _searches(visit: Visit) -> bool:
     """Say whether words of a request can bring items into the answer."""
-    return any(source.kind == "search" for source in visit.service.settings.pipeline.sources)
+    return any(source.kind in ("search", "meaning") for source in visit.service.settings.pipeline.sources)
 
 
 def _steps(slate: wire.Slate) -> None:
@@ -293,6 +297,13 @@ def _rights(visit: Visit, user: str) -> None:
                 rows = ", ".join(show.counted(n, name.rstrip("s"), name) for name, n in gone.removed.items() if n) or "no rows"
                 owed = f" Retrain to finish it: {', '.join(gone.retrain)} learnt from this person." if gone.retrain else ""
                 parts.alert(f"{user} is erased: {rows}.{owed}", "fine")
+                if gone.unchecked:
+                    words = f"These bundles are gone from this machine, or damaged: {', '.join(gone.unchecked)}."
+                    parts.alert(f"{words} Look for the person there.")
+                if not gone.files_clean:
+                    parts.alert(
+                        "The rows are gone; their bytes may still be in the database's files. Erase again to finish it."
+                    )
 
         with parts.box("div", "line"):
             parts.button("Export", visit.guarded(export), name="Export everything about this person", kind="side")

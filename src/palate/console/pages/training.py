@@ -13,7 +13,7 @@ from palate.console import charts, curves, parts
 from palate.console.desk import Job, Visit
 from palate.console.format import number
 from palate.errors import PalateError
-from palate.serve import production
+from palate.serve.models import production
 
 #: The largest log that is taken.
 MOST = 5 * 2**20

@@ -110,6 +110,26 @@ class TfidfEncoder(SavedEncoder):
         self.__dict__.pop("fingerprint", None)
         return self
 
+    def known_share(self, texts: Texts) -> np.ndarray:
+        """Return ``float32[n]``: how much of each text the encoder knows, 0 to 1.
+
+        It is the known features' share of ``Σ ((1 + ln c_f) idf_f)²``; a feature that was never seen has the largest
+        ``idf`` there is. Vectors of length 1 don't tell it: a strange word with one known run of characters points where that
+        run does.
+        """
+        self._check_fitted()
+        most = float(self.idf_.max())
+        shares = np.zeros(len(texts), np.float32)
+        for row, text in enumerate(checked_texts(texts)):
+            known = total = 0.0
+            for feature, count in Counter(features(text, self.subwords > 0)).items():
+                at = self.names_.get(feature)
+                weight = (1 + np.log(count)) * (self.subwords if feature[0] == MARK else 1.0)
+                square = float(weight * (most if at is None else self.idf_[at])) ** 2
+                total, known = total + square, known + (square if at is not None else 0.0)
+            shares[row] = known / total if total else 0.0
+        return shares
+
     def _matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Return the weighted features of each text, rows of length 1."""
         rows = [Counter(features(text, self.subwords > 0)) for text in texts]

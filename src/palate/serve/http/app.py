@@ -54,6 +54,7 @@ def make_app(service: Service, extend: Callable[[FastAPI, Service], None] | None
 
     app = FastAPI(title=TITLE, summary=SUMMARY, version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     app.state.service, app.state.meters = service, Meters()
+    app.state.meters.watch(service)
     app.state.doorman = Doorman(service.store, service.settings.server)
     app.state.wider_bodies = {}  # beginnings of paths whose bodies may be larger, and how large; for ``extend``
     app.state.all_meters = None  # async () -> bytes, where several processes answer as one service

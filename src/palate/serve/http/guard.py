@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from palate.serve.http.metrics import Meters
+from palate.serve.http.paths import parted
 from palate.serve.http.problems import Refusal, raw
 
 Scope = MutableMapping[str, Any]
@@ -43,6 +44,7 @@ class Guard:
         request_id = scope.setdefault("palate.request", uuid.uuid4().hex[:16])
         started, status = time.perf_counter(), 500
         api = scope["path"].startswith("/v1")
+        inner = {**scope, "path": parted(scope)} if api else scope
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -55,11 +57,11 @@ class Guard:
         most = next((size for start, size in self.wider.items() if scope["path"].startswith(start)), self.most)
         try:
             _check_length(scope, most)
-            await self.app(scope, _Counted(receive, most), sending)
+            await self.app(inner, _Counted(receive, most), sending)
         except Refusal as refusal:
             await _refuse(refusal, request_id, sending)
         finally:
-            self.meters.request(_route(scope), scope["method"], status, time.perf_counter() - started)
+            self.meters.request(_route(inner), scope["method"], status, time.perf_counter() - started)
 
 
 def _check_length(scope: Scope, most: int) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from palate.serve.service import Service
 
 #: Upper edges of the latency histogram, in seconds.
 EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -20,10 +26,13 @@ class Meters:
         )
         self.events = Counter("palate_events", "Events kept", registry=self.registry)
         self.repeated = Counter("palate_events_repeated", "Events that were known already", registry=self.registry)
-        self.slates = Counter("palate_slates", "Slates answered", ("policy", "cold"), registry=self.registry)
-        self.offered = Counter("palate_items_offered", "Items in slates", ("source",), registry=self.registry)
-        self.lost_slates = Counter("palate_slates_not_logged", "Slates that could not be logged", registry=self.registry)
+        self._slates = Counter("palate_slates", "Slates answered", ("policy", "cold"), registry=self.registry)
+        self._offered = Counter("palate_items_offered", "Items in slates", ("source",), registry=self.registry)
         self.items = Gauge("palate_catalogue_items", "Items that may be shown", registry=self.registry)
+
+    def watch(self, service: Service) -> None:
+        """Tell also what a service counts itself."""
+        self.registry.register(_Watched(service))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count and time a request."""
@@ -31,6 +40,29 @@ class Meters:
         self._requests.labels(route, known, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
+    def slate(self, policy: str, cold: bool, sources: Mapping[str, int]) -> None:
+        """Count a slate, and its items by the source that ranked each highest."""
+        self._slates.labels(policy, str(cold).lower()).inc()
+        for source, items in sources.items():
+            self._offered.labels(source).inc(items)
+
     def text(self) -> bytes:
         """Return everything in Prometheus' text form."""
         return generate_latest(self.registry)
+
+
+class _Watched(Collector):
+    """What a service counts itself, read when it is asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the figures as they are now."""
+        service = self.service
+        for kind, lost in service.lost.items():
+            yield CounterMetricFamily(f"palate_{kind}_not_logged", f"{kind.title()} that could not be logged", lost)
+        failures = service.succession.failures
+        yield CounterMetricFamily("palate_model_loads_failed", "Activated models that could not be loaded", failures)
+        behind = float(service.succession.behind)
+        yield GaugeMetricFamily("palate_model_behind", "1 while another model answers than the store wants active", behind)

@@ -1,9 +1,14 @@
-"""Errors on the wire: one form for all, with what, where, the value and the next step; never a stack trace."""
+"""Errors on the wire: one form for all; never a stack trace.
+
+What the caller did is answered with 4xx, and told in full: what, where, the value and the next step. What is the service's own
+trouble is answered with 5xx, and where it lies (a bundle's folder, the store's address) goes to the log, not out.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,8 +16,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from palate.errors import ConfigError, DataError, NotFittedError, PalateError, UnsupportedError, shorten
-from palate.serve.errors import BusyError, ConflictError, NotFound, StoreError, Unavailable
+from palate.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    NotFittedError,
+    PalateError,
+    UnsupportedError,
+    shorten,
+)
+from palate.serve.errors import BusyError, ConflictError, NotFound, SchemaError, StoreError, Unavailable
 from palate.serve.wire import Problem
 
 log = logging.getLogger("palate.serve")
@@ -23,13 +37,24 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (ConflictError, 409, "conflict"),
     (BusyError, 503, "busy"),
     (Unavailable, 503, "unavailable"),
+    (SchemaError, 500, "internal"),
     (StoreError, 503, "unavailable"),
     (UnsupportedError, 422, "unsupported"),
-    (NotFittedError, 409, "not_fitted"),
     (ConfigError, 422, "invalid"),
     (DataError, 422, "invalid"),
-    (PalateError, 400, "refused"),
+    (MissingExtraError, 501, "not_installed"),
+    (BundleError, 500, "model"),
+    (NotFittedError, 500, "model"),
+    (PalateError, 500, "internal"),
 )
+#: What is said of the service's own trouble, instead of the error's words.
+_INSIDE = {
+    "model": "a model of the service can't be used.",
+    "internal": "something went wrong inside.",
+}
+_LOG = "the service's log has the details"
+#: A place on a machine: a file's whole path, or a URL.
+_PLACE = re.compile(r"[/\\\\]|[A-Za-z]:[/\\\\]|[a-z][a-z0-9+.-]*://")
 _WORDS = {
     400: ("bad_request", "the request can't be read."),
     401: ("no_key", "no valid API key came with the request."),
@@ -37,7 +62,7 @@ _WORDS = {
     404: ("not_found", "there is nothing here."),
     405: ("method", "this method is not allowed here."),
     413: ("too_large", "the body is too large."),
-    429: ("too_many", "too many requests with this key."),
+    429: ("too_many", "too many requests."),
 }
 
 
@@ -81,12 +106,8 @@ def add_to(app: FastAPI) -> None:
 
     @app.exception_handler(PalateError)
     async def known(request: Request, error: PalateError) -> JSONResponse:
-        status, code = next((status, code) for kind, status, code in STATUS if isinstance(error, kind))
-        value = None if error.value is None else shorten(error.value, 80)
-        body = Problem(
-            code=code, what=error.what, where=error.where, value=value, remedy=error.remedy, request=request_id(request)
-        )
-        return _sent(body, status, getattr(error, "retry_after", None))
+        problem, status = _told(error, request_id(request))
+        return _sent(problem, status, getattr(error, "retry_after", 1.0 if status == 503 else None))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
@@ -102,7 +123,22 @@ def add_to(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("request %s failed", request_id(request), exc_info=error)
-        return answer(request, 500, "internal", "something went wrong inside.", remedy="the service's log has the details")
+        return answer(request, 500, "internal", _INSIDE["internal"], remedy=_LOG)
+
+
+def _told(error: PalateError, request: str) -> tuple[Problem, int]:
+    """Return what goes out of an error, and the status; the rest is logged."""
+    status, code = next((status, code) for kind, status, code in STATUS if isinstance(error, kind))
+    if status < 500:
+        value = None if error.value is None else shorten(error.value, 80)
+        where = None if error.where is not None and _PLACE.match(error.where) else error.where
+        if where != error.where:
+            log.warning("request %s was refused: %s", request, error)
+        return Problem(code=code, what=error.what, where=where, value=value, remedy=error.remedy, request=request), status
+    log.error("request %s met the service's own trouble: %s", request, error)
+    if code in _INSIDE:
+        return Problem(code=code, what=_INSIDE[code], remedy=_LOG, request=request), status
+    return Problem(code=code, what=error.what, remedy=error.remedy, request=request), status
 
 
 def request_id(request: Request) -> str:

@@ -40,8 +40,25 @@ class NewSource(Config):
     kind: Literal["new"] = "new"
     name: str = Field("new", description="what the trace calls this source")
     days: float = Field(30.0, gt=0, description="how far back")
+    only: Literal["all", "strangers"] = Field(
+        "all", description="all of them, or only those that the active model has not learnt of (the others come from it)"
+    )
     quota: int = Field(20, gt=0, le=5_000, description="candidates at most")
     weight: float = Field(0.05, ge=0, description="weight in the fused order")
+
+
+class ContentSource(Config):
+    """Items that say the like of what the person chose lately: by title, categories and text (see ``[search]``)."""
+
+    kind: Literal["content"] = "content"
+    name: str = Field("content", description="what the trace calls this source")
+    last: int = Field(20, gt=0, le=500, description="how many of the person's latest items stand for them")
+    only: Literal["all", "strangers"] = Field(
+        "strangers",
+        description="all items, or only those that the active model has not learnt of, which nothing else brings up",
+    )
+    quota: int = Field(3, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(0.85, ge=0, description="weight in the fused order")
 
 
 class SimilarSource(Config):
@@ -64,7 +81,29 @@ class SearchSource(Config):
     weight: float = Field(1.0, ge=0, description="weight in the fused order")
 
 
-Source = Annotated[ModelSource | TrendingSource | NewSource | SimilarSource | SearchSource, Field(discriminator="kind")]
+class MeaningSource(Config):
+    """Items whose text means something like the words of the request, whether or not it holds them (see ``[search]``)."""
+
+    kind: Literal["meaning"] = "meaning"
+    name: str = Field("meaning", description="what the trace calls this source")
+    quota: int = Field(100, gt=0, le=5_000, description="candidates at most")
+    weight: float = Field(0.9, ge=0, description="weight in the fused order")
+
+
+Source = Annotated[
+    ModelSource | TrendingSource | NewSource | ContentSource | SimilarSource | SearchSource | MeaningSource,
+    Field(discriminator="kind"),
+]
+#: The sources by kind.
+SOURCES: dict[str, type[Config]] = {
+    "model": ModelSource,
+    "trending": TrendingSource,
+    "new": NewSource,
+    "content": ContentSource,
+    "similar": SimilarSource,
+    "search": SearchSource,
+    "meaning": MeaningSource,
+}
 
 
 class RankConfig(Config):
@@ -84,6 +123,23 @@ class RankConfig(Config):
         return self
 
     constant: float = Field(60.0, gt=0, description="k of reciprocal rank fusion, Σ weight/(k + rank)")
+
+
+class PreRankConfig(Config):
+    """A cheap ranker (such as COLD) that looks over many candidates, and leaves the best of them to what ranks."""
+
+    model: str = Field(..., min_length=1, description="version of the ranker in the store")
+    task: str = Field("", description="what it predicts, such as 'click'; empty: its first task")
+    pool: int = Field(2_000, gt=0, le=20_000, description="how many of the best fused candidates it scores")
+    keep: int = Field(300, gt=0, le=5_000, description="how many of the best it keeps (never fewer than are asked for)")
+
+    @model_validator(mode="after")
+    def _fewer(self) -> Self:
+        if self.model == "active":
+            raise ValueError("a ranker is named by its version: model = 'VERSION'")
+        if self.keep > self.pool:
+            raise ValueError("a pre-ranker keeps at most what it scores: keep <= pool")
+        return self
 
 
 class DiversityConfig(Config):
@@ -148,9 +204,20 @@ class PipelineConfig(Config):
 
     name: str = Field("default", description="what answers and logs call this policy")
     sources: tuple[Source, ...] = Field(
-        (ModelSource(), TrendingSource(), SearchSource()), min_length=1, max_length=16, description="where candidates come from"
+        (
+            ModelSource(),
+            TrendingSource(),
+            NewSource(only="strangers"),
+            ContentSource(),
+            SearchSource(),
+            MeaningSource(),
+        ),
+        min_length=1,
+        max_length=16,
+        description="where candidates come from",
     )
     rule: str | None = Field(None, max_length=300, description="condition in CEL that every item shown must meet")
+    pre_rank: PreRankConfig | None = Field(None, description="a cheap ranker that chooses what [pipeline.rank] looks at")
     rank: RankConfig = Field(RankConfig(), description="one order")
     diversity: DiversityConfig = Field(DiversityConfig(), description="less uniform lists")
     order: OrderConfig = Field(OrderConfig(), description="order of the first items")
@@ -160,6 +227,12 @@ class PipelineConfig(Config):
     explore: ExploreConfig = Field(ExploreConfig(), description="exploration, with logged propensities")
     seen: Literal["exclude", "allow"] = Field("exclude", description="what a person already chose: leave it out, or allow it")
     history: int = Field(500, gt=0, le=10_000, description="latest events of a person that are looked at")
+
+    @model_validator(mode="after")
+    def _ranked_after(self) -> Self:
+        if self.pre_rank is not None and self.rank.kind == "fuse":
+            raise ValueError("a pre-ranker stands before a model or ranker: set [pipeline.rank] kind = 'ranker' (or 'model')")
+        return self
 
     @property
     def model_version(self) -> str | None:

@@ -11,9 +11,9 @@ from palate.data.ragged import Ragged
 from palate.errors import UnsupportedError
 from palate.retrieval.diversify import Reordered, calibrate, dpp, mmr
 from palate.serve.errors import NotFound
+from palate.serve.models.shelf import Loaded
 from palate.serve.people import Person
 from palate.serve.pipeline.sources import World
-from palate.serve.shelf import Loaded
 
 
 def diversify(
@@ -21,8 +21,10 @@ def diversify(
 ) -> tuple[np.ndarray, str]:
     """Return places ``int64[n]`` in a new order, and what a trace should say.
 
-    Likeness is the cosine of the active model's item vectors, or, where it has none or doesn't know all the items, what
-    categories two items share. A determinantal process needs vectors; calibration needs a person with a mix of categories.
+    Likeness is the cosine of the active model's item vectors. Candidates that it has no vector for (new ones) keep their
+    places. Where it has none at all, or for less than half of them, likeness is by what the items say where that is known of
+    at least half (see :mod:`palate.serve.content`), else by what categories two items share; a determinantal process needs
+    vectors, and calibration needs a person with a mix of categories.
 
     Parameters
     ----------
@@ -33,15 +35,18 @@ def diversify(
     rows, scores
         Candidates, best first.
     """
-    vectors = _vectors(rows, world)
     if kind == "calibrate":
         return _calibrated(level, rows, scores, person, world)
-    if kind == "dpp":
-        if vectors is None:
-            return np.arange(len(rows)), "left out: the active model has no vector for every candidate"
-        return _whole(dpp(scores, len(rows), vectors=vectors, trade=1 - level), len(rows)), "by vectors"
+    known, vectors, words = _vectors(rows, world)
     if vectors is not None:
-        return _whole(mmr(scores, len(rows), vectors=vectors, trade=1 - level), len(rows)), "by vectors"
+        method = dpp if kind == "dpp" else mmr
+        found = _whole(method(scores[known], len(known), vectors=vectors, trade=1 - level), len(known))
+        order = np.arange(len(rows))
+        order[known] = known[found]
+        missing = len(rows) - len(known)
+        return order, words if not missing else f"{words}; {missing} without a vector keep their places"
+    if kind == "dpp":
+        return np.arange(len(rows)), "left out: neither the active model nor texts give vectors for half of the candidates"
     categories, names = _categories(rows, world)
     if not names:
         return np.arange(len(rows)), "left out: neither vectors nor categories are known"
@@ -64,16 +69,27 @@ def _whole(found: Reordered, n: int) -> np.ndarray:
     return np.concatenate([order, np.setdiff1d(np.arange(n), order)])
 
 
-def _vectors(rows: np.ndarray, world: World) -> np.ndarray | None:
-    """Return the active model's vectors of rows, or ``None`` where it has none or doesn't know all of them."""
+def _vectors(rows: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return the places that have a vector, the vectors, and whose they are; ``None`` where less than half have one."""
+    found = _of_model(rows, world)
+    if found is not None and 2 * len(found[0]) >= len(rows):
+        return *found, "by vectors"
+    said = world.content.vectors(rows)
+    if said is not None and 2 * np.count_nonzero(said[1]) >= len(rows):
+        return np.flatnonzero(said[1]), said[0][said[1]], "by what the items say"
+    return np.empty(0, np.int64), None, ""
+
+
+def _of_model(rows: np.ndarray, world: World) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the places of rows that the active model knows, and its vectors; ``None`` where it has none."""
     try:
         loaded: Loaded = world.model("active")
     except (NotFound, UnsupportedError):
         return None
     if not isinstance(loaded.model, VectorRecommender):
         return None
-    numbers = loaded.numbers(rows)
-    return loaded.model.item_vectors[numbers] if len(numbers) == len(rows) else None
+    known = np.flatnonzero(loaded.knows(rows))
+    return known, loaded.model.item_vectors[loaded.numbers(rows[known])]
 
 
 def _categories(rows: np.ndarray, world: World, known: Sequence[str] = ()) -> tuple[Ragged, list[str]]:

@@ -65,20 +65,34 @@ class Explorer(ABC):
             left = left[fits(chosen[-1], left)]
         return np.array(chosen, np.int64), np.array(likely, np.float64)
 
-    def likelihood(self, pool: np.ndarray, places: np.ndarray, rng: np.random.Generator, fits: Fits) -> np.ndarray:
-        """Return ``float64[k]``: how likely this explorer fills the positions with these places, each given those before it.
+    def likelihood(self, pool: np.ndarray, places: np.ndarray, rng: np.random.Generator, fits: Fits, k: int = 0) -> np.ndarray:
+        """Return ``float64[m]``: how likely this explorer fills the positions with these places, each given those before it.
 
-        Places of -1 are not in the pool: they, and what follows a place that can't come, have the chance 0.
+        Places of -1 are not in the pool: they, and what follows a place that can't come, have the chance 0. ``k`` is how many
+        were wanted, where fewer came.
         """
-        pool = pool[: max(self.pool, len(places))]
-        chances, left = self.begin(pool, rng), np.arange(len(pool))
         found = np.zeros(len(places))
-        for position, place in enumerate(places.tolist()):
-            at = np.flatnonzero(left == place)
-            if not len(at):
+        for position, (left, share) in enumerate(self.along(pool, places, rng, fits, k)):
+            found[position] = share[left == places[position]].sum()
+        return found
+
+    def along(
+        self, pool: np.ndarray, places: np.ndarray, rng: np.random.Generator, fits: Fits, k: int = 0
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each position the places left, and the chance of each to come next, given these places before it.
+
+        Up to the first position that can't be filled as given: what would follow it never comes. See :meth:`likelihood`.
+        """
+        pool = pool[: max(self.pool, k, len(places))]
+        chances, left = self.begin(pool, rng), np.arange(len(pool))
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        for place in places.tolist():
+            if not len(left):
                 break
-            found[position] = chances(left)[at[0]]
-            if found[position] == 0:
+            share = chances(left)
+            found.append((left, share))
+            at = np.flatnonzero(left == place)
+            if not len(at) or share[at[0]] == 0:
                 break
             left = np.delete(left, at[0])
             left = left[fits(place, left)]

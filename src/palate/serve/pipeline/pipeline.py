@@ -8,50 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from palate.retrieval.fusion import reciprocal_ranks_of_few
 from palate.serve.pipeline.caps import Caps, room_for
-from palate.serve.pipeline.config import PipelineConfig, SearchSource
+from palate.serve.pipeline.config import MeaningSource, PipelineConfig, SearchSource
 from palate.serve.pipeline.diversity import diversify
 from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
 from palate.serve.pipeline.order import Order, order_of
+from palate.serve.pipeline.ranking import in_order
 from palate.serve.pipeline.rules import Rule
 from palate.serve.pipeline.sources import Found, Question, World, ask
+from palate.serve.pipeline.trace import Trace
 
 #: Rank (from 1) and score of an item in each source that named it.
 _Sources = dict[str, tuple[int, float]]
 #: How many times more is asked for when a list can't be filled; candidates asked for at first, for each item wanted.
 GROWTH, AT_FIRST = 8, 3
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of a trace."""
-
-    step: str
-    came: int
-    left: int
-    ms: float
-    note: str = ""
-
-
-@dataclass
-class Trace:
-    """What happened on the way to an answer, and to each item."""
-
-    steps: list[Step] = field(default_factory=list)
-    moves: dict[int, list[str]] = field(default_factory=dict)
-
-    def add(self, step: str, came: int, left: int, started: float, note: str = "") -> None:
-        """Note a step."""
-        self.steps.append(Step(step, came, left, round(1_000 * (time.perf_counter() - started), 3), note))
-
-    def moved(self, row: int, what: str) -> None:
-        """Note what moved an item."""
-        self.moves.setdefault(row, []).append(what)
 
 
 @dataclass(frozen=True)
@@ -85,6 +60,30 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
+class Prospect:
+    """What a pipeline might show where a slate was shown.
+
+    Attributes
+    ----------
+    steps
+        For each position, given the slate before it: rows ``int64[m]`` that may come, and their chances ``float64[m]``; up to
+        the first position that this pipeline can't fill as the slate does.
+    slates
+        Slates of its own, ``int64[k']`` each.
+    """
+
+    steps: list[tuple[np.ndarray, np.ndarray]]
+    slates: list[np.ndarray]
+
+    def likelihood(self, shown: np.ndarray) -> np.ndarray:
+        """Return ``float64[k]``: how likely the slate is, position by position, each given those before it."""
+        found = np.zeros(len(shown))
+        for at, (rows, chances) in enumerate(self.steps):
+            found[at] = chances[rows == shown[at]].sum()
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class _Ordered:
     """Candidates in one order, the first ``pins`` of them pinned; ``named`` says which sources named each row."""
 
@@ -115,25 +114,32 @@ class Pipeline:
 
         This is what off-policy estimates need of a candidate pipeline.
         """
-        ordered, found = self._ordered(question), np.zeros(len(shown))
+        return self.prospect(question, shown, rng).likelihood(shown)
+
+    def prospect(self, question: Question, shown: np.ndarray, rng: np.random.Generator, draws: int = 0) -> Prospect:
+        """Return what this pipeline might show where these rows were shown, and ``draws`` slates of its own."""
+        ordered = self._ordered(question)
         pins = ordered.rows[: ordered.pins]
         fixed = min(len(pins), len(shown))
-        same = pins[:fixed] == shown[:fixed]
-        found[:fixed] = np.cumprod(same)
-        if not same.all() or fixed == len(shown):
-            return found
+        steps = [(pins[at : at + 1], np.ones(1)) for at in range(fixed)]
+        different = np.flatnonzero(pins[:fixed] != shown[:fixed])
         left, fits = self._left(ordered)
-        place = {int(row): at for at, row in enumerate(ordered.rows[left].tolist())}
-        places = np.array([place.get(int(row), -1) for row in shown[fixed:].tolist()])
-        found[fixed:] = self.explorer.likelihood(ordered.rows[left], places, rng, fits)
-        return found
+        rows = ordered.rows[left]
+        if len(different):
+            steps = steps[: different[0] + 1]
+        elif fixed < len(shown):
+            place = {int(row): at for at, row in enumerate(rows.tolist())}
+            places = np.array([place.get(int(row), -1) for row in shown[fixed:].tolist()])
+            steps += [(rows[p], share) for p, share in self.explorer.along(rows, places, rng, fits, question.k - fixed)]
+        drawn = [self.explorer.choose(rows, question.k - len(pins), rng, fits)[0] for _ in range(draws)]
+        return Prospect(steps, [np.concatenate([pins, rows[chosen]]) for chosen in drawn])
 
     def _ordered(self, question: Question) -> _Ordered:
         """Bring the candidates into one order, pinned ones first."""
         trace = Trace()
         pins = self._pins(question)
         rows, scores, named = self._candidates(question, trace, wanted=question.k + len(pins))
-        rows, scores = self._rank(question, rows, scores, trace)
+        rows, scores = in_order(self.config, question, rows, scores, self.world, trace)
         rows, scores = self._diversify(question, rows, scores, trace)
         if len(pins):
             outside = ~np.isin(rows, pins)
@@ -168,17 +174,18 @@ class Pipeline:
         varied = config.diversity.kind != "none" or question.diversity is not None
         ordered, drawn = config.order.kind != "none", config.explore.kind != "none"
         wanted = ((config.diversity, varied), (config.order, ordered), (config.explore, drawn))
-        ranked = self.config.rank.pool if self.config.rank.kind == "ranker" else 0
-        return max(ranked, *(part.pool if used else 0 for part, used in wanted))
+        ranked = config.rank.pool if config.rank.kind == "ranker" else 0
+        before = 0 if config.pre_rank is None else config.pre_rank.pool
+        return max(before, ranked, *(part.pool if used else 0 for part, used in wanted))
 
     def _ask_all(self, question: Question, growth: int, most: int, trace: Trace) -> tuple[dict[str, Found], bool]:
         """Ask every source for its quota, or for as many as are of use where that is less."""
         found: dict[str, Found] = {}
         more = False
         for source in self.config.sources:
-            if isinstance(source, SearchSource) and not question.text:
+            if isinstance(source, (SearchSource, MeaningSource)) and not question.text:
                 continue
-            started, quota = time.perf_counter(), min(source.quota * growth, most, len(self.world.catalogue))
+            started, quota = time.perf_counter(), min(source.quota * growth, most, max(1, len(self.world.catalogue)))
             answer = ask(source, question, self.world, quota)
             found[source.name] = answer
             more = more or (len(answer.rows) >= quota and quota < len(self.world.catalogue))
@@ -229,38 +236,6 @@ class Pipeline:
 
     # -- order --------------------------------------------------------------------------------------
 
-    def _rank(self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-        """Put candidates in the order of one model, those that it doesn't know last, in the fused order; or of a ranker."""
-        if self.config.rank.kind == "fuse" or not len(rows):
-            return rows, scores
-        if self.config.rank.kind == "ranker":
-            return self._rank_in_context(question, rows, scores, trace)
-        started = time.perf_counter()
-        given = self.world.model(self.config.rank.model).score(question.person, rows).astype(np.float64)
-        order = np.argsort(-given, kind="stable")
-        for at, place in enumerate(order.tolist()):
-            if place != at:
-                trace.moved(int(rows[place]), f"rank: {place + 1} to {at + 1} by the model's score")
-        unknown = int(np.isneginf(given).sum())
-        floor = float(given[np.isfinite(given)].min(initial=0.0)) - 1.0
-        trace.add("rank", len(rows), len(rows), started, f"{unknown} unknown to the model, put last" if unknown else "")
-        return rows[order], np.where(np.isfinite(given), given, floor)[order]
-
-    def _rank_in_context(
-        self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Put the best candidates in the order of a ranker; those beyond its pool follow, below all of them."""
-        config, started = self.config.rank, time.perf_counter()
-        pool, rest = rows[: config.pool], rows[config.pool :]
-        given = self.world.expected(config.model, question, pool, config.task)
-        order = np.argsort(-given, kind="stable")
-        for at, place in enumerate(order.tolist()):
-            if place != at:
-                trace.moved(int(pool[place]), f"rank: {place + 1} to {at + 1}, {given[place]:.4f} expected")
-        trace.add(f"rank by {config.model}", len(rows), len(rows), started, f"{len(rest)} beyond its pool" if len(rest) else "")
-        below = float(given.min(initial=0.0)) - 1.0 - np.arange(len(rest))
-        return np.concatenate([pool[order], rest]), np.concatenate([given[order], below])
-
     def _diversify(
         self, question: Question, rows: np.ndarray, scores: np.ndarray, trace: Trace
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -271,9 +246,7 @@ class Pipeline:
             return rows, scores
         started, pool = time.perf_counter(), max(config.pool, question.k)
         order, note = diversify(kind, level, rows[:pool], scores[:pool], question.person, self.world)
-        for at, place in enumerate(order.tolist()):
-            if place != at:
-                trace.moved(int(rows[place]), f"{kind}: {place + 1} to {at + 1}")
+        trace.reordered(rows, order, lambda place, at: f"{kind}: {place + 1} to {at + 1}")
         trace.add(f"diversity {kind} {level:g}", len(rows), len(rows), started, note)
         whole = np.concatenate([order, np.arange(len(order), len(rows))])
         return rows[whole], scores[whole]
@@ -287,9 +260,7 @@ class Pipeline:
         started, pool = time.perf_counter(), rows[: self.order.pool(k)]
         room = room_for(self.config.caps, self.world.catalogue, pins.tolist(), pool)
         order, note = self.order.places(k, pool, scores[: len(pool)], self.world.catalogue, room)
-        for at, place in enumerate(order.tolist()):
-            if place != at:
-                trace.moved(int(rows[place]), f"{self.config.order.kind}: {place + 1} to {at + 1}")
+        trace.reordered(rows, order, lambda place, at: f"{self.config.order.kind}: {place + 1} to {at + 1}")
         trace.add(f"order {self.config.order.kind}", len(rows), len(rows), started, note)
         whole = np.concatenate([order, np.arange(len(order), len(rows))])
         return rows[whole], scores[whole]

@@ -9,9 +9,24 @@ from typing import Any, Protocol
 import numpy as np
 
 from palate.serve.catalogue import Catalogue
+from palate.serve.content import Content
+from palate.serve.errors import NotFound
+from palate.serve.models.shelf import Loaded
+from palate.serve.neighbours import neighbours
 from palate.serve.people import Person
-from palate.serve.pipeline.config import ModelSource, NewSource, SearchSource, SimilarSource, Source, TrendingSource
-from palate.serve.shelf import Loaded
+from palate.serve.pipeline.config import (
+    ContentSource,
+    MeaningSource,
+    ModelSource,
+    NewSource,
+    SearchSource,
+    SimilarSource,
+    Source,
+    TrendingSource,
+)
+
+#: New items that are compared with a person, at most: the newest.
+COMPARED = 1_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,7 @@ class World(Protocol):
     """What sources may look at."""
 
     catalogue: Catalogue
+    content: Content
 
     def model(self, version: str) -> Loaded:
         """Return a model by version, or the active one."""
@@ -87,8 +103,8 @@ class World(Protocol):
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and weights of what was chosen lately, best first."""
 
-    def newest(self, since: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and times of items that came in since a moment, newest first."""
+    def newest(self, since: float, limit: int, *, strangers: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and times of items that came in since a moment, newest first; all, or those the active model lacks."""
 
     def search(self, text: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and scores of items whose text matches."""
@@ -100,8 +116,10 @@ def ask(source: Source, question: Question, world: World, quota: int) -> Found:
         ModelSource: _model,
         TrendingSource: _trending,
         NewSource: _new,
+        ContentSource: _content,
         SimilarSource: _similar,
         SearchSource: _search,
+        MeaningSource: _meaning,
     }
     return answers[type(source)](source, question, world, quota)
 
@@ -117,24 +135,38 @@ def _trending(source: TrendingSource, question: Question, world: World, quota: i
 
 
 def _new(source: NewSource, question: Question, world: World, quota: int) -> Found:
-    rows, times = world.newest(question.now - 86_400 * source.days, quota + len(question.barred))
+    since, strangers = question.now - 86_400 * source.days, source.only == "strangers"
+    rows, times = world.newest(since, quota + len(question.barred), strangers=strangers)
     return _open(rows, times, question, world, quota)
+
+
+def _content(source: ContentSource, question: Question, world: World, quota: int) -> Found:
+    history = np.array(list(dict.fromkeys(question.person.rows[::-1].tolist()))[: source.last], np.int32)
+    if not len(history):
+        return Found.nothing("nothing is known of the person")
+    if source.only == "all":
+        rows, scores = world.content.nearest(history, quota + len(question.barred))
+    else:
+        fresh, _ = world.newest(-np.inf, COMPARED, strangers=True)
+        if not len(fresh):
+            return Found.nothing("the model knows every item")
+        rows, scores = world.content.among(history, fresh)
+    return _open(rows, scores, question, world, quota, world.content.words)
 
 
 def _similar(source: SimilarSource, question: Question, world: World, quota: int) -> Found:
     seeds = question.near if len(question.near) else question.person.rows[::-1][: source.last]
     if not len(seeds):
         return Found.nothing("no item to start from")
-    best: dict[int, float] = {}
-    model = world.model(source.model)
-    for seed in dict.fromkeys(seeds.tolist()):
-        for row, score in zip(*model.similar(seed, quota), strict=True):
-            best[int(row)] = max(best.get(int(row), -np.inf), float(score))
-    order = sorted(best, key=lambda row: (-best[row], row))
-    rows = np.array(order, np.int32)
-    outside = ~np.isin(rows, seeds)
-    scores = np.array([best[row] for row in order], np.float32)
-    return _open(rows[outside], scores[outside], question, world, quota)
+    try:
+        model = world.model(source.model)
+    except NotFound:
+        if source.model != "active":
+            raise
+        model = None  # none is active yet: by content alone
+    near = neighbours(model, world.content, seeds.tolist(), quota)
+    note = f"{near.by_content} of the items by content: the model doesn't know them" if near.by_content else ""
+    return _open(near.rows, near.scores, question, world, quota, note)
 
 
 def _search(source: SearchSource, question: Question, world: World, quota: int) -> Found:
@@ -144,10 +176,17 @@ def _search(source: SearchSource, question: Question, world: World, quota: int) 
     return _open(rows, scores, question, world, quota)
 
 
-def _open(rows: np.ndarray, scores: np.ndarray, question: Question, world: World, quota: int) -> Found:
+def _meaning(source: MeaningSource, question: Question, world: World, quota: int) -> Found:
+    if not question.text.strip():
+        return Found.nothing("no words to search for")
+    rows, scores = world.content.search(question.text, quota + len(question.barred))
+    return _open(rows, scores, question, world, quota, world.content.words)
+
+
+def _open(rows: np.ndarray, scores: np.ndarray, question: Question, world: World, quota: int, note: str = "") -> Found:
     """Leave out what is barred or hidden, and cut."""
     good = world.catalogue.shown[rows]
     if len(question.barred):
         places = np.searchsorted(question.barred, rows)
         good &= question.barred[np.minimum(places, len(question.barred) - 1)] != rows
-    return Found(rows[good][:quota].astype(np.int32), scores[good][:quota].astype(np.float32))
+    return Found(rows[good][:quota].astype(np.int32), scores[good][:quota].astype(np.float32), note)

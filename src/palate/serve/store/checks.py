@@ -13,6 +13,9 @@ from palate.errors import DataError
 
 #: Characters of an id, at most.
 LONGEST_ID = 200
+#: No id: every client takes them for steps within an address, encoded or not, so nothing of that name could be asked for or
+#: erased over HTTP. All other ids can be named there (a slash is sent as %2F, see :mod:`palate.serve.http.paths`).
+STEPS = frozenset({".", ".."})
 #: Seconds since 1970; a larger number is milliseconds by mistake.
 LATEST = 1e11
 
@@ -30,6 +33,19 @@ def check_id(text: Any, where: str) -> str:
     raise DataError(
         f"an id is a text of 1 to {LONGEST_ID} characters without NUL.", where=where, value=text, remedy="rename it"
     )
+
+
+def check_new_id(text: Any, where: str) -> str:
+    """Return an id of something that comes in and will be asked for by name, or refuse it.
+
+    Raises
+    ------
+    DataError
+        If it is no id, or one of :data:`STEPS`.
+    """
+    if check_id(text, where) in STEPS:
+        raise DataError("no web address can name this id.", where=where, value=text, remedy="rename it")
+    return str(text)
 
 
 def check_optional_id(text: Any, where: str) -> str | None:

@@ -14,6 +14,7 @@ from palate.serve.errors import ConflictError
 from palate.serve.store.bulk import put_block, rows_named
 from palate.serve.store.checks import (
     check_id,
+    check_new_id,
     check_optional_id,
     check_optional_number,
     check_time,
@@ -74,10 +75,17 @@ class Events(Part):
         with self.database.read() as connection:
             return [event_of(row) for row in reversed(connection.execute(wanted).all())]
 
-    def history_of(self, user: str, limit: int = 500) -> tuple[list[str], list[float]]:
-        """Return items and times of a person's latest events, oldest first: what an answer needs, from an index alone."""
+    def history_of(self, user: str, limit: int = 500, before: float | None = None) -> tuple[list[str], list[float]]:
+        """Return items and times of a person's latest events, oldest first: what an answer needs, from an index alone.
+
+        ``before``: as it was at that moment (events of that very moment are left out).
+        """
         values = {"who": check_id(user, "user"), "most": limit}
-        if self.database.dialect == "sqlite":
+        if before is not None:
+            with self.database.read() as connection:
+                past = connection.execute(_HISTORY.where(events.c.time < before), values).all()
+            items, times = [row[0] for row in past], [row[1] for row in past]
+        elif self.database.dialect == "sqlite":
             [(told, moments)] = self.database.glance(_HISTORY_IN_ONE, values)
             items, times = json.loads(told), [float(moment) for moment in (moments or "").split(",") if moment]
         else:
@@ -185,8 +193,8 @@ def _checked(batch: Sequence[Event], now: float) -> list[dict[str, Any]] | Palat
 def _row(event: Event, where: str, now: float) -> dict[str, Any]:
     return {
         "id": check_optional_id(event.id, f"{where}.id"),
-        "user": check_id(event.user, f"{where}.user"),
-        "item": check_id(event.item, f"{where}.item"),
+        "user": check_new_id(event.user, f"{where}.user"),
+        "item": check_new_id(event.item, f"{where}.item"),
         "type": check_id(event.type, f"{where}.type"),
         "value": check_optional_number(event.value, f"{where}.value"),
         "time": now if event.time is None else check_time(event.time, f"{where}.time"),

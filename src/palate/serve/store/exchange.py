@@ -18,11 +18,12 @@ from palate.serve.errors import ConflictError
 from palate.serve.store.archive import export_store, import_store
 from palate.serve.store.attributes import attribute_table, item_rows, user_rows
 from palate.serve.store.bulk import BLOCK, is_empty, put_block, read_blocks, settle_numbers, without_indexes
-from palate.serve.store.checks import check_id
+from palate.serve.store.checks import check_new_id
+from palate.serve.store.part import chunks
 from palate.serve.store.store import Store
 from palate.serve.store.tables import events, items, users
 
-__all__ = ["dataset", "export_store", "import_store", "load_dataset"]
+__all__ = ["dataset", "export_store", "import_store", "load_dataset", "load_items", "shares_items"]
 
 _READ = ("user", "item", "type", "value", "time", "session")
 _ITEM = ("id", "title", "text", "categories", "price", "image", "attributes")
@@ -36,17 +37,25 @@ def dataset(store: Store, *, name: str = "store", progress: Progress = silent) -
     any event has one (an event without counts 1), sessions if every event has one. Titles, texts, categories, prices, images
     and the keys of attributes become columns.
     """
+    return numbered_dataset(store, name=name, progress=progress)[0]
+
+
+def numbered_dataset(store: Store, *, name: str = "store", progress: Progress = silent) -> tuple[Dataset, np.ndarray]:
+    """Return :func:`dataset`, and ``int64[n]``: the store's number of each event, in the order of its source rows.
+
+    The number of an event of the data set, or of one made from it, is ``numbers[interactions.file_order]``.
+    """
     with store.database.snapshot() as connection:
         total = int(connection.scalar(select(func.count()).select_from(events)) or 0)
         people = _entities(connection, users, ("id", "attributes"))
         things = _entities(connection, items, _ITEM)
         columns = _Columns()
-        for block in read_blocks(connection, select(*(events.c[c] for c in _READ)).order_by(events.c.n)):
+        for block in read_blocks(connection, select(events.c.n, *(events.c[c] for c in _READ)).order_by(events.c.n)):
             columns.extend(block)
             progress(ProgressEvent("Read events", len(columns), total))
-    interactions, actions, sessions = columns.interactions(people.ids, things.ids)
+    interactions, actions, sessions, numbers = columns.interactions(people.ids, things.ids)
     spec = ({"step": "store", "store": store.identity, "events": len(columns)},)
-    return Dataset(interactions, people, things, actions=actions, sessions=sessions, name=name, spec=spec)
+    return Dataset(interactions, people, things, actions=actions, sessions=sessions, name=name, spec=spec), numbers
 
 
 def load_dataset(store: Store, data: Dataset, *, progress: Progress = silent) -> int:
@@ -82,27 +91,58 @@ def load_dataset(store: Store, data: Dataset, *, progress: Progress = silent) ->
     return len(data)
 
 
+def load_items(store: Store, things: Entities) -> int:
+    """Put items into a store that never had any, in one transaction; return how many came in (none into any other store).
+
+    Raises
+    ------
+    DataError
+        If an id is no id of the store; it is named.
+    """
+    _check_ids(things.ids, "items")
+    with store.database.write() as connection:
+        if connection.execute(select(items.c.id).limit(1)).first() is not None:
+            return 0
+        for names, block in item_rows(things, store.clock()):
+            put_block(connection, items, names, block)
+    return len(things.ids)
+
+
+def shares_items(store: Store, things: Entities) -> bool:
+    """Say whether any of these items is in the store, shown or not."""
+    with store.database.read() as connection:
+        found = (
+            connection.execute(select(items.c.id).where(items.c.id.in_(some)).limit(1)).first()
+            for some in chunks(_texts(things.ids).to_pylist())
+        )
+        return any(row is not None for row in found)
+
+
 class _Columns:
     """Columns of events that grow block by block; texts are kept once a block."""
 
     def __init__(self) -> None:
         self.words: dict[str, list[pa.DictionaryArray]] = {name: [] for name in ("user", "item", "type", "session")}
-        self.numbers: dict[str, list[np.ndarray]] = {"value": [], "time": []}
+        self.numbers: dict[str, list[np.ndarray]] = {"n": [], "value": [], "time": []}
         self.rows = 0
 
     def __len__(self) -> int:
         return self.rows
 
     def extend(self, block: Sequence[Sequence[Any]]) -> None:
-        for name, column in zip(_READ, zip(*block, strict=True), strict=True):
+        for name, column in zip(("n", *_READ), zip(*block, strict=True), strict=True):
             if name in self.words:
                 self.words[name].append(pa.array(column, pa.string()).dictionary_encode())
+            elif name == "n":
+                self.numbers[name].append(np.array(column, np.int64))
             else:
                 self.numbers[name].append(np.array(column, np.float64))  # a missing value becomes NaN
         self.rows += len(block)
 
-    def interactions(self, people: Vocabulary, things: Vocabulary) -> tuple[Interactions, Vocabulary, Vocabulary | None]:
-        """Return the events, the names of actions, and those of sessions."""
+    def interactions(
+        self, people: Vocabulary, things: Vocabulary
+    ) -> tuple[Interactions, Vocabulary, Vocabulary | None, np.ndarray]:
+        """Return the events, the names of actions, those of sessions, and the store's numbers of the events by source row."""
         time = self._joined("time")
         order = np.argsort(time, kind="stable")
         value = self._joined("value")[order]
@@ -117,7 +157,7 @@ class _Columns:
             action=action[order],
             session=session[order] if whole else None,
         )
-        return found, actions, sessions if whole else None
+        return found, actions, sessions if whole else None, self._joined("n").astype(np.int64)[order]
 
     def _joined(self, name: str) -> np.ndarray:
         return np.concatenate([np.empty(0), *self.numbers[name]])
@@ -175,4 +215,4 @@ def _texts(ids: Vocabulary) -> pa.Array:
 
 def _check_ids(ids: Vocabulary, kind: str) -> None:
     for at, text in enumerate(_texts(ids).to_pylist()):
-        check_id(text, f"{kind}[{at}]")
+        check_new_id(text, f"{kind}[{at}]")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, tuple_, update
 
 from palate.errors import DataError, PalateError
 from palate.serve.errors import ConflictError, NotFound
-from palate.serve.store.checks import check_id, check_time, from_json, object_to_json
+from palate.serve.store.checks import check_id, check_new_id, check_time, from_json, object_to_json
 from palate.serve.store.part import Part, chunks, raised
 from palate.serve.store.rows import Added, ExperimentRow, Exposure
 from palate.serve.store.tables import experiments, exposures
@@ -31,7 +31,7 @@ class Experiments(Part):
             If there is one of that name.
         """
         row = {
-            "name": check_id(name, "name"),
+            "name": check_new_id(name, "name"),
             "spec": object_to_json(spec, "spec"),
             "state": "draft",
             "created": self.clock(),

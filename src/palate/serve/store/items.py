@@ -14,6 +14,7 @@ from palate.serve.catalogue import Item
 from palate.serve.store.bulk import names_new, put_block
 from palate.serve.store.checks import (
     check_id,
+    check_new_id,
     check_optional_number,
     check_text,
     check_time,
@@ -134,7 +135,7 @@ def _checked(row: ItemRow, where: str, now: float) -> dict[str, Any]:
         raise DataError("a price is not negative.", where=f"{where}.price", value=price)
     words = [check_text(word, f"{where}.categories[{at}]") for at, word in enumerate(row.categories)]
     return {
-        "id": check_id(row.id, f"{where}.id"),
+        "id": check_new_id(row.id, f"{where}.id"),
         "title": check_text(row.title, f"{where}.title"),
         "text": check_text(row.text, f"{where}.text"),
         "categories": to_json(words, f"{where}.categories") if words else None,

@@ -84,8 +84,9 @@ def write_searches(connection: Connection, batches: Sequence[Sequence[Search]], 
 
 def search_of(row: Any) -> Search:
     """Return a row of the table as a search."""
-    _, user, query, time, results, context = row
-    return Search(query, user, time, () if results is None else tuple(json.loads(results)), from_json(context))
+    _, user, query, time, results, context, anonymous = row
+    found = () if results is None else tuple(json.loads(results))
+    return Search(query, user, time, found, from_json(context), anonymous)
 
 
 def conversation_of(row: Any) -> Conversation:
@@ -98,6 +99,7 @@ def _row(search: Search, where: str, now: float) -> dict[str, Any]:
     found = [check_id(item, f"{where}.results[{at}]") for at, item in enumerate(search.results)]
     return {
         "user": check_optional_id(search.user, f"{where}.user"),
+        "anonymous": check_optional_id(search.anonymous, f"{where}.anonymous"),
         "query": check_text(search.query, f"{where}.query"),
         "time": now if search.time is None else check_time(search.time, f"{where}.time"),
         "results": to_json(found, f"{where}.results") if found else None,

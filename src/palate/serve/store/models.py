@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from palate.serve.errors import ConflictError, NotFound
-from palate.serve.store.checks import check_id, check_text, from_json, object_to_json
+from palate.serve.store.checks import check_id, check_new_id, check_text, from_json, object_to_json
 from palate.serve.store.part import Part
 from palate.serve.store.rows import ModelRow
 from palate.serve.store.tables import activations, models
@@ -25,7 +26,7 @@ class Models(Part):
             If there is a model of that version, unless it is of the same system and path (then it is returned).
         """
         row = {
-            "version": check_id(model.version, "version"),
+            "version": check_new_id(model.version, "version"),
             "system": check_id(model.system, "system"),
             "path": check_text(model.path, "path"),
             "metrics": object_to_json(model.metrics, "metrics"),
@@ -73,6 +74,12 @@ class Models(Part):
                 connection.execute(insert(activations), {"version": version, "time": now, "undone": False})
             return _there(connection, version)
 
+    def model_before(self) -> ModelRow | None:
+        """Return the model that :meth:`roll_back` would return to, or ``None``."""
+        with self.database.read() as connection:
+            last = _last_two(connection)
+            return find_model(connection, last[1].version) if len(last) == 2 else None
+
     def roll_back(self) -> ModelRow:
         """Undo the last activation: the model that was active before it is active again (further back, when repeated).
 
@@ -82,8 +89,7 @@ class Models(Part):
             If no model was active before.
         """
         with self.database.write() as connection:
-            wanted = select(activations).where(activations.c.undone.is_(False)).order_by(activations.c.n.desc()).limit(2)
-            last = connection.execute(wanted).all()
+            last = _last_two(connection)
             if len(last) < 2:
                 raise ConflictError("no model was active before.", where="models", remedy="publish and activate one")
             connection.execute(update(activations).where(activations.c.n == last[0].n).values(undone=True))
@@ -95,6 +101,12 @@ def find_model(connection: Connection, version: str) -> ModelRow | None:
     """Return a model, or ``None``."""
     row = connection.execute(select(models).where(models.c.version == check_id(version, "version"))).first()
     return None if row is None else _model(row)
+
+
+def _last_two(connection: Connection) -> Sequence[Any]:
+    """Return the last two activations that were not undone, the later first."""
+    wanted = select(activations).where(activations.c.undone.is_(False)).order_by(activations.c.n.desc()).limit(2)
+    return connection.execute(wanted).all()
 
 
 def _there(connection: Connection, version: str) -> ModelRow:

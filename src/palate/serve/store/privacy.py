@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, or_, select, text
 from sqlalchemy.exc import DBAPIError
 
 from palate.errors import DataError
+from palate.serve.errors import StoreError
 from palate.serve.store.checks import check_id
 from palate.serve.store.events import event_of
 from palate.serve.store.logs import conversation_of, search_of
@@ -40,13 +42,16 @@ from palate.serve.store.tables import (
 )
 from palate.serve.store.users import user_of
 
-#: Where a person stands in each table.
+log = logging.getLogger("palate.serve")
+#: Where a person stands in each table: as a user, or with the key of a visitor without an account. Slates, to which impressions
+#: and feedback belong, come first.
 HELD = (
-    (events, events.c.user),
-    (searches, searches.c.user),
-    (conversations, conversations.c.user),
-    (exposures, exposures.c.unit),
-    (users, users.c.id),
+    (slates, (slates.c.user, slates.c.anonymous)),
+    (events, (events.c.user,)),
+    (searches, (searches.c.user, searches.c.anonymous)),
+    (conversations, (conversations.c.user,)),
+    (exposures, (exposures.c.unit,)),
+    (users, (users.c.id,)),
 )
 #: Rows deleted in one transaction by retention.
 BLOCK = 10_000
@@ -59,15 +64,17 @@ class Privacy(Part):
     def export_user(self, user: str) -> dict[str, Any]:
         """Return everything that is held about a person, as plain JSON data; every value is empty where nothing is held.
 
+        ``user`` is the id of a user, or the ``anonymous`` key of a visitor.
+
         Keys: ``user``, ``events``, ``slates`` (with items and feedback), ``searches``, ``conversations``, ``exposures``.
         """
         check_id(user, "user")
         with self.database.snapshot() as connection:
-            row = connection.execute(select(users).where(users.c.id == user)).first()
-            done = connection.execute(select(events).where(events.c.user == user).order_by(events.c.time, events.c.n))
-            asked = connection.execute(select(searches).where(searches.c.user == user).order_by(searches.c.n))
-            said = connection.execute(select(conversations).where(conversations.c.user == user))
-            met = connection.execute(select(exposures).where(exposures.c.unit == user))
+            row = connection.execute(select(users).where(_of(users, user))).first()
+            done = connection.execute(select(events).where(_of(events, user)).order_by(events.c.time, events.c.n))
+            asked = connection.execute(select(searches).where(_of(searches, user)).order_by(searches.c.n))
+            said = connection.execute(select(conversations).where(_of(conversations, user)))
+            met = connection.execute(select(exposures).where(_of(exposures, user)))
             return {
                 "user": {} if row is None else asdict(user_of(row)),
                 "events": [asdict(event_of(event)) for event in done],
@@ -80,8 +87,13 @@ class Privacy(Part):
     def erase_user(self, user: str, *, scrub: bool = True) -> Erased:
         """Remove a person: every row in one transaction, then the bytes from the files.
 
+        The rows stay removed where the files can't be scrubbed now (locked, no space): ``files_clean`` tells of it, and erasing
+        again tries again.
+
         Parameters
         ----------
+        user
+            Id of a user, or the ``anonymous`` key of a visitor.
         scrub
             ``False`` leaves the files to a later :meth:`scrub` (to erase many people and scrub once).
         """
@@ -92,7 +104,7 @@ class Privacy(Part):
             if any(counts.values()):
                 mark = {"mark": _mark(connection, user), "time": self.clock()}
                 connection.execute(insert(erasures), mark)
-        return Erased(counts, owed, self.scrub() if scrub else False)
+        return Erased(counts, owed, self._scrubbed() if scrub else False)
 
     def erased_at(self, user: str) -> float | None:
         """Return when a person of this id was last erased, or ``None``; a keyed hash answers, the id itself is not kept."""
@@ -109,11 +121,18 @@ class Privacy(Part):
         with self.database.outside() as connection:
             if connection.dialect.name == "postgresql":
                 quote = connection.dialect.identifier_preparer.quote
-                names = (table.name for table in (slates, impressions, feedback, *(table for table, _ in HELD)))
+                names = (table.name for table in (impressions, feedback, *(table for table, _ in HELD)))
                 connection.execute(text("VACUUM " + ", ".join(map(quote, names))))
                 return False
             connection.execute(text("VACUUM"))
             return _empty_log(connection)
+
+    def _scrubbed(self) -> bool:
+        try:
+            return self.scrub()
+        except StoreError as error:
+            log.warning("what was erased is not scrubbed from the files yet: %s", error.what)
+            return False
 
     def retain(self, days: float) -> dict[str, int]:
         """Delete events, slates with their impressions and feedback, searches and conversations older than this.
@@ -137,8 +156,13 @@ class Privacy(Part):
                 return total
 
 
+def _of(table: Table, user: str) -> ColumnElement[bool]:
+    """Return the condition that a row of a table is a person's."""
+    return or_(*(column == user for held, columns in HELD if held is table for column in columns))
+
+
 def _slates(connection: Connection, user: str) -> list[dict[str, Any]]:
-    found = read_slates(connection, slates.c.user == user)
+    found = read_slates(connection, _of(slates, user))
     given: dict[str, list[dict[str, Any]]] = {slate.id: [] for slate in found}
     for one in read_feedback(connection, given):
         given[one.slate].append(asdict(one))
@@ -161,11 +185,11 @@ def _owed(connection: Connection, user: str) -> list[str]:
 def _remove(connection: Connection, user: str) -> dict[str, int]:
     """Delete a person's rows; return how many, by table."""
     counts: dict[str, int] = {}
-    ids = list(connection.scalars(select(slates.c.id).where(slates.c.user == user)))
-    for table, column in ((feedback, feedback.c.slate), (impressions, impressions.c.slate), (slates, slates.c.id)):
+    ids = list(connection.scalars(select(slates.c.id).where(_of(slates, user))))
+    for table, column in ((feedback, feedback.c.slate), (impressions, impressions.c.slate)):
         counts[table.name] = sum(connection.execute(delete(table).where(column.in_(some))).rowcount for some in chunks(ids))
-    for table, column in HELD:
-        counts[table.name] = connection.execute(delete(table).where(column == user)).rowcount
+    for table, _ in HELD:
+        counts[table.name] = connection.execute(delete(table).where(_of(table, user))).rowcount
     return counts
 
 

@@ -63,12 +63,13 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A user. ``created`` and ``updated`` are the store's."""
+    """A user. ``created``, ``updated`` and ``deleted`` are the store's."""
 
     id: str
     attributes: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     created: float = 0.0
     updated: float = 0.0
+    deleted: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Slate:
-    """An answer that was shown, to a ``user`` or to somebody with an ``anonymous`` key (or to nobody known)."""
+    """An answer that was shown, to a ``user`` or to somebody with an ``anonymous`` key (or to nobody known).
+
+    ``asked`` is what else the request said, by which it can be asked again (see :func:`palate.serve.questions.noted`);
+    ``None`` where it was not noted.
+    """
 
     id: str
     items: Sequence[Shown]
@@ -130,6 +135,7 @@ class Slate:
     experiment: str | None = None
     variant: str | None = None
     context: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    asked: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +155,14 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A query, and the ids of what was found."""
+    """A query, of a ``user`` or of somebody with an ``anonymous`` key (or of nobody known), and the ids of what was found."""
 
     query: str
     user: str | None = None
     time: float | None = None
     results: Sequence[str] = ()
     context: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    anonymous: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

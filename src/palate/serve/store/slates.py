@@ -21,6 +21,7 @@ from palate.serve.store.checks import (
     from_json,
     is_clean,
     object_to_json,
+    to_json,
 )
 from palate.serve.store.part import Part, chunks, raised
 from palate.serve.store.rows import Added, Feedback, Shown, Slate
@@ -101,12 +102,18 @@ class Slates(Part):
             return {item: (clicks.get(item, 0), int(number)) for item, number in connection.execute(shown)}
 
     def impressions_since(
-        self, since: float, *, until: float | None = None, experiment: str | None = None, limit: int = 1_000_000
+        self,
+        since: float,
+        *,
+        until: float | None = None,
+        experiment: str | None = None,
+        limit: int = 1_000_000,
+        latest: bool = False,
     ) -> pa.Table:
-        """Return the log that off-policy estimates need, by time, slate and position.
+        """Return the log that off-policy estimates need, by time, slate and position; the first rows, or the ``latest``.
 
-        Columns: slate, user, time, policy, model, experiment, variant, context (JSON text), position, item, propensity,
-        reward (sum of the values of its feedback; 0 where there is none).
+        Columns: slate, user, anonymous, time, policy, stochastic, model, experiment, variant, context (JSON text), position,
+        item, propensity, reward (sum of the values of its feedback; 0 where there is none).
         """
         rewards = (
             select(feedback.c.slate, feedback.c.item, func.sum(feedback.c.value).label("reward"))
@@ -121,7 +128,7 @@ class Slates(Part):
             .join_from(slates, impressions, impressions.c.slate == slates.c.id)
             .outerjoin(rewards, met)
             .where(slates.c.time >= since)
-            .order_by(slates.c.time, slates.c.id, impressions.c.position)
+            .order_by(*(column.desc() if latest else column for column in _BY_TIME))
             .limit(limit)
         )
         if until is not None:
@@ -130,15 +137,26 @@ class Slates(Part):
             wanted = wanted.where(slates.c.experiment == check_id(experiment, "experiment"))
         with self.database.read() as connection:
             rows = connection.execute(wanted).all()
+        rows = rows[::-1] if latest else rows
         columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [[] for _ in _LOG]
         return pa.table({name: pa.array(c, _LOG[name]) for name, c in zip(_LOG, columns, strict=True)})
 
+    def asked_of(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Return what was asked for slates (see :class:`Slate`), by their ids; where it was not noted there is no key."""
+        columns = [slates.c.id, slates.c.asked]
+        with self.database.read() as connection:
+            found = rows_named(connection, columns, slates.c.id, {check_id(slate, "slate") for slate in ids})
+        return {slate: from_json(asked) for slate, asked in found if asked is not None}
 
+
+_BY_TIME = (slates.c.time, slates.c.id, impressions.c.position)
 _LOG = {
     "slate": pa.string(),
     "user": pa.string(),
+    "anonymous": pa.string(),
     "time": pa.float64(),
     "policy": pa.string(),
+    "stochastic": pa.bool_(),
     "model": pa.string(),
     "experiment": pa.string(),
     "variant": pa.string(),
@@ -213,11 +231,17 @@ def read_slates(connection: Connection, fits: ColumnElement[bool], limit: int | 
             bodies[slate].append(Shown(item, position, propensity, source, team))
     return [
         Slate(
-            **{**head, "stochastic": bool(head["stochastic"]), "context": from_json(head["context"])},
+            **{**head, **_plain(head)},
             items=tuple(bodies[head["id"]]),
         )
         for head in heads
     ]
+
+
+def _plain(head: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what stands in a row in another form than in a slate."""
+    asked = None if head["asked"] is None else from_json(head["asked"])
+    return {"stochastic": bool(head["stochastic"]), "context": from_json(head["context"]), "asked": asked}
 
 
 def read_feedback(connection: Connection, ids: Iterable[str]) -> list[Feedback]:
@@ -258,6 +282,7 @@ def _checked_slate(slate: Slate, where: str, now: float) -> tuple[dict[str, Any]
         "policy": check_id(slate.policy, f"{where}.policy") if slate.policy else "",
         "stochastic": bool(slate.stochastic),
         "context": object_to_json(slate.context, f"{where}.context"),
+        "asked": None if slate.asked is None else to_json(dict(slate.asked), f"{where}.asked"),
         **optional,
     }
     body = [_checked_shown(slate, at, shown, f"{where}.items[{at}]") for at, shown in enumerate(slate.items)]

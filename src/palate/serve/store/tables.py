@@ -34,6 +34,7 @@ users = Table(
     Column("attributes", Text),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
+    Column("deleted", Double),
 )
 
 items = Table(
@@ -85,7 +86,9 @@ slates = Table(
     Column("experiment", Id),
     Column("variant", Id),
     Column("context", Text),
+    Column("asked", Text),
     Index("slates_by_user", "user", "time"),
+    Index("slates_by_anonymous", "anonymous"),
     Index("slates_by_time", "time"),
 )
 
@@ -121,7 +124,9 @@ searches = Table(
     Column("time", Double, nullable=False),
     Column("results", Text),
     Column("context", Text),
+    Column("anonymous", Id),
     Index("searches_by_user", "user"),
+    Index("searches_by_anonymous", "anonymous"),
     Index("searches_by_time", "time"),
     sqlite_autoincrement=True,
 )

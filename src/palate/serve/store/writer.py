@@ -38,7 +38,7 @@ KINDS: Mapping[str, Callable[[Connection, Sequence[Any], float], Outcomes]] = {
     "exposures": write_exposures,
 }
 #: Kinds for which nobody waits, and the seconds that they may wait for company: a commit for ten costs little more than one.
-PATIENT, LINGER = frozenset({"slates", "exposures"}), 0.05
+PATIENT, LINGER = frozenset({"slates", "searches", "exposures"}), 0.05
 
 
 @dataclass(eq=False)

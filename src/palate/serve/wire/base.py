@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from palate.serve.store.checks import STEPS
+
 #: Bytes and depth that a free JSON object may have.
 OBJECT_BYTES, OBJECT_DEPTH = 16_384, 8
 
@@ -48,7 +50,20 @@ def _bounded(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(clean)]
+def addressed(id_: str) -> str:
+    """Refuse what no web address can name."""
+    if id_ in STEPS:
+        raise ValueError("an id is not '.' or '..', which no web address can name: rename it")
+    return id_
+
+
+Id = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    AfterValidator(clean),
+    AfterValidator(addressed),
+    Field(json_schema_extra={"not": {"enum": sorted(STEPS)}}),
+]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(clean)]
 Line = Annotated[str, StringConstraints(max_length=1_000), AfterValidator(clean)]
 Prose = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(clean)]

@@ -26,6 +26,14 @@ class Erased(Wire):
     removed: dict[str, int]
     bundles: list[str] = Field(description="versions of models whose files were cleaned of the person")
     retrain: list[str] = Field(description="versions that learnt from the person's events: retrain to finish the erasure")
+    unchecked: list[str] = Field(
+        default=[], description="versions whose bundles are gone from this machine, or damaged: look for the person there"
+    )
+    files_clean: bool = Field(
+        False,
+        description="whether the rows' bytes are gone from the database's files too; where not, erase again later to finish it "
+        "(on PostgreSQL never known: its log, archives and backups are the administrator's)",
+    )
 
 
 class ModelOut(Wire):
@@ -102,7 +110,9 @@ class Ready(Wire):
 
     ready: bool
     store: str
-    model: str | None
+    model: str | None = Field(description="version of the model that answers")
+    wanted: str | None = Field(None, description="version that the store wants active; another one answers while it is loaded")
+    trouble: str | None = Field(None, description="why the wanted model can't be loaded; the one before goes on answering")
     items: int
 
 

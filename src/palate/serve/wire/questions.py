@@ -122,6 +122,7 @@ class SearchIn(Wire):
 
     query: Annotated[str, StringConstraints(min_length=1, max_length=1_000), AfterValidator(clean)]
     user: Id | None = Field(None, description="whose taste counts")
+    anonymous: Id | None = Field(None, description="a key of somebody without an account, such as a session; for the log")
     personal: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="how much taste counts beside the words")
     k: int = Field(10, ge=1)
     filter: Filter | None = None

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from palate.serve import answers, wire
 from palate.serve.http.routes.common import Reader, errors, meters_of, run, service_of
-from palate.serve.service import Service
+from palate.serve.service import KnownList, Service
 
 router = APIRouter(tags=["answers"])
 
@@ -20,18 +20,19 @@ async def recommend(body: wire.RecommendIn, request: Request, caller: Reader) ->
     service, meters = service_of(request), meters_of(request)
     key = _list_key(service, body)
     if key is None:
-        slate = await run(request, answers.recommend, service, body)
-        meters.slates.labels(slate.policy, str(slate.cold).lower()).inc()
-        return Response(slate.model_dump_json(), media_type="application/json")
+        found = await run(request, answers.recommended, service, body)
+        meters.slate(found.slate.policy, found.slate.cold, found.sources)
+        return Response(found.slate.model_dump_json(), media_type="application/json")
 
-    def make() -> bytes:
-        return answers.recommend(service, body).model_dump_json().encode()
+    def make() -> KnownList:
+        made = answers.recommended(service, body)
+        return KnownList(made.slate.model_dump_json().encode(), made.sources)
 
     known = service.known_list(key, make)
     if known is None:
         known = await run(request, service.list_of, key, make)
-    meters.slates.labels(service.pipeline.config.name, "true").inc()
-    return Response(known, media_type="application/json")
+    meters.slate(service.pipeline.config.name, True, known.sources)
+    return Response(known.body, media_type="application/json")
 
 
 def _list_key(service: Service, body: wire.RecommendIn) -> tuple[object, ...] | None:
@@ -57,8 +58,8 @@ async def rank(body: wire.RankIn, request: Request, caller: Reader) -> wire.Scor
 
 @router.post("/search", response_model=wire.ScoredList, responses=errors())
 async def search(body: wire.SearchIn, request: Request, caller: Reader) -> wire.ScoredList:
-    """Find items by words; a person's taste can count beside them."""
-    return await run(request, answers.search, service_of(request), body)
+    """Find items by words; a person's taste can count beside them. The search is logged, with what was found."""
+    return await run(request, answers.asked_search, service_of(request), body)
 
 
 @router.post("/explain", response_model=wire.Explained, responses=errors(404))

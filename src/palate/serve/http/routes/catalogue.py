@@ -23,7 +23,7 @@ async def put_items(body: wire.ItemBatch, request: Request, caller: Writer) -> w
 async def list_items(
     request: Request,
     caller: Reader,
-    after: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> wire.ItemPage:
     """List items by id, a page at a time."""
@@ -53,3 +53,14 @@ async def put_users(body: wire.UserBatch, request: Request, caller: Writer) -> w
 async def get_user(user_id: PathId, request: Request, caller: Reader) -> wire.UserOut:
     """Return a user."""
     return await run(request, records.get_user, service_of(request), user_id)
+
+
+@router.delete("/users/{user_id}", response_model=wire.Kept, tags=["users"], responses=errors(404))
+async def delete_user(user_id: PathId, request: Request, caller: Writer) -> wire.Kept:
+    """Delete a user: the attributes go, and the user is no longer listed or found.
+
+    What the person did stays (events, slates, feedback, searches), goes on counting in answers to that id, and is learnt from.
+    Putting the user in again makes it anew. To take a person out of everything, bundles included, erase the profile:
+    ``DELETE /v1/profile/{user_id}``.
+    """
+    return await run(request, records.delete_user, service_of(request), user_id)

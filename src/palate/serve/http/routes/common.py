@@ -7,10 +7,11 @@ from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
 from fastapi import Depends, Path, Request
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from palate.errors import DataError
 from palate.serve.http.metrics import Meters
+from palate.serve.http.paths import whole
 from palate.serve.http.security import Caller, needs
 from palate.serve.service import Service
 from palate.serve.wire import Problem
@@ -19,7 +20,7 @@ T = TypeVar("T")
 Reader = Annotated[Caller, Depends(needs("read"))]
 Writer = Annotated[Caller, Depends(needs("write"))]
 Admin = Annotated[Caller, Depends(needs("admin"))]
-PathId = Annotated[str, Path(min_length=1, max_length=200), StringConstraints(pattern=r"^[^\x00]+$")]
+PathId = Annotated[str, Path(min_length=1, max_length=200), StringConstraints(pattern=r"^[^\x00]+$"), BeforeValidator(whole)]
 
 _SAID = {
     400: "The request can't be read",
@@ -30,13 +31,15 @@ _SAID = {
     413: "Too large",
     422: "Something in the request is wrong",
     429: "Too many requests",
+    500: "The service's own trouble; its log has the details",
+    501: "The service was installed without what this needs",
     503: "The store can't be reached; try again after Retry-After seconds",
 }
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return documentation of the errors that a route can answer with; those of every route are always among them."""
-    wanted = sorted({400, 401, 403, 413, 422, 429, 503, *statuses})
+    wanted = sorted({400, 401, 403, 413, 422, 429, 500, 501, 503, *statuses})
     return {status: {"model": Problem, "description": _SAID[status]} for status in wanted}
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from palate import __version__
-from palate.serve.http.routes.common import Reader, meters_of, run, service_of
+from palate.serve.http.routes.common import Reader, errors, meters_of, run, service_of
 from palate.serve.wire import Health, Ready
 
 router = APIRouter(tags=["health"])
@@ -22,10 +22,12 @@ async def health() -> Health:
 async def ready(request: Request) -> JSONResponse:
     """Say whether the store answers and a model is active (no key needed)."""
     state = await run(request, service_of(request).ready)
-    return JSONResponse(state.model_dump(), 200 if state.ready else 503)
+    if state.ready:
+        return JSONResponse(state.model_dump())
+    return JSONResponse(state.model_dump(), 503, headers={"Retry-After": "1"})
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=errors())
 async def metrics(request: Request, caller: Reader) -> Response:
     """Return the meters in Prometheus' text form."""
     meters = meters_of(request)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from palate.serve import drift, production, wire
+from palate.serve import wire
 from palate.serve.http.routes.common import Admin, PathId, Reader, errors, run, service_of
+from palate.serve.models import drift, production
 
 router = APIRouter(tags=["models"], prefix="/models")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from palate.contracts.bundle import read_manifest
-from palate.errors import DataError, UnsupportedError
+from palate.contracts.bundle import read_bundle, read_manifest
+from palate.errors import BundleError, DataError, UnsupportedError
 from palate.serve import wire
 from palate.serve.errors import ConflictError, NotFound
 from palate.serve.rankers import is_ranker
@@ -16,8 +16,16 @@ from palate.serve.store import ModelRow, Store
 def publish(store: Store, version: str, folder: str | Path, *, activate: bool = False, position: int | None = None) -> ModelRow:
     """Enter a bundle into the store under a version, and make it active where asked.
 
-    The manifest is checked now; the files are checked when a service loads them. Running services take an activation up by
-    themselves, within a request or two. ``position`` is the last event of the store that the model learnt from, where known.
+    The manifest is checked now, and every file of what is to be active. Running services take an activation up by themselves:
+    the new model is loaded beside the requests. ``position`` is the last event of the store that the model learnt from, where
+    known.
+
+    Raises
+    ------
+    BundleError
+        If it is no bundle, or is to be active and damaged.
+    UnsupportedError
+        If a ranker is to be active.
     """
     facts = read_manifest(folder)
     if activate and is_ranker(str(facts["system"])):
@@ -27,6 +35,8 @@ def publish(store: Store, version: str, folder: str | Path, *, activate: bool = 
             value=facts["system"],
             remedy=f"publish it without activating; then: [pipeline.rank] kind = 'ranker', model = '{version}'",
         )
+    if activate:
+        read_bundle(folder)
     row = store.add_model(
         ModelRow(
             version=version,
@@ -56,28 +66,44 @@ def publish_named(service: Service, version: str, bundle: str, activate_it: bool
     known = service.store.model(version)
     if known is not None and Path(known.path) != folder:
         raise ConflictError("there is another model of that version.", where="version", value=version)
-    service.shelf.fitted(version, lambda _: folder)
+    try:
+        service.shelf.fitted(version, lambda _: folder)
+    except BundleError as error:
+        raise DataError(f"the bundle can't be loaded: {error.what}", where="bundle", value=bundle) from error
     row = publish(service.store, version, folder, activate=activate_it)
-    service.stale()
-    service.pulse()
+    service.catch_up()
     return _model(service, row)
 
 
 def activate(service: Service, version: str) -> wire.ModelOut:
     """Make a model the one that answers: it is loaded and warmed up before the store and this process turn to it."""
-    service.shelf.get(version, service.folder)
+    _load(service, version)
     row = service.store.activate(version)
-    service.stale()
-    service.pulse()
+    service.catch_up()
     return _model(service, row)
 
 
 def roll_back(service: Service) -> wire.ModelOut:
-    """Return to the model that was active before."""
+    """Return to the model that was active before; it is loaded and warmed up before the store and this process turn to it."""
+    before = service.store.model_before()
+    if before is not None:
+        _load(service, before.version)
     row = service.store.roll_back()
-    service.stale()
-    service.pulse()
+    service.catch_up()
     return _model(service, row)
+
+
+def _load(service: Service, version: str) -> None:
+    """Load and warm a model up, or refuse to turn to it."""
+    try:
+        service.shelf.get(version, service.folder)
+    except BundleError as error:
+        raise ConflictError(
+            f"the model can't be loaded, so the one that answers stays: {error.what}",
+            where="version",
+            value=version,
+            remedy="restore its bundle (the service's log says where), or choose another version",
+        ) from error
 
 
 def _model(service: Service, row: ModelRow) -> wire.ModelOut:

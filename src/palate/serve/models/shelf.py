@@ -7,7 +7,8 @@ one, so no request is dropped or sees half a model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from palate.retrieval.index import VectorIndex
 from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
 from palate.serve.indexes import index_of
+from palate.serve.models.seen import position_of
 from palate.serve.people import Person
 from palate.serve.rankers import LoadedRanker, is_ranker
 from palate.serve.settings import RetrievalSettings
@@ -58,7 +60,7 @@ class Loaded:
         if not isinstance(model, Recommender):
             raise UnsupportedError(
                 "only a recommender can answer from the whole catalogue.",
-                where=folder,
+                where=version,
                 value=self.facts.get("system"),
                 remedy="a ranker orders what others found: [pipeline.rank] kind = 'ranker', model = 'VERSION'",
             )
@@ -76,8 +78,7 @@ class Loaded:
     @property
     def store_position(self) -> tuple[str, int] | None:
         """Which store the training events came from, and up to which event; ``None`` if they came from elsewhere."""
-        found = self.facts.get("fit", {}).get("notes", {}).get("store")
-        return (str(found["id"]), int(found["position"])) if isinstance(found, Mapping) else None
+        return position_of(self.facts)
 
     def close(self) -> None:
         """Hear no more of the catalogue's changes."""
@@ -153,22 +154,46 @@ class Loaded:
         """Return ``float32[m]`` scores of rows; ``-inf`` where the model doesn't know the item."""
         return self.model.score(self.request(person), self._aligned(rows)[None, :])[0]
 
-    def similar(self, row: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows like one row, with scores; empty where the model doesn't know the item.
+    def knows(self, rows: np.ndarray) -> np.ndarray:
+        """Return ``bool[m]``: which rows the model has learnt of."""
+        return self._aligned(rows) >= 0
+
+    def strangers(self) -> np.ndarray:
+        """Return ``int64[m]``: the rows of the catalogue that the model has not learnt of, ascending."""
+        return np.flatnonzero(self._aligned(np.arange(len(self.catalogue))) < 0)
+
+    def alike(self, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return what may be shown and is like any of some rows, each with its best score, best first.
+
+        Parameters
+        ----------
+        rows
+            What the model doesn't know is passed over.
+        k
+            How many are looked for, for each row.
+
+        Returns
+        -------
+        rows, scores, full
+            ``int32[m]``, ``float32[m]``, and whether any of the rows has ``k`` (there may be more).
 
         Raises
         ------
         UnsupportedError
             If the model has no notion of likeness.
         """
-        number = self.numbers(np.array([row]))
-        if not len(number):
-            return np.empty(0, np.int32), np.empty(0, np.float32)
+        numbers = self.numbers(rows)
+        if not len(numbers):
+            return np.empty(0, np.int32), np.empty(0, np.float32), False
         closed = int((~self.allowed).sum())
-        ranking = self.model.similar(number, min(self.model.n_items, k + min(closed, 4 * k + 100)))
-        items = ranking.items[0]
-        good = np.flatnonzero((items >= 0) & self.allowed[items])[:k]
-        return self.row_of[items[good]], ranking.scores[0][good]
+        ranking = self.model.similar(numbers, min(self.model.n_items, k + min(closed, 4 * k + 100)))
+        good = (ranking.items >= 0) & self.allowed[ranking.items]
+        good &= np.cumsum(good, axis=1) <= k
+        found, scores = self.row_of[ranking.items[good]], ranking.scores[good]
+        order = np.lexsort((found, -scores))
+        _, first = np.unique(found[order], return_index=True)
+        kept = order[np.sort(first)]
+        return found[kept], scores[kept], bool((good.sum(axis=1) >= k).any())
 
     def explain(self, person: Person, row: int) -> Explanation:
         """Say why a row has its score for a person."""
@@ -193,7 +218,8 @@ class Shelf:
         self._models: dict[str, Loaded] = {}
         self._rankers: dict[str, LoadedRanker] = {}
         self._active: Loaded | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the two mappings and of who is active; never held while something is loaded
+        self._turns: dict[str, threading.Lock] = {}
 
     @property
     def active(self) -> Loaded | None:
@@ -219,21 +245,22 @@ class Shelf:
             return found
         if folder_of is None:
             raise NotFound("no such model.", where="models", value=version)
-        with self._lock:
-            if version not in self._models:
-                made = Loaded(version, folder_of(version), self.catalogue, self.retrieval)
-                made.warm()
-                self._models[version] = made
-            return self._models[version]
+        with self._alone(version):
+            found = self._models.get(version)
+            if found is None:
+                found = self._made(version, folder_of(version))
+                with self._lock:
+                    self._models[version] = found
+            return found
 
     def ranker(self, version: str, folder_of: Callable[[str], str | Path]) -> LoadedRanker:
         """Return a ranker by version, loading it from its folder where it is not in memory."""
         found = self._rankers.get(version)
         if found is None:
-            with self._lock:
-                if version not in self._rankers:
-                    self._rankers[version] = LoadedRanker(version, folder_of(version))
-                found = self._rankers[version]
+            with self._alone(version):
+                found = self._rankers.get(version)
+                if found is None:
+                    found = self._rankers[version] = LoadedRanker(version, folder_of(version))
         return found
 
     def fitted(self, version: str, folder_of: Callable[[str], str | Path]) -> Recommender | Ranker:
@@ -245,25 +272,28 @@ class Shelf:
     def activate(self, version: str, folder: str | Path) -> Loaded:
         """Load and warm a model up, then make it the one that answers; the longest unused of many are let go."""
         found = self.get(version, lambda _: folder)
-        self._active = found
-        with self._lock:
-            self._models[version] = self._models.pop(version, found)
-            for old in list(self._models)[:-MOST]:
-                self._models.pop(old).close()
+        self._turn_to(found)
         return found
+
+    def turn_to(self, version: str) -> bool:
+        """Make a model that is in memory the one that answers, at once; say whether it is there."""
+        found = self._models.get(version)
+        if found is not None:
+            self._turn_to(found)
+        return found is not None
 
     def reload(self, version: str) -> None:
         """Read a model's bundle anew (its files were changed, as by an erasure)."""
-        with self._lock:
+        with self._alone(version):
             self._rankers.pop(version, None)
             old = self._models.get(version)
             if old is None:
                 return
-            made = Loaded(version, old.folder, self.catalogue, self.retrieval)
-            made.warm()
-            self._models[version] = made
-            if self._active is old:
-                self._active = made
+            made = self._made(version, old.folder)
+            with self._lock:
+                self._models[version] = made
+                if self._active is old:
+                    self._active = made
             old.close()
 
     def drop(self, version: str) -> None:
@@ -273,3 +303,28 @@ class Shelf:
             if found is not None and found is not self._active:
                 del self._models[version]
                 found.close()
+
+    def _turn_to(self, found: Loaded) -> None:
+        with self._lock:
+            found = self._models.pop(found.version, found)  # read anew meanwhile, perhaps
+            self._active = self._models[found.version] = found
+            for old in list(self._models)[:-MOST]:
+                self._models.pop(old).close()
+
+    def _made(self, version: str, folder: str | Path) -> Loaded:
+        """Return a model that is loaded and warmed up."""
+        made = Loaded(version, folder, self.catalogue, self.retrieval)
+        try:
+            made.warm()
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    @contextmanager
+    def _alone(self, version: str) -> Iterator[None]:
+        """Let one thread at a time load a version; others wait for that version only."""
+        with self._lock:
+            turn = self._turns.setdefault(version, threading.Lock())
+        with turn:
+            yield
