@@ -1,50 +1,61 @@
-"""Who goes to films that nobody has seen: a learnt metric against text alone, plain CML, regressed factors and shuffled texts.
+"""Who goes to films that nobody has seen: a learnt metric against text alone, CML with features, and regressed factors.
 
-Films are cut by release: those before the cut train, those of the next year set the number of epochs and the margin, and those
-after it are asked about. No event of a film after the cut is seen by anything that learns, nor is its text by the vectoriser.
+Films are cut by release: those before the cut train, those of the next year set what every arm may choose (as many tries for
+each), and those after it are asked about. No event of a film after the cut is seen by anything that learns, nor is its text by
+the vectoriser. The learnt metric has two forms, CML with text and the probability end to end; the one that does better on the
+year before is asked. Systems of events alone give all people one score for such a film, whatever their settings, as plain CML
+does but for the people's own places: they stand in the table, and no bar is set against them. Of MovieLens a third of the
+people are taken, drawn at random: films are what is resampled, and a fit takes a third of the time.
+
+MovieLens 1M comes without times, so weeks (and recency) matter in the made-up season alone, which has the oracle too.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import spearmanr
 
 from palate.catalog.registry import create
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
 from palate.data.features import learn_schema
-from palate.data.public import cache_folder
-from palate.errors import DataError
-from palate.evaluation.metrics.predictive import auc, expected_calibration_error, log_loss
+from palate.data.filters import subset_users
+from palate.data.protocols import split as cut
+from palate.data.public.redial_plots import known_plots, title_key
+from palate.evaluation.audience import audience_report
+from palate.evaluation.metrics.predictive import auc, log_loss
 from palate.language.encoders.tfidf import TfidfEncoder
 from palate.language.texts import ItemTexts, item_texts
 from palate.retrieval.tokens import tokens
 from palate.runtime import generator
+from palate.simulate.releases import DAY, START, releases
 from palate.study.claims import Bar, Claim, Effect, Trial
 from palate.study.effects import paired_gain
+from palate.study.evaluate import evaluate
+from palate.study.tune import blind, tune
 
-SYSTEM, CUT, LEAST, EPOCH = "cml_theatrical", 1999, 10, 1_000_000_000
-GRID: tuple[dict[str, Any], ...] = tuple({"margin": m, "epochs": e} for m in (0.3, 1.0) for e in (3, 8))
-ARMS: dict[str, dict[str, Any]] = {
-    "hybrid": {},
-    "end to end": {"places": "text", "loss": "logistic"},
-    "free": {"places": "free"},
-    "no titles": {"texts": ("plot",)},
-    "same weeks": {"weeks": 8.0},
+SYSTEM, CUT, LEAST, PEOPLE, WEEKS, BINS = "cml_theatrical", 1999, 10, 2_000, 8.0, 10
+BASE: dict[str, Any] = {"head_films": 0.0, "lr": 5e-3, "half_life": 0.0}
+#: System, what an arm begins with, and what it may choose.
+ARMS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[float, ...]]]] = {
+    "hybrid": (SYSTEM, BASE, {"margin": (0.3, 1.0), "epochs": (3, 8)}),
+    "end to end": (SYSTEM, {**BASE, "places": "text", "loss": "logistic"}, {"lr": (2e-3, 5e-3), "epochs": (3, 8)}),
+    "free": (SYSTEM, {**BASE, "places": "free"}, {"margin": (0.3, 1.0), "epochs": (3, 8)}),
+    "features": ("cml", {}, {"margin": (0.3, 1.0), "feature_weight": (0.1, 1.0), "epochs": (4, 8)}),
+    "regressed": ("ials", {}, {"ridge": (0.3, 3.0, 30.0, 300.0), "dim": (32, 64)}),
 }
-RIDGE = (0.3, 3.0, 30.0, 300.0)
+FORMS = ("hybrid", "end to end")
 OTHERS = ("ease", "ials", "item_knn", "popularity")
-DATA = ("ml-1m", "world")
+DATA, FREE = ("ml-1m", "world"), "lastfm-hetrec-2k"
+#: How much of the gain over text shuffled texts may keep, and tries of plain CML and BPR-MF.
+NOTHING, TRIALS = 0.02, 4
 
 
 class Season:
@@ -62,8 +73,7 @@ class Season:
     @cached_property
     def table(self) -> np.ndarray:
         """``bool[asked, new]``."""
-        found: np.ndarray = self.went[self.asked.users]
-        return found
+        return np.asarray(self.went[self.asked.users])
 
 
 def season(data: Dataset, released: np.ndarray, start: float, stop: float, oracle: np.ndarray | None = None) -> Season:
@@ -72,7 +82,7 @@ def season(data: Dataset, released: np.ndarray, start: float, stop: float, oracl
     new = np.flatnonzero((released >= start) & (released < stop) & (counts >= LEAST)).astype(np.int32)
     old = released[events.item] < start
     if events.time is not None:  # days since the first one: nothing that came after the cut
-        old &= events.time < EPOCH + 86_400 * start
+        old &= events.time < START + DAY * start
     train = data.derive({"step": "released before", "start": start}, interactions=events.take(np.flatnonzero(old)))
     went = np.asarray(data.matrix()[:, new].toarray() > 0)
     return Season(train, new, went, None if oracle is None else oracle[:, new])
@@ -80,10 +90,10 @@ def season(data: Dataset, released: np.ndarray, start: float, stop: float, oracl
 
 def movies(trial: Trial) -> tuple[Dataset, np.ndarray]:
     """Return MovieLens 1M with the year out of the title, plots where they are known by title and year, and the years."""
-    data = trial.dataset("ml-1m")
+    data = subset_users(trial.dataset("ml-1m"), PEOPLE)
     table, plots = data.items.attributes, known_plots()
     assert table is not None
-    keys = [key(str(title)) for title in table.column("title").to_pylist()]
+    keys = [title_key(str(title)) for title in table.column("title").to_pylist()]
     texts = [next((plots[name, y] for y in (year, year - 1, year + 1) if (name, year and y) in plots), None)
              for name, year in keys]  # fmt: skip
     plain = [re.sub(r"\s*\(\d{4}\)\s*$", "", str(title)) for title in table.column("title").to_pylist()]
@@ -92,63 +102,13 @@ def movies(trial: Trial) -> tuple[Dataset, np.ndarray]:
     return data.derive({"step": "plots"}, items=items), np.array([year for _, year in keys], float)
 
 
-def known_plots() -> dict[tuple[str, int], str]:
-    """Return the plots of the films of ReDial by title and year, from ``redial`` in ``PALATE_DATA`` or the cache."""
-    folders = [Path(os.environ["PALATE_DATA"])] if os.environ.get("PALATE_DATA") else []
-    path = next((p for base in (*folders, cache_folder()) for p in sorted((base / "redial").glob("id2info.json*"))), None)
-    if path is None:
-        raise DataError("there are no plots.", where="redial/id2info.json", remedy="put ReDial's file into PALATE_DATA")
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return {key(film["name"]): film["plot"] for film in json.loads(raw).values() if film.get("plot")}
-
-
-def key(title: str) -> tuple[str, int]:
-    """Return a title in small letters without its article and marks, and its year (0 where there is none)."""
-    found = re.match(r"(.*?)\s*(?:\((\d{4})\))?\s*$", title)
-    assert found is not None
-    name = re.sub(r"\(.*?\)", "", found.group(1).casefold()).strip()
-    name = re.sub(r"^(the|a|an) |, (the|a|an)$", "", name)
-    return re.sub(r"\W+", " ", name).strip(), int(found.group(2) or 0)
-
-
-def planted(trial: Trial, seed: int = 0) -> tuple[Dataset, np.ndarray, np.ndarray]:
-    """Return people with eight tastes, films whose text tells 50 topics of which 10 matter, release days, and the oracle.
-
-    A film tells twelve words of each of three topics; two of the three are of no matter to anybody. People come with tiers of
-    frequency, and go to films in the hundred days after their release.
-    """
-    rng = generator(seed, "planted")
-    people, films = (400, 120) if trial.reduced else (4_000, 900)
-    tastes, useful = rng.standard_normal((people, 8)) * 1.2, rng.integers(10, size=films)
-    direction = rng.standard_normal((10, 8))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    liking = tastes @ direction[useful].T
-    tier = rng.choice([0.02, 0.06, 0.15], people, p=[0.5, 0.35, 0.15])
-    chance = 1 / (1 + np.exp(-(np.log(tier / (1 - tier))[:, None] + 1.5 * liking - 1)))
-    user, item = np.nonzero(rng.random(chance.shape) < chance)
-    day = np.sort(rng.integers(0, 1_500, films))
-    time = EPOCH + 86_400 * (day[item] + rng.integers(0, 100, len(item)))
-    noise = rng.integers(10, 50, (films, 2))
-    words = [f"t{topic}w{w}" for topic in range(50) for w in range(30)]
-    told = [
-        " ".join(words[30 * t + w] for t in (useful[f], *noise[f]) for w in rng.integers(30, size=12)) for f in range(films)
-    ]
-    data = Dataset.from_columns(user, item, time=time, name="planted")
-    films_known, people_known = data.items.ids.raw.to_numpy(), data.users.ids.raw.to_numpy()
-    items = Entities(data.items.ids, pa.table({"plot": [told[f] for f in films_known]}))
-    return (
-        trial.used("world", replace(data, items=items)),
-        day[films_known].astype(float),
-        liking[np.ix_(people_known, films_known)],
-    )
-
-
 def seasons(trial: Trial, name: str) -> tuple[Season, Season]:
     """Return the season that chooses settings, and the one that is asked about."""
     if name == "ml-1m" and not trial.reduced:
         data, year = movies(trial)
         return season(data, year, CUT, CUT + 1), season(data, year, CUT + 1, np.inf)
-    data, day, oracle = planted(trial)
+    data, day, oracle = releases(*((400, 120) if trial.reduced else (4_000, 900)))
+    trial.used("world", data)
     early, late = np.quantile(day, 0.75), np.quantile(day, 0.87)
     return season(data, day, early, late, oracle), season(data, day, late, np.inf, oracle)
 
@@ -156,8 +116,7 @@ def seasons(trial: Trial, name: str) -> tuple[Season, Season]:
 def scores(model: Any, asked: Season) -> np.ndarray:
     """Return ``float32[asked, new]``, in blocks of people."""
     parts = [model.score(block, np.tile(asked.new, (len(block), 1))) for block in asked.asked.blocks(4096)]
-    found: np.ndarray = np.concatenate(parts)
-    return found
+    return np.asarray(np.concatenate(parts))
 
 
 def by_text(asked: Season) -> np.ndarray:
@@ -186,9 +145,9 @@ def described(asked: Season, *, only_genres: bool = False) -> np.ndarray:
     return np.concatenate(parts, 1).astype(np.float32)
 
 
-def regressed(asked: Season, seed: int, reduced: bool, ridge: float = 3.0) -> np.ndarray:
+def regressed(asked: Season, seed: int, *, ridge: float, **own: Any) -> np.ndarray:
     """Return scores by iALS factors of films, regressed (ridge) on text and genres for the new ones."""
-    model = create("ials", **({"dim": 8, "epochs": 3} if reduced else {})).fit(asked.train, seed=seed)
+    model = create("ials", **own).fit(asked.train, seed=seed)
     old, x = asked.train.item_counts > 0, described(asked).astype(float)
     gram = x[old].T @ x[old] + ridge * np.eye(x.shape[1])
     new = x[asked.new] @ np.linalg.solve(gram, x[old].T @ model.item_vectors[old])
@@ -219,6 +178,20 @@ def within(asked: Season, found: np.ndarray) -> float:
     return float(np.mean([auc(asked.table[u], found[u]) for u in rows]))
 
 
+def recall(asked: Season, found: np.ndarray, k: int = 20) -> np.ndarray:
+    """Return each person's Recall@k among the new films (NaN for somebody who went to none)."""
+    top = np.argsort(-found, axis=1, kind="stable")[:, :k]
+    went = asked.table.sum(1)
+    return np.asarray(np.take_along_axis(asked.table, top, 1).sum(1) / np.where(went > 0, went, np.nan))
+
+
+def near_oracle(asked: Season, found: np.ndarray) -> np.ndarray:
+    """Return the rank correlation with the oracle over people, of each new film."""
+    assert asked.oracle is not None
+    truth = asked.oracle[asked.asked.users]
+    return np.array([spearmanr(found[:, f], truth[:, f]).statistic for f in range(len(asked.new))])
+
+
 def shuffled(asked: Season) -> Season:
     """Return the season with the texts and genres dealt out anew among films."""
     items = asked.train.items
@@ -228,121 +201,199 @@ def shuffled(asked: Season) -> Season:
     return Season(train, asked.new, asked.went, asked.oracle)
 
 
-def settings(trial: Trial, valid: Season, arm: str) -> dict[str, Any]:
-    """Return the settings of an arm that do best on the films of the season before; all arms choose from as many."""
-    base: dict[str, Any] = {"head_films": 0.0, "lr": 5e-3, "half_life": 0.0, **ARMS[arm]}
-    if trial.reduced:
-        return {"dim": 8, "hidden": 16, "text_dim": 32, "epochs": 4, "batch_size": 256, **base, "lr": 0.02}
-    values = [np.nanmean(per_film(valid, scores(create(SYSTEM, **base, **g).fit(valid.train, seed=0), valid))) for g in GRID]
-    return {**base, **GRID[int(np.argmax(values))]}
+def answer(asked: Season, arm: str, own: Mapping[str, Any], seed: int) -> np.ndarray:
+    """Fit an arm and return its scores of people for the new films."""
+    if arm == "regressed":
+        return regressed(asked, seed, **own)
+    table = asked.train.items.attributes
+    assert table is not None
+    told = {"features": tuple(table.column_names)} if arm == "features" else {}
+    return scores(create(ARMS[arm][0], **own, **told).fit(asked.train, seed=seed), asked)
 
 
-def penalty(trial: Trial, valid: Season) -> float:
-    """Return the ridge penalty that does best on the films of the season before."""
+def chosen(trial: Trial, valid: Season, arm: str) -> tuple[dict[str, Any], float]:
+    """Return the settings of an arm that do best on the films of the season before, and their mean AUC of a film."""
+    system, base, grid = ARMS[arm]
+    tries = [{**base, **dict(zip(grid, values, strict=True))} for values in product(*grid.values())]
     if trial.reduced:
-        return RIDGE[0]
-    return RIDGE[int(np.argmax([np.nanmean(per_film(valid, regressed(valid, 0, False, ridge))) for ridge in RIDGE]))]
+        small: dict[str, Any] = {"dim": 8, "epochs": 4} | ({} if system == "ials" else {"batch_size": 256, "hidden": 16})
+        tries = [{**tries[0], **small, **({"text_dim": 32, "lr": 0.02} if system == SYSTEM else {})}]
+    values = [float(np.nanmean(per_film(valid, answer(valid, arm, own, 0)))) for own in tries]
+    return tries[int(np.argmax(values))], max(values)
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:
     """Choose settings on one season, answer the next with every seed and arm."""
-    effects: dict[str, Effect] = {}
+    effects = {"Recall@20 of plain CML over BPR-MF": plain(trial)}
     for name in DATA:
         valid, test = seasons(trial, name)
-        has_titles = test.train.items.column("title") is not None
-        arms = [a for a in ARMS if a not in ("no titles", "same weeks") or (a == "no titles") == has_titles]  # times, or titles
-        chosen = {arm: trial.kept(partial(settings, trial, valid, arm), on=name, choose=arm) for arm in arms}
-        chosen["regressed"] = {"ridge": trial.kept(partial(penalty, trial, valid), on=name, choose="ridge")}
-        effects |= {f"{what} on {name}": effect for what, effect in answers(trial, name, test, chosen).items()}
-    return effects
+        found = {arm: trial.kept(partial(chosen, trial, valid, arm), on=name, choose=arm) for arm in ARMS}
+        form = max(FORMS, key=lambda arm: found[arm][1])
+        own = {arm: settings for arm, (settings, _) in found.items()}
+        effects |= {f"{what} on {name}": effect for what, effect in answers(trial, name, test, own, form).items()}
+        effects |= {f"{what} on {name}": effect for what, effect in heads(trial, name, test, own[form]).items()}
+    return {what: effects[what] for what in BARS}
 
 
-def answers(trial: Trial, name: str, test: Season, chosen: dict[str, dict[str, Any]]) -> dict[str, Effect]:
-    """Return the effects of one data set."""
-    rng, found = generator(0, "bootstrap", name), dict[str, list[np.ndarray]]()
-    plots, has_titles = test.train.items.column("plot"), test.train.items.column("title") is not None
-    assert plots is not None
+def plain(trial: Trial) -> Effect:
+    """Return how much better CML without text ranks than BPR-MF, both tuned alike, on events alone."""
+    data = releases(150, 60)[0] if trial.reduced else trial.dataset(FREE)
+    split = cut(data, "user_ratio", seed=0, valid=0.1, test=0.2, order="random")
+    seen, metric = blind(split), "recall@20"
 
-    def answer(arm: str, seed: int) -> np.ndarray:
-        if arm == "regressed":
-            return regressed(test, seed, trial.reduced, **chosen[arm])
-        on, own = (shuffled(test), chosen["hybrid"]) if arm == "shuffled" else (test, chosen[arm])
-        return scores(create(SYSTEM, **own).fit(on.train, seed=seed), on)
+    def one(system: str) -> dict[str, Any]:
+        base = {"epochs": 3, "dim": 8} if trial.reduced else {}
+        tuned = tune(seen, system, trials=1 if trial.reduced else TRIALS, metric=metric, base=base).settings
+        fits = [create(system, **tuned).fit(seen.train, seen.held_out("valid"), seed=seed) for seed in trial.seeds]
+        values = [evaluate(m, split.held_out("test"), [metric], train=split.train).per_user[metric] for m in fits]
+        return {"settings": dict(tuned), "values": values}
 
-    for seed in trial.seeds:
-        for arm in (*chosen, "shuffled"):
-            found.setdefault(arm, []).append(trial.kept(partial(answer, arm, seed), on=name, arm=arm, seed=seed))
-    found["text"] = [by_text(test)]
-    if has_titles:  # films with genres
+    found = {system: trial.kept(partial(one, system), on=FREE, system=system) for system in ("cml", "bpr_mf")}
+    values, own = ({system: row[what] for system, row in found.items()} for what in ("values", "settings"))
+    return paired_gain(values["cml"], values["bpr_mf"], rng=generator(0, "bootstrap", FREE), settings=own)
+
+
+def answers(trial: Trial, name: str, test: Season, own: dict[str, dict[str, Any]], form: str) -> dict[str, Effect]:
+    """Return the effects of one data set that are about order."""
+    rng, mixed = generator(0, "bootstrap", name), shuffled(test)
+    table = test.train.items.attributes
+    assert table is not None
+    fits = {arm: (test, arm, own[arm]) for arm in ARMS} | {"shuffled": (mixed, form, own[form])}
+    if "title" in table.column_names:
+        fits["no titles"] = (test, form, {**own[form], "texts": ("plot",)})
+    found = {
+        arm: [trial.kept(partial(answer, *what, seed), on=name, arm=arm, own=what[2], seed=seed) for seed in trial.seeds]
+        for arm, what in fits.items()
+    }
+    found["learnt"], found["text"] = found[form], [by_text(test)]
+    if "categories" in table.column_names:
         found["popularity by genre"] = [by_genre(test)]
     found["frequency"] = [np.repeat(test.train.histories.lengths[test.asked.users][:, None], len(test.new), 1).astype(float)]
     for other in OTHERS:
         model = create(other, **({"dim": 8} if trial.reduced and other == "ials" else {})).fit(test.train, seed=0)
         found[other] = [scores(model, test)]
     films = {arm: [per_film(test, rows) for rows in values] for arm, values in found.items()}
-    table: dict[str, dict[str, float]] = {}
-    for arm, values in found.items():
-        table[arm] = {"film AUC": float(np.nanmean(films[arm])), "within people": within(test, np.mean(values, axis=0))}
-        table[arm] |= {
-            f"film AUC, {tier}": float(np.nanmean(per_film(test, values[0], rows))) for tier, rows in tiers(test).items()
-        }
-    if test.oracle is not None:
-        table["oracle"] = {"film AUC": float(np.nanmean(per_film(test, test.oracle[test.asked.users])))}
+    people = {arm: [recall(test, rows) for rows in values] for arm, values in found.items()}
     extra: dict[str, Any] = {
         "metric": "AUC of a film over people, films resampled",
-        "table": table,
-        "settings": chosen,
+        "table": {arm: told(test, values, films[arm], people[arm]) for arm, values in found.items()},
+        "settings": own,
+        "form": form,
         "new": len(test.new),
-        "with a plot": len(plots.take(pa.array(test.new)).drop_null()),
+        "with a plot": len(table.column("plot").take(pa.array(test.new)).drop_null()),
     }
+    gain = partial(paired_gain, rng=rng, relative=False)
+    effects = {f"film AUC over {over}": gain(films["learnt"], films[over], **extra)
+               for over in ("text", "features", "regressed", "shuffled")}  # fmt: skip
+    effects["film AUC of text over shuffled texts"] = gain(films["text"], films["shuffled"])
+    effects["Recall@20 over text"] = gain(people["learnt"], people["text"], metric="of people among the new films")
+    if test.oracle is not None:
+        ranks = {arm: [near_oracle(test, rows) for rows in found[arm]] for arm in ("learnt", "text", *FORMS)}
+        means = {arm: float(np.nanmean(rows)) for arm, rows in ranks.items()}
+        means["film AUC of the oracle"] = float(np.nanmean(per_film(test, test.oracle[test.asked.users])))
+        effects["Spearman to the oracle"] = gain(ranks["learnt"], np.zeros(len(test.new)), means=means)
+        effects["Spearman to the oracle over text"] = gain(ranks["learnt"], ranks["text"])
+    return effects
 
-    def gain(over: str) -> Effect:
-        return paired_gain(films["hybrid"], films[over], rng=rng, relative=False, **extra)
 
-    return {**{f"film AUC over {over}": gain(over) for over in ("text", "free", "regressed", "shuffled")},
-            **heads(trial, test, chosen["hybrid"], rng)}  # fmt: skip
+def told(test: Season, values: list[np.ndarray], films: list[np.ndarray], people: list[np.ndarray]) -> dict[str, float]:
+    """Return what stands in the table of an arm."""
+    by_tier = {f"film AUC, {tier}": float(np.nanmean(per_film(test, values[0], rows))) for tier, rows in tiers(test).items()}
+    whole = {"film AUC": float(np.nanmean(films)), "Recall@20": float(np.nanmean(people))}
+    return {**whole, "within people": within(test, np.mean(values, axis=0)), **by_tier}
 
 
-def heads(trial: Trial, test: Season, chosen: dict[str, Any], rng: np.random.Generator) -> dict[str, Effect]:
-    """Return how much log loss a film saves by the whole head over the distance alone, and over frequency and recency alone."""
-    told: dict[str, dict[str, Any]] = {
+def heads(trial: Trial, name: str, test: Season, own: dict[str, Any]) -> dict[str, Effect]:
+    """Return the log loss that a film saves by the whole head, over distance alone and over frequency and recency alone."""
+    kinds: dict[str, dict[str, Any]] = {
         "all": {},
         "the distance alone": {"head_facts": ("distance",)},
         "frequency and recency": {"head_facts": ("frequency", "recency")},
     }
-    saved: dict[str, list[np.ndarray]] = {kind: [] for kind in told}
-    facts: dict[str, Any] = {}
-    asked, items = test.asked, np.tile(test.new, (len(test.asked), 1))
-    for seed in trial.seeds:
-        for kind, own in told.items():
-            model: Any = create(SYSTEM, **{**chosen, "head_films": 0.15, **own}).fit(test.train, seed=seed)
-            p = model.probability(asked, items)
-            saved[kind].append(-np.array([log_loss(test.table[:, f], p[:, f]) for f in range(len(test.new))]))
-            facts[f"ECE, {kind}"] = expected_calibration_error(test.table.ravel(), p.ravel())
-            facts[f"expected / went, {kind}"] = float(p.sum() / test.table.sum())
-    return {f"log loss saved over {kind}": paired_gain(saved["all"], saved[kind], rng=rng, relative=False, **facts)
-            for kind in told if kind != "all"}  # fmt: skip
+    if test.oracle is not None:
+        kinds["the same weeks"] = {"weeks": WEEKS}
+    found = {
+        kind: [trial.kept(partial(headed, test, {**own, **more}, s), on=name, own=own, head=kind, seed=s) for s in trial.seeds]
+        for kind, more in kinds.items()
+    }
+    rng = generator(0, "bootstrap", name, "head")
+    facts = {kind: [row["report"] for row in rows] for kind, rows in found.items()}
 
+    def saved(over: str, tier: str) -> np.ndarray:
+        return np.mean([rows[tier] for rows in found[over]], 0) - np.mean([rows[tier] for rows in found["all"]], 0)
+
+    gain = partial(paired_gain, rng=rng, relative=False)
+    effects = {
+        f"log loss saved over {kind}": gain(saved(kind, "everybody"), np.zeros(len(test.new)), reports=facts)
+        for kind in ("the distance alone", "frequency and recency")
+    }
+    by_tier = {tier: saved("frequency and recency", tier) for tier in ("casual", "regular", "frequent")}
+    effects |= {f"log loss saved by distance, regular over {tier}": gain(by_tier["regular"], by_tier[tier])
+                for tier in ("casual", "frequent")}  # fmt: skip
+    if test.oracle is not None:
+        effects["ECE saved by negatives of the same weeks"] = calibrated(found["all"], found["the same weeks"], rng)
+    return effects
+
+
+def headed(test: Season, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Fit with a head; return each film's log loss (all people, and tiers), its gaps in bins of chance, and a report."""
+    model: Any = create(SYSTEM, **{**settings, "head_films": 0.15}).fit(test.train, seed=seed)
+    p = model.probability(test.asked, np.tile(test.new, (len(test.asked), 1)))
+    films, went = range(len(test.new)), test.table
+    parts = {"everybody": np.arange(len(p)), **tiers(test)}
+    found: dict[str, Any] = {tier: np.array([log_loss(went[r, f], p[r, f]) for f in films]) for tier, r in parts.items()}
+    code = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    gaps = [np.bincount(code[:, f], went[:, f] - p[:, f], minlength=BINS) for f in films]
+    report = audience_report(went, p, test.train.matrix()[test.asked.users])
+    return {**found, "gaps": np.array(gaps) / p.size, "report": report}
+
+
+def calibrated(even: list[dict[str, Any]], matched: list[dict[str, Any]], rng: np.random.Generator) -> Effect:
+    """Return how much lower the expected calibration error is of the second kind; films are resampled."""
+    n = len(even[0]["gaps"])
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=2000)])
+    errors = [np.mean([np.abs(weights @ row["gaps"]).sum(1) for row in rows], axis=0) for rows in (even, matched)]
+    differences = errors[0] - errors[1]
+    low, high = np.percentile(differences[1:], [2.5, 97.5])
+    return Effect(float(differences[0]), float(low), float(high), {"even": errors[0][0], "the same weeks": errors[1][0]})
+
+
+BARS = {
+    "Recall@20 of plain CML over BPR-MF": Bar(-0.1),
+    **{
+        f"{what} on {name}": Bar(0.0)
+        for name in DATA
+        for what in (
+            *(f"film AUC over {over}" for over in ("text", "features", "regressed", "shuffled")),
+            "Recall@20 over text",
+            "log loss saved over the distance alone",
+            "log loss saved over frequency and recency",
+            "log loss saved by distance, regular over casual",
+            "log loss saved by distance, regular over frequent",
+        )
+    },
+    **{f"film AUC of text over shuffled texts on {name}": Bar(-NOTHING) for name in DATA},
+    "Spearman to the oracle on world": Bar(0.8),
+    "Spearman to the oracle over text on world": Bar(0.0),
+    "ECE saved by negatives of the same weeks on world": Bar(0.0),
+}
 
 CLAIM = Claim(
     name="cml_theatrical",
     title="A metric learnt from audiences finds the people of films that nobody has seen",
     statement="For films released after a cut, of which no event was seen, the learnt metric on plots, titles and genres ranks "
-    "people better (mean AUC of a film) than the cosine of the same texts, plain CML, iALS factors regressed on the same "
-    "texts, and itself with shuffled texts; the head on distance, frequency, recency and norm has a lower log loss than the "
-    "distance alone and than frequency and recency alone.",
-    bars={
-        f"{what} on {name}": Bar(0.0)
-        for name in DATA
-        for what in (
-            *(f"film AUC over {over}" for over in ("text", "free", "regressed", "shuffled")),
-            "log loss saved over the distance alone",
-            "log loss saved over frequency and recency",
-        )
-    },
+    "people better (mean AUC of a film) than the cosine of the same texts, CML whose items are placed by a network of the same "
+    "attributes, iALS factors regressed on the same texts, and itself with shuffled texts, which keep at most 0.02 of the gain "
+    "over the cosine; its Recall@20 among the new films is higher than the cosine's. The head on distance, frequency, recency "
+    "and norm has a lower log loss than the distance alone and than frequency and recency alone, and the distance saves most "
+    "for the middle third of people by frequency. In a made-up season the rank correlation with an oracle is over 0.8 and "
+    "higher than the cosine's, and negatives of the same weeks make the head's expected calibration error lower than even "
+    "ones. Without text, CML has at least 90% of BPR-MF's Recall@20 on Last.FM. Plain CML and systems of events alone, which "
+    "have no place for a film that nobody has seen, stand in the table without a bar.",
+    bars=BARS,
     run=run,
-    data=("ml-1m", "redial", "synthetic world"),
+    data=("ml-1m", "redial", FREE, "synthetic world"),
     paper=61,
     seeds=(0, 1, 2),
-    minutes=60,
+    minutes=45,
 )

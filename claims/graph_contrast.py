@@ -1,4 +1,9 @@
-"""Graph contrast over LightGCN: are SimGCL and XSimGCL more accurate, and do they need fewer passes?"""
+"""Graphs over plain factors, and contrast over LightGCN: are they more accurate, and does contrast need fewer passes?
+
+So that all fits take under an hour on one core, 1,000 people of MovieLens 1M are drawn at random, and of Last.FM people and
+artists stay that have at least five of the other (of 17,632 artists most have one listener; EASE inverts a matrix as wide as
+there are items). Systems that draw anything are fitted with every seed, the others once.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import numpy as np
 
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range, space_of
+from palate.data.filters import k_core, subset_users
 from palate.data.protocols import split as cut
 from palate.data.split import Split
 from palate.runtime import generator
@@ -31,8 +37,10 @@ ARMS = {
     "xsimgcl": {**COMMON, **CONTRAST},
 }
 RIVALS = ("simgcl", "xsimgcl")
-BASELINES = ("popularity", "item_knn", "ease", "ials")
-TRIALS = 8
+#: Other systems over their own spaces, and those of them that draw.
+BASELINES = ("popularity", "item_knn", "ease", "ials", "bpr_mf")
+DRAWN = (*ARMS, "ials", "bpr_mf")
+PEOPLE, CORE, TRIALS = 1_000, 5, 5
 
 
 def splits(trial: Trial) -> dict[str, Split]:
@@ -41,7 +49,8 @@ def splits(trial: Trial) -> dict[str, Split]:
         world = World(users=150, items=90, events=3_000, topics=5, focus=0.8)
         whole = {"world": trial.used("world", world.dataset(text=False, graphs=False, impressions=False))}
     else:
-        whole = {name: trial.dataset(name) for name in DATA}
+        few, many = (trial.dataset(name) for name in DATA)
+        whole = dict(zip(DATA, (k_core(few, CORE, CORE), subset_users(many, PEOPLE)), strict=True))
     return {name: cut(d, "user_ratio", seed=0, valid=0.1, test=0.2, order="random") for name, d in whole.items()}
 
 
@@ -49,6 +58,8 @@ def chosen(seen: Split, system: str, reduced: bool, seed: int) -> dict[str, Any]
     """Return the settings of a system that do best on validation."""
     ours = system in ARMS
     base = {**SHARED, **({"epochs": 6, "dim": 16} if reduced else {})} if ours else {}
+    if system == "bpr_mf":
+        base = {name: SHARED[name] for name in ("epochs", "patience")} | ({"epochs": 6} if reduced else {})
     space = ARMS[system] if ours else space_of(system)
     trials = 2 if reduced else TRIALS
     return dict(tune(seen, system, trials=trials, seed=seed, metric=TUNED_ON, space=space, base=base).settings)
@@ -71,14 +82,14 @@ def compared(trial: Trial, name: str, split: Split) -> dict[str, Effect]:
         settings[system] = trial.kept(find, **key, part="settings")
         found = [
             trial.kept(partial(fitted, seen, split, system, settings[system], seed), **key, chosen=settings[system], seed=seed)
-            for seed in (trial.seeds if system in ARMS else trial.seeds[:1])
+            for seed in (trial.seeds if system in DRAWN else trial.seeds[:1])
         ]
         values[system], passes[system] = [f[0] for f in found], [f[1] for f in found]
     rng = generator(0, "bootstrap", name)
     means = {system: float(np.nanmean(found)) for system, found in values.items()}
-    effects = {}
+    beside: dict[str, Any] = {"means": means, "settings": settings, "best passes": passes}
+    effects = {f"{name}: gain of lightgcn over bpr_mf": paired_gain(values["lightgcn"], values["bpr_mf"], rng=rng, **beside)}
     for system in RIVALS:
-        beside = {"means": means, "settings": settings, "best passes": passes}
         effects[f"{name}: gain of {system}"] = paired_gain(values[system], values["lightgcn"], rng=rng, **beside)
         fewer = 1 - np.array(passes[system]) / np.maximum(1, passes["lightgcn"])
         effects[f"{name}: passes saved by {system}"] = over_seeds(fewer)
@@ -98,14 +109,20 @@ def run(trial: Trial) -> Mapping[str, Effect]:
 CLAIM = Claim(
     name="graph_contrast",
     title="SimGCL and XSimGCL over LightGCN, in fewer passes",
-    statement="On Last.FM and MovieLens 1M (a fifth of each person's items held out at random, full ranking), SimGCL and "
-    "XSimGCL reach more Recall@20 than LightGCN, all tuned with the same budget on validation, and come to their best "
-    "validation value in fewer passes over the data.",
+    statement="On Last.FM and MovieLens 1M (a fifth of each person's items held out at random, full ranking), LightGCN reaches "
+    "more Recall@20 than BPR-MF, and SimGCL and XSimGCL reach more than LightGCN, all tuned with the same budget on "
+    "validation; these two come to their best validation value in fewer passes over the data than LightGCN.",
     bars={
-        f"{name}: {what} {system}": Bar(0.0) for name in DATA for system in RIVALS for what in ("gain of", "passes saved by")
+        **{
+            f"{name}: {what} {system}": Bar(0.0)
+            for name in DATA
+            for system in RIVALS
+            for what in ("gain of", "passes saved by")
+        },
+        **{f"{name}: gain of lightgcn over bpr_mf": Bar(0.0) for name in DATA},
     },
     run=run,
     data=DATA,
     seeds=(0, 1, 2),
-    minutes=60,
+    minutes=45,
 )

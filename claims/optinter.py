@@ -1,23 +1,29 @@
 """OptInter: does the search tell which pairs of fields to memorise, to factorise and to leave out, and what is saved by it?
 
 Made rows, where the truth is known: three pairs follow a random table, three the product of vectors of rank two of fields whose
-pairs of values are rare, the other 22 nothing. Then Frappe, split anew.
+pairs of values are rare, the other 22 nothing. Then Frappe: the two parts that are at hand, cut anew. What a pair tells of the
+label (mutual information, less what chance would show) stands beside the method that was chosen for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy import stats
 
 from palate.catalog.spaces import Range
 from palate.contracts.ranker import Rows
 from palate.data.fingerprint import fingerprint
+from palate.data.mutual_information import label_information
+from palate.data.row_fields import RowField
 from palate.evaluation.metrics.predictive import auc
+from palate.rank.optinter import PairConfig, PairSearch
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
 from palate.study.effects import over_seeds
@@ -58,14 +64,45 @@ def arms_of(trial: Trial, name: str, parts: Mapping[str, Rows], base: dict[str, 
     chosen = {**base, **found["search"].settings, "method": "random"}
     drawn = replace(trial, seeds=DRAWS[:1] if trial.reduced else DRAWS)
     found["random"] = fitted_arm(drawn, name, parts, "optinter", chosen, name="random", facts=facts)
+    found["not retrained"] = searched_alone(trial, name, parts, chosen)
     return found
+
+
+def searched_alone(trial: Trial, name: str, parts: Mapping[str, Rows], settings: Mapping[str, Any]) -> Arm:
+    """Return the network of the search as it stands when methods are chosen, without another fit."""
+    own = {key: settings[key] for key in PairConfig.model_fields if key in settings}
+
+    def one(seed: int) -> np.ndarray:
+        model = PairSearch(**own).fit(parts["train"], parts["valid"], seed=seed, progress=trial.progress)
+        return np.asarray(model.predict(parts["test"]).values[:, 0])
+
+    shown = {key: own[key] for key in SPACE}
+    found = [
+        trial.kept(partial(one, s), part="fit", rows=name, arm="not retrained", settings=shown, seed=s) for s in trial.seeds
+    ]
+    return Arm(np.stack(found), shown)
+
+
+def by_information(arm: Arm, rows: Rows) -> dict[str, Any]:
+    """Return what each pair tells of the label in training rows, its mean by chosen method, and how that goes with the share
+    of fits that memorise the pair.
+    """
+    names = list(arm.facts[0]["methods"])
+    columns = {name: np.asarray(rows.features.column(name).to_pylist()) for name in {n for p in names for n in p.split(" & ")}}
+    label = next(iter(rows.labels.values()))
+    tells = {pair: label_information([columns[name] for name in pair.split(" & ")], label) for pair in names}
+    chosen = [(fit["methods"][pair], tells[pair]) for fit in arm.facts for pair in names]
+    means = {m: float(np.mean([x for own, x in chosen if own == m])) for m in SHELLS if any(own == m for own, _ in chosen)}
+    memorised = [np.mean([fit["methods"][pair] == "memorise" for fit in arm.facts]) for pair in names]
+    rank = float(stats.spearmanr(list(tells.values()), memorised).statistic) if np.ptp(memorised) else None
+    return {"by pair": {pair: round(x, 5) for pair, x in tells.items()}, "mean by method": means, "rank correlation": rank}
 
 
 def told(arms: Mapping[str, Arm], truth: np.ndarray) -> dict[str, Any]:
     """Return figures of each arm."""
     found = {}
     for name, arm in arms.items():
-        own = {"parameters": [f["parameters"] for f in arm.facts]}
+        own = {"parameters": [f["parameters"] for f in arm.facts]} if arm.facts else {}
         if name == "search":
             own["methods"] = [f["methods"] for f in arm.facts]
         found[name] = {**arm.told(truth), **own}
@@ -127,12 +164,14 @@ def made_effects(trial: Trial) -> dict[str, Effect]:
     each = [recalls(f["methods"]) for f in arms["search"].facts]
     balanced = np.array([np.mean(list(one.values())) for one in each])
     details = {"arms": told(arms, truth), "AUC of the logit itself": auc(truth, logit[ends[2] :]), "recalls": each}
+    details["mutual information of pairs with the label"] = by_information(arms["search"], parts["train"])
     effects = {CHOICE: over_seeds(balanced, **details)}
     effects |= {
         f"made rows: AUC of OptInter over all {s}": auc_gap(truth, arms["search"], arms[s], resamples=draws) for s in SHELLS
     }
     effects["made rows: AUC of OptInter over random methods"] = auc_gap(truth, arms["search"], arms["random"], resamples=draws)
-    return {**effects, "made rows: parameters saved": saved(arms)}
+    again = auc_gap(truth, arms["search"], arms["not retrained"], resamples=draws)
+    return {**effects, "made rows: parameters saved": saved(arms), "made rows: AUC by fitting anew": again}
 
 
 # -- the claim --------------------------------------------------------------------------------------------------------------
@@ -144,9 +183,10 @@ FRAPPE_BASE: dict[str, Any] = {"batch_size": 1024, "epochs": 30, "patience": 3, 
 
 def frappe_effects(trial: Trial) -> dict[str, Effect]:
     """Return the effects on Frappe."""
+    fields: tuple[RowField, ...] = ()
     if trial.reduced:
         rows = planted(2_000)[0]
-        table, fields = rows.features.append_column("label", pa.array(rows.labels["label"])), ()
+        table = rows.features.append_column("label", pa.array(rows.labels["label"]))
     else:
         table, fields = frappe()
     trial.fingerprints["frappe"] = fingerprint(table)
@@ -158,8 +198,11 @@ def frappe_effects(trial: Trial) -> dict[str, Effect]:
     effects = {
         f"Frappe: AUC of OptInter over all {s}": auc_gap(truth, arms["search"], arms[s], resamples=draws) for s in SHELLS
     }
-    random = auc_gap(truth, arms["search"], arms["random"], resamples=draws, arms=figures, rows=len(truth))
-    return {**effects, "Frappe: AUC of OptInter over random methods": random, "Frappe: parameters saved": saved(arms)}
+    beside = {"mutual information of pairs with the label": by_information(arms["search"], parts["train"])}
+    random = auc_gap(truth, arms["search"], arms["random"], resamples=draws, arms=figures, rows=len(truth), **beside)
+    again = auc_gap(truth, arms["search"], arms["not retrained"], resamples=draws)
+    effects |= {"Frappe: AUC of OptInter over random methods": random, "Frappe: parameters saved": saved(arms)}
+    return {**effects, "Frappe: AUC by fitting anew": again}
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:
@@ -173,19 +216,22 @@ CLAIM = Claim(
     statement="On made rows of which three pairs of fields need memory, three factorisation and 22 nothing, the search chooses "
     "over two thirds rightly (mean of the three kinds), and the model built by it has a higher AUC than with all pairs "
     "memorised, all factorised, none, or methods drawn at random, and less than half of the parameters of all memorised. On "
-    "Frappe its AUC is at most 0.002 below any of them, and it saves over a third of the parameters.",
+    "Frappe its AUC is at most 0.002 below any of them, and it saves over a third of the parameters. On both, the model fitted "
+    "anew with the chosen methods has a higher AUC than the network of the search as it stands.",
     bars={
         CHOICE: Bar(2 / 3),
         **{f"made rows: AUC of OptInter over all {s}": Bar(0.0) for s in SHELLS},
         "made rows: AUC of OptInter over random methods": Bar(0.0),
         "made rows: parameters saved": Bar(0.5),
+        "made rows: AUC by fitting anew": Bar(0.0),
         **{f"Frappe: AUC of OptInter over all {s}": Bar(-0.002) for s in SHELLS},
         "Frappe: AUC of OptInter over random methods": Bar(-0.002),
         "Frappe: parameters saved": Bar(1 / 3),
+        "Frappe: AUC by fitting anew": Bar(0.0),
     },
     run=run,
     data=("frappe",),
     paper=39,
     seeds=(0, 1, 2),
-    minutes=20,
+    minutes=10,
 )

@@ -1,12 +1,22 @@
 """A new type of items on an old one's audience: towers on a graph of items against towers alone, and the graph alone.
 
-Data: films of four genres stand for the new type, all others for the old one; nine in ten training events of the new type are
-hidden, so that many people have none. And a world with the same cut at random. Events of little value (a random part, in the
-world) count as weak signals. Only items of the new type may be offered. MRR is over the first ten.
+Data: of MovieLens 1M, films of four genres stand for the new type and all others for the old one; and a world of items, a
+quarter of them of the new type. Nine in ten training events of the new type are hidden, so that many people have none. Events
+of little value (a random part, where there are no values) count as weak signals. Only items of the new type may be offered. MRR
+is over the first ten.
+
+The last tenth of time is asked about: of the world at one moment for all; of MovieLens the last tenth of each person, as the
+data at hand have the order of events and no times, and of it 800 people, drawn at random, so that all fits take
+under an hour. Tiers are fifths of the new items by their training events before these were hidden, the first with the most. The
+graph with people is GraphSAGE over people and items, whose inputs are the same texts. Seconds are of the processor.
+
+Passes are chosen on validation among the new items: what stops a fit early ranks the whole catalogue, where new items are never
+among the first ten, and would keep the first pass. A pass of the towers costs three seconds for 1,000 people.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -16,32 +26,42 @@ import numpy as np
 import pyarrow as pa
 
 from palate.catalog.registry import create
+from palate.contracts.model import Fitting
+from palate.contracts.recommender import VectorRecommender
+from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
+from palate.data.filters import subset_users
 from palate.data.interactions import Interactions
 from palate.data.protocols import split as cut
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut
 from palate.data.vocabulary import Vocabulary
+from palate.kernels.rows import sum_rows
+from palate.language.encoders.tfidf import TfidfEncoder
+from palate.language.texts import item_texts
 from palate.runtime import generator
 from palate.simulate.world import World
 from palate.study.claims import Bar, Claim, Effect, Trial
-from palate.study.effects import paired_gain
+from palate.study.effects import over_seeds, paired_gain
 from palate.study.evaluate import evaluate
 
 METRICS = ("hit_rate@10", "mrr@10", "coverage@10")
-METRIC, DATA = METRICS[0], ("ml-100k", "world")
+METRIC, DATA, PEOPLE, TIERS = METRICS[0], ("ml-1m", "world"), 800, 5
 GENRES, HIDDEN, NEW = {"Animation", "Documentary", "Film-Noir", "Musical"}, 0.9, 0.25
+#: How much of the gain over the towers alone may be left where people are shuffled.
+NOTHING = 0.02
 OURS: dict[str, Any] = {"item_type": "vertical", "weak": ["weak"]}
-#: The towers' settings that are no defaults any more, as they were when the claim was run.
-TOWERS: dict[str, Any] = {**OURS, "dropout": 0.0, "min_lift": 1.0}
-#: Systems, what they begin with, and what each may choose on validation.
+TOWERS: dict[str, tuple[Any, ...]] = {"epochs": (5, 15), "temperature": (0.07, 0.15)}
+#: Systems, what they begin with, and what each may choose on validation; what isn't named is as it is by default.
 ARMS: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
-    "2T-HGNN": ("two_tower_hgnn", TOWERS, {"lr": (1e-3, 3e-3), "temperature": (0.07, 0.15)}),
-    "2T": ("two_tower_hgnn", {**TOWERS, "graph": False}, {"lr": (1e-3, 3e-3), "temperature": (0.07, 0.15)}),
-    "HGNN": ("item_hgnn", OURS, {"min_lift": (0.5, 1.0, 2.0, 4.0)}),
-    "EASE": ("ease", {}, {"reg": (20.0, 100.0, 500.0, 2000.0)}),
-    "iALS": ("ials", {}, {"reg": (3e-3, 3e-2), "alpha0": (0.03, 0.3)}),
-    "ItemKNN": ("item_knn", {}, {"shrink": (10.0, 100.0), "k": (50, 200)}),
+    "2T-HGNN": ("two_tower_hgnn", OURS, TOWERS),
+    "2T": ("two_tower_hgnn", {**OURS, "graph": False}, TOWERS),
+    "HGNN": ("item_hgnn", OURS, {"min_lift": (0.5, 1.0, 1.5, 3.0)}),
+    "HGNN with people": ("graphsage", {"free_items": False}, {"epochs": (5, 15), "temperature": (0.07, 0.15)}),
+    "EASE": ("ease", {}, {"reg": (50.0, 250.0, 1000.0, 4000.0)}),
+    "iALS": ("ials", {}, {"reg": (3e-3, 3e-2), "alpha0": (None, 0.1)}),
+    "ItemKNN": ("item_knn", {}, {"shrink": (10.0, 100.0), "k": (100, 300)}),
+    "text KNN": ("text_knn", {}, {"text_dim": (64, 128, 256, 512)}),
     "Popularity": ("popularity", {}, {}),
 }
 #: 2T-HGNN with one thing changed.
@@ -56,13 +76,39 @@ SMALL: dict[str, Any] = {"epochs": 3, "graph_epochs": 2, "dim": 16, "field_dim":
                          "graph_dim": 16, "text_dim": 16, "min_links": 500, "batch_size": 256, "text_buckets": 256}  # fmt: skip
 
 
+class TextKNN(VectorRecommender):
+    """Items as TF-IDF of their texts, a person as the mean over the history; nothing is learnt of people."""
+
+    name = "text_knn"
+
+    def __init__(self, text_dim: int) -> None:
+        super().__init__()
+        self.text_dim = text_dim
+
+    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
+        texts = item_texts(dataset.items)
+        self.vectors_ = TfidfEncoder(dim=self.text_dim).fit([text for text in texts if text]).encode(texts)
+        return {}
+
+    @property
+    def item_vectors(self) -> np.ndarray:
+        """Vectors of length one."""
+        return self.vectors_
+
+    def request_vectors(self, requests: Requests) -> np.ndarray:
+        """Return the sums (the length of a person's vector doesn't change an order)."""
+        seen = requests.histories.ragged.distinct
+        return np.asarray(sum_rows(seen.offsets, seen.values, self.vectors_))
+
+
 class Questions(NamedTuple):
-    """Training data, and questions about items of the new type."""
+    """Training data, questions about items of the new type, which these are, and the tier of each (0 for old items)."""
 
     train: Dataset
     valid: HeldOut
     test: HeldOut
     new: np.ndarray
+    tier: np.ndarray
 
 
 def sources(trial: Trial) -> dict[str, Dataset]:
@@ -74,10 +120,10 @@ def sources(trial: Trial) -> dict[str, Dataset]:
     world = trial.used("world", typed(world, generator(0, "new type").random(world.n_items) < NEW))
     if trial.reduced:
         return dict.fromkeys(DATA, world)
-    films = trial.dataset("ml-100k")
+    films = subset_users(trial.dataset("ml-1m"), PEOPLE)
     genres = films.items.column("categories")
     assert genres is not None
-    return {"ml-100k": typed(films, np.array([bool(GENRES & set(row or [])) for row in genres.to_pylist()])), "world": world}
+    return {"ml-1m": typed(films, np.array([bool(GENRES & set(row or [])) for row in genres.to_pylist()])), "world": world}
 
 
 def typed(data: Dataset, new: np.ndarray) -> Dataset:
@@ -94,7 +140,8 @@ def typed(data: Dataset, new: np.ndarray) -> Dataset:
 
 def questions(data: Dataset) -> Questions:
     """Hide most events of the new type from training and from histories; ask about those of the later parts."""
-    whole = cut(data, "user_ratio", order="random", seed=0)
+    timed = data.interactions.time is not None
+    whole = cut(data, "global_time" if timed else "user_ratio", valid=0.1, test=0.1)
     column = data.items.column("vertical")
     assert column is not None
     new = np.array(column.to_pylist()) == "new"
@@ -102,17 +149,26 @@ def questions(data: Dataset) -> Questions:
     kept = ~new[events.item] | (generator(0, "hidden").random(len(events)) >= HIDDEN)
     train = whole.train.derive({"step": "hidden", "share": HIDDEN}, interactions=events.take(kept))
     valid, test = (asked(whole.held_out(part), train, new) for part in ("valid", "test"))
-    return Questions(train, valid, test, new)
+    order = np.lexsort((generator(0, "ties").random(len(new)), -whole.train.item_counts))
+    tier = np.zeros(len(new), np.int64)
+    for number, items in enumerate(np.array_split(order[new[order]], TIERS), start=1):
+        tier[items] = number
+    return Questions(train, valid, test, new, tier)
 
 
 def asked(held_out: HeldOut, train: Dataset, new: np.ndarray) -> HeldOut:
-    """Return the questions whose answers are new, with histories as the training data show them."""
-    truth = held_out.truth
-    kept = new[truth.values]
-    fewer = Ragged.group(truth.row_numbers[kept], truth.values[kept], len(truth))
-    rows = np.flatnonzero(fewer.lengths)
+    """Return the questions of people with a history whose answers are new, with histories as the training data show them."""
+    fewer = answered(held_out, new)
+    rows = np.flatnonzero((fewer.lengths > 0) & (train.histories.lengths[held_out.users] > 0))
     users = held_out.users[rows]
     return HeldOut(users, train.histories.take(users), fewer.take(rows), part=held_out.part)
+
+
+def answered(held_out: HeldOut, wanted: np.ndarray) -> Ragged:
+    """Return the answers that are among the wanted items."""
+    truth = held_out.truth
+    kept = wanted[truth.values]
+    return Ragged.group(truth.row_numbers[kept], truth.values[kept], len(truth))
 
 
 def shuffled(q: Questions, seed: int) -> Questions:
@@ -123,7 +179,7 @@ def shuffled(q: Questions, seed: int) -> Questions:
     columns = {name: value for name, value in events.columns.items() if name not in ("user", "item", "row")}
     train = q.train.derive({"step": "shuffled people"}, interactions=Interactions.sorted(user, events.item, **columns))
     valid, test = (replace(part, histories=train.histories.take(part.users)) for part in (q.valid, q.test))
-    return Questions(train, valid, test, q.new)
+    return Questions(train, valid, test, q.new, q.tier)
 
 
 def informative(q: Questions) -> dict[str, float]:
@@ -154,9 +210,11 @@ def settings_of(trial: Trial, arm: str, q: Questions) -> dict[str, Any]:
     base = {**base, **(SMALL if system == "two_tower_hgnn" else {})} if trial.reduced else dict(base)
     if trial.reduced and system == "item_hgnn":
         base |= {name: SMALL[name] for name in ("graph_epochs", "graph_dim", "text_dim", "min_links")}
+    if trial.reduced and system == "graphsage":
+        base |= {name: SMALL[name] for name in ("epochs", "dim", "text_dim", "batch_size")}
     tried = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if trial.reduced or len(tried) == 1:
-        return {**base, **tried[0]}
+        return {**tried[0], **base}
     values = [float(answers(trial, system, {**base, **one}, q, q.valid, trial.seeds[0])[METRIC].mean()) for one in tried]
     return {**base, **tried[int(np.argmax(values))]}
 
@@ -173,16 +231,34 @@ def judged(
     trial: Trial, system: str, settings: Mapping[str, Any], q: Questions, held_out: HeldOut, seed: int
 ) -> dict[str, np.ndarray]:
     """Do so, whether it was done before or not."""
-    model = create(system, **settings).fit(q.train, q.valid, seed=seed, progress=trial.progress)
+    made = TextKNN(**settings) if system == "text_knn" else create(system, **settings)
+    started = time.process_time()
+    model = made.fit(q.train, seed=seed, progress=trial.progress)
+    seconds = time.process_time() - started
     offered = Ragged.from_rows([np.flatnonzero(q.new)] * len(held_out))
     found = evaluate(model, held_out, list(METRICS), train=q.train, candidates=offered, sampled="items of the new type")
     notes = model.record_.notes
+    tiers = {f"tier {number}": q.tier == number for number in range(1, TIERS + 1)}
+    told = {name: hits(model, q, held_out, kept) for name, kept in {**tiers, "tail": q.tier > 2}.items()}
     return {
         **{name: found.per_user[name] for name in METRICS[:2]},
+        **told,
         "coverage": np.array(found.overall[METRICS[2]] * len(q.new) / q.new.sum()),
-        "seconds": np.array(model.record_.seconds),
+        "seconds": np.array(seconds),
+        "seconds an epoch": np.array(seconds / max(1, notes.get("item_graph", notes).get("epochs", 1))),
         "links an epoch": np.array(notes.get("links_an_epoch", 0)),
     }
+
+
+def hits(model: Any, q: Questions, held_out: HeldOut, kept: np.ndarray) -> np.ndarray:
+    """Return the hit rate of each person where some of the answers alone count (NaN for people with none of these)."""
+    fewer, values = answered(held_out, kept), np.full(len(held_out), np.nan)
+    rows = np.flatnonzero(fewer.lengths)
+    if len(rows):
+        part = replace(held_out.take(rows), truth=fewer.take(rows))
+        offered = Ragged.from_rows([np.flatnonzero(q.new)] * len(rows))
+        values[rows] = evaluate(model, part, [METRIC], train=q.train, candidates=offered).per_user[METRIC]
+    return values
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:
@@ -201,7 +277,7 @@ def gains(trial: Trial, q: Questions, name: str) -> dict[str, Effect]:
     chosen = {arm: settings_of(trial, arm, q) for arm in ARMS}
     fits = {arm: (ARMS[arm][0], chosen[arm], q) for arm in ARMS}
     fits |= {arm: ("two_tower_hgnn", {**chosen["2T-HGNN"], **change}, q) for arm, change in CHANGED.items()}
-    fits["shuffled"] = ("two_tower_hgnn", chosen["2T-HGNN"], shuffled(q, 0))
+    fits |= {f"{arm}, shuffled": ("two_tower_hgnn", chosen[arm], shuffled(q, 0)) for arm in ("2T-HGNN", "2T")}
     found = {
         arm: [answers(trial, system, settings, data, data.test, seed) for seed in trial.seeds]
         for arm, (system, settings, data) in fits.items()
@@ -211,27 +287,39 @@ def gains(trial: Trial, q: Questions, name: str) -> dict[str, Effect]:
     table = {arm: summary(rows, warm) for arm, rows in found.items()}
     rng = generator(0, "bootstrap", name)
 
-    def gain(arm: str, base: str, kept: np.ndarray | None = None, **details: Any) -> Effect:
-        two = [[row[METRIC] if kept is None else np.where(kept, row[METRIC], np.nan) for row in found[a]] for a in (arm, base)]
-        return paired_gain(*two, rng=rng, relative=False, metric=METRIC, **details)
+    def gain(arm: str, base: str, kept: np.ndarray | None = None, *, metric: str = METRIC, **details: Any) -> Effect:
+        two = [[row[metric] if kept is None else np.where(kept, row[metric], np.nan) for row in found[a]] for a in (arm, base)]
+        return paired_gain(*two, rng=rng, relative=False, metric=metric, **details)
 
+    def differences(arm: str, base: str) -> list[np.ndarray]:
+        return [ours[METRIC] - theirs[METRIC] for ours, theirs in zip(found[arm], found[base], strict=True)]
+
+    graph, people = ([float(row["seconds an epoch"]) for row in found[a]] for a in ("HGNN", "HGNN with people"))
+    drawn = [float(np.mean([row["links an epoch"] for row in found[a]])) for a in ("2T-HGNN", "unbalanced")]
+    true, mixed = differences("2T-HGNN", "2T"), differences("2T-HGNN, shuffled", "2T, shuffled")
     return {
         "2T-HGNN over 2T, warm": gain("2T-HGNN", "2T", warm, table=table, settings=chosen, cosines=informative(q)),
         "2T-HGNN over 2T, cold": gain("2T-HGNN", "2T", ~warm),
-        "2T-HGNN over HGNN": gain("2T-HGNN", "HGNN"),
+        "2T-HGNN over 2T, tail": gain("2T-HGNN", "2T", metric="tail"),
+        **{f"2T-HGNN over {base}": gain("2T-HGNN", base) for base in ("HGNN", "text KNN", "EASE", "iALS")},
         "balanced over unbalanced": gain("2T-HGNN", "unbalanced"),
+        "share of links that balancing saves": Effect.exact(1 - drawn[0] / max(1.0, drawn[1]), an_epoch=drawn),
         "weak signals over none": gain("2T-HGNN", "without weak signals"),
-        "people of the old type over shuffled ones": gain("2T-HGNN", "shuffled"),
+        "people of the old type over shuffled ones": gain("2T-HGNN", "2T-HGNN, shuffled"),
+        "gain over 2T of true people over shuffled ones": paired_gain(true, mixed, rng=rng, relative=False),
+        "2T over 2T-HGNN among shuffled people": gain("2T, shuffled", "2T-HGNN, shuffled"),
         "coverage that only new-new links give": least_coverage(found),
+        "MRR of HGNN over HGNN with people": gain("HGNN", "HGNN with people", metric=METRICS[1]),
+        "nodes saved by items alone": Effect.exact(q.train.n_users / (q.train.n_users + q.train.n_items)),
+        "time of an epoch saved by items alone": over_seeds([1 - a / b for a, b in zip(graph, people, strict=True)]),
     }
 
 
 def least_coverage(found: Mapping[str, list[dict[str, np.ndarray]]]) -> Effect:
-    """Return how far coverage is lower without new-new links than without any other kind: mean, least and most of the seeds."""
+    """Return how far coverage is lower without new-new links than without any other kind, over seeds."""
     rows = {arm: np.array([row["coverage"] for row in found[arm]]) for arm in CHANGED if arm.endswith("links")}
     own = rows.pop("without new-new links")
-    differences = np.min(list(rows.values()), axis=0) - own
-    return Effect(float(differences.mean()), float(differences.min()), float(differences.max()), {"seeds": len(own)})
+    return over_seeds(np.min(list(rows.values()), axis=0) - own)
 
 
 def summary(rows: list[dict[str, np.ndarray]], warm: np.ndarray) -> dict[str, float]:
@@ -240,30 +328,48 @@ def summary(rows: list[dict[str, np.ndarray]], warm: np.ndarray) -> dict[str, fl
     for name in METRICS[:2]:
         mean = np.mean([row[name] for row in rows], axis=0)
         out |= {f"{name}, warm": float(mean[warm].mean()), f"{name}, cold": float(mean[~warm].mean())}
-    return out | {name: float(np.mean([row[name] for row in rows])) for name in ("coverage", "seconds", "links an epoch")}
+    facts = ("coverage", "seconds", "seconds an epoch", "links an epoch")
+    tiers = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0] if name.startswith("t")}
+    return out | tiers | {name: float(np.mean([row[name] for row in rows])) for name in facts}
 
 
 EFFECTS = (
     "2T-HGNN over 2T, warm",
     "2T-HGNN over 2T, cold",
+    "2T-HGNN over 2T, tail",
     "2T-HGNN over HGNN",
+    "2T-HGNN over text KNN",
+    "2T-HGNN over EASE",
+    "2T-HGNN over iALS",
     "balanced over unbalanced",
+    "share of links that balancing saves",
     "weak signals over none",
     "people of the old type over shuffled ones",
+    "gain over 2T of true people over shuffled ones",
+    "2T over 2T-HGNN among shuffled people",
     "coverage that only new-new links give",
+    "MRR of HGNN over HGNN with people",
+    "nodes saved by items alone",
+    "time of an epoch saved by items alone",
 )
 CLAIM = Claim(
     name="two_tower_hgnn",
     title="A graph of items brings a new type of items to an old one's audience",
     statement="Where nine in ten events of a new type of items are hidden, two towers that read vectors of a graph network "
-    "over items of both types reach a higher HitRate@10 among the new items than the towers without it (for people with an "
-    "item of the new type, and for those without) and than the graph network alone; it is lower without the balanced sampler, "
-    "without weak signals, and where the people of the old type are shuffled; and coverage is lowest without links between new "
-    "items.",
-    bars={f"{effect} on {name}": Bar(0.0) for name in DATA for effect in EFFECTS},
+    "over items of both types reach a higher HitRate@10 among the new items of the last tenth of time than the towers without "
+    "it (for people with an item of the new type, for those without, and among the three fifths of new items with the fewest "
+    "events), than the graph network alone, the mean of texts, EASE and iALS; it is lower without the balanced sampler, which "
+    "draws fewer links, without weak signals, and where the people of the old type are shuffled, which leaves at most 0.02 of "
+    "the gain over the towers alone; coverage is lowest without links between new items; and the graph of items has fewer "
+    "nodes, shorter epochs and a higher MRR than one with people.",
+    bars={
+        f"{effect} on {name}": Bar(-NOTHING if effect == "2T over 2T-HGNN among shuffled people" else 0.0)
+        for name in DATA
+        for effect in EFFECTS
+    },
     run=run,
-    data=("ml-100k", "synthetic world"),
+    data=("ml-1m", "synthetic world"),
     paper=60,
     seeds=(0, 1, 2),
-    minutes=90,
+    minutes=45,
 )

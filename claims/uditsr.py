@@ -3,32 +3,44 @@
 *Data.* A made-up app (:mod:`palate.simulate.demands`): every event comes of a taste that stays and a need of the moment; half
 of the events begin with a query that names the need, half in the feed, where it stays unsaid. The last four events of everybody
 are the test part, the two before them validation. Each answer is a question of its own; a person's value is the mean of theirs.
-These figures say nothing of real logs, which are not at hand here (KuaiSAR; Amazon's queries are made of category paths).
 
-*Arms.* All are this model, with the step size chosen on validation with the first seed, early stopping alike. Arms of one
-scenario learn from its events alone and know these histories when asked; all leave out what the person had, whatever the arm
-knew. *Control:* all events, but no queries: it tells what queries add from what more events add.
+Then purchases on Amazon Beauty, of 6,000 people drawn at random, five or more a person and an item, the last two the test part
+and the one before validation. A coin says of each whether it begins with a search; its query is the words of the item's
+category path, the usual stand-in where there is no log: it tells the category of the answer, and nobody typed it. Real logs of
+both scenarios (KuaiSAR) are not at hand here. Thinned scenarios and controls are tried in the made-up app alone.
 
-*Metrics.* NDCG@5 over the full catalogue decides. Beside it stand HIT@5, and both among an answer and 99 drawn uniformly, as
-published (``sampled``).
+*Arms.* All are this model, with the step size chosen of three on validation with the first seed, early stopping alike (by the
+questions of at most 400 people). Arms of one scenario learn from its events alone and know these histories when asked; all
+leave out what the person had, whatever the arm knew. *Control:* all events, but no queries: it tells what queries add from what
+more events add. Usual systems have three settings each; settings, and which of them is best, are chosen on validation.
+
+*Metrics.* NDCG@5 over the full catalogue decides. Beside it stand HIT@5, MRR and GAUC (AUC of a person's questions, a mean over
+people; AUC, over questions, stands in the table), and all of them among an answer and 99 drawn uniformly, as published
+(``sampled``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from palate.catalog.registry import create
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
-from palate.data.dataset import Dataset
+from palate.data.dataset import Dataset, Entities
+from palate.data.filters import k_core
+from palate.data.public import get as folder_of
 from palate.data.ragged import Ragged
+from palate.data.readers.delimited import DelimitedSource
+from palate.data.readers.movielens import find
 from palate.data.search_events import asked, searches_of_events
 from palate.data.split import HeldOut, Split
+from palate.errors import DataError
 from palate.evaluation.judge import Facts, judge
 from palate.kernels.topk import topk_rows
 from palate.retrieval.bm25 import BM25
@@ -38,17 +50,22 @@ from palate.study.candidates import sample_candidates
 from palate.study.claims import Bar, Claim, Effect, Trial
 from palate.study.effects import paired_gain
 
-METRICS, MAIN = ("ndcg@5", "hit_rate@5"), "ndcg@5"
-#: Events of everybody that are the test part, and that are validation.
-TEST, VALID = 4, 2
+METRICS, MAIN = ("ndcg@5", "hit_rate@5", "mrr", "auc"), "ndcg@5"
+#: Events of everybody that are the test part, and that are validation, in the made-up app and on Amazon Beauty.
+CUTS = {"app": (4, 2), "Beauty": (2, 1)}
+#: People of Amazon Beauty, before those with few purchases leave; people whose questions early stopping looks at.
+BUYERS, LOOKS = 6_000, 400
 NEGATIVES, THIN = 99, 0.1
-SETTINGS: dict[str, Any] = {"dim": 32, "epochs": 40, "batch_size": 1024, "eval_every": 4, "patience": 3}
-RATES = (1.5e-3, 5e-3)
+SETTINGS: dict[str, Any] = {"dim": 32, "batch_size": 1024, "eval_every": 4, "patience": 3}
+#: Most passes: Amazon Beauty has fewer events a person and item.
+EPOCHS = {"app": 40, "Beauty": 80}
+RATES = (1.5e-3, 3e-3, 6e-3)
 #: What is done to the model, and which of its rows and questions there are.
 ARMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "joint": ({}, "all", ("feed", "search")),
     "guesses untaught": ({"sg_weight": 0.0}, "all", ("feed", "search")),
     "plain means": ({"translate": False}, "all", ("feed", "search")),
+    "no contrast": ({"cl_weight": 0.0}, "all", ("feed", "search")),
     "own query counted": ({"leave_out": False}, "all", ("feed", "search")),
     "no queries": ({"require_searches": False}, "no queries", ("feed",)),
     "feed alone": ({"require_searches": False}, "feed", ("feed",)),
@@ -58,12 +75,14 @@ ARMS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "joint, little search": ({}, "all, little search", ("search",)),
     "search alone, little search": ({}, "search, little search", ("search",)),
 }
+#: Arms on Amazon Beauty.
+REAL = ("joint", "guesses untaught", "plain means", "no contrast", "feed alone", "search alone")
 #: Systems beside it, and the settings that each may choose from on validation.
 BESIDE: dict[str, list[dict[str, Any]]] = {
     "popularity": [{}],
     "item_knn": [{"shrink": s} for s in (1.0, 10.0, 100.0)],
     "ease": [{"reg": r} for r in (5.0, 20.0, 80.0)],
-    "ials": [{"dim": d} for d in (16, 64)],
+    "ials": [{"dim": d} for d in (16, 32, 64)],
 }
 
 #: Values of people by name of the metric.
@@ -86,33 +105,84 @@ class Part:
         ranked = sample_candidates(questions, n_items, min(NEGATIVES, n_items // 3), generator(0, "candidates", questions.part))
         return cls(questions, texts, *ranked, n_people)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """``int64[people]`` questions of each."""
+        return np.bincount(self.questions.users, minlength=self.n_people)
+
+    def means(self, found: list[Values]) -> dict[str, float]:
+        """Return means over people (of AUC: GAUC) and seeds; AUC too, over questions."""
+        table = {name.replace("auc", "gauc"): float(np.nanmean([v[name] for v in found])) for name in found[0]}
+        whole = [float(np.nansum(v["auc"] * self.counts) / self.counts.sum()) for v in found]
+        return {**table, "auc": float(np.mean(whole))}
+
     def values(self, lists: np.ndarray, sampled: np.ndarray, facts: Facts) -> Values:
         """Judge lists over the catalogue and over the candidates; return the mean of each person's questions."""
-        whole = judge(lists, self.questions, METRICS, facts).per_user
-        few = judge(sampled, self.questions, METRICS, facts, sampled=self.sampled).per_user
+        offered = facts.n_items - self.questions.histories.ragged.distinct.lengths
+        whole = judge(lists, self.questions, METRICS, facts, n_candidates=offered).per_user
+        how: dict[str, Any] = {"sampled": self.sampled, "n_candidates": self.ranked.lengths}
+        few = judge(sampled, self.questions, METRICS, facts, **how).per_user
         rows = {**whole, **{f"{name}, sampled": few[name] for name in METRICS}}
-        counts = np.bincount(self.questions.users, minlength=self.n_people)
+        counts = self.counts
         with np.errstate(invalid="ignore"):
             return {name: np.bincount(self.questions.users, v, self.n_people) / counts for name, v in rows.items()}
 
 
-class Bench:
-    """The app, its questions, and what was measured."""
+def app(trial: Trial) -> Dataset:
+    """Return the made-up app."""
+    size: dict[str, Any] = {"users": 1_000, "items": 400, "events": 26}
+    if trial.reduced:
+        size = {"users": 120, "items": 60, "topics": 6, "events": 16}
+    return trial.used("demands", Demands(**size).dataset())
 
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        size: dict[str, Any] = (
-            {"users": 120, "items": 60, "topics": 6, "events": 16}
-            if trial.reduced
-            else {"users": 1_000, "items": 400, "events": 26}
-        )
-        self.data = trial.used("demands", Demands(**size).dataset())
+
+def beauty(trial: Trial) -> Dataset:
+    """Return purchases of some people, half of them after a query made of the words of the item's category path."""
+    whole = trial.dataset("amazon-beauty")
+    events = whole.interactions
+    people = generator(0, "buyers").permutation(whole.n_users)[:BUYERS]
+    data = k_core(whole.derive({"step": "people"}, interactions=events.take(np.flatnonzero(np.isin(events.user, people)))))
+    table, events = data.items.attributes, data.interactions
+    if table is None:
+        raise DataError("the items have no attributes.", where="amazon-beauty", remedy="put items.tsv there")
+    names = category_names()
+    paths = [
+        " ".join(names.get(c, f"category{c}") for c in own[1:] or own) for own in table.column("attribute_ids").to_pylist()
+    ]
+    searched = np.flatnonzero(generator(0, "searched").random(len(events)) < 0.5)
+    searches = pa.table(
+        {
+            "user": pa.array(events.user[searched], pa.int32()),
+            "query": [paths[item] for item in events.item[searched]],
+            "items": pa.array([[item] for item in events.item[searched].tolist()], pa.list_(pa.int32())),
+        }
+    )
+    told = [f"{title or ''} {path}" for title, path in zip(table.column("title").to_pylist(), paths, strict=True)]
+    items = Entities(data.items.ids, pa.table({"title": told}))
+    return trial.used("Beauty with queries", data.derive({"step": "queries"}, items=items, searches=searches))
+
+
+def category_names() -> dict[str, str]:
+    """Return the names of categories by number, of those that are known."""
+    path = find(folder_of("amazon-beauty"), "attribute_names.tsv")
+    if path is None:
+        return {}
+    rows = DelimitedSource(path, separator="\t").table().to_pylist()
+    return {str(row["attribute_id"]): row["name"] for row in rows if row["name"]}
+
+
+class Bench:
+    """Data of two scenarios, their questions, and what was measured."""
+
+    def __init__(self, trial: Trial, name: str, data: Dataset) -> None:
+        self.trial, self.name, self.data = trial, name, data
+        last, before = CUTS[name]
         events, lengths = self.data.interactions, self.data.histories.lengths
         left = np.repeat(self.data.histories.offsets[1:], lengths) - np.arange(len(events))
-        cut = {"train": left > TEST + VALID, "valid": (left > TEST) & (left <= TEST + VALID), "test": left <= TEST}
+        cut = {"train": left > last + before, "valid": (left > last) & (left <= last + before), "test": left <= last}
         train, valid, test = (events.take(np.flatnonzero(rows)) for rows in cut.values())
         self.train = self.data.derive({"step": "train"}, interactions=train)
-        self.split = Split(self.train, valid, test, {"protocol": "last events", "test": TEST, "valid": VALID})
+        self.split = Split(self.train, valid, test, {"protocol": "last events", "test": last, "valid": before})
         self.facts = Facts.of(self.train)
         self._parts: dict[str, dict[str, Part]] = {}
         self._models: dict[tuple[str, float, int], Recommender] = {}
@@ -150,15 +220,15 @@ class Bench:
         """Ask a model, which knows the histories of its own data, the questions of a part."""
         questions, n = part.questions, self.data.n_items
         requests = Requests(questions.users, data.histories.take(questions.users), questions.histories.ragged, texts=part.texts)
-        lists = model.recommend(requests, min(5, n)).items
-        sampled = model.recommend(replace(requests, candidates=part.ranked), min(5, n)).items
+        lists = model.recommend(requests, n).items
+        sampled = model.recommend(replace(requests, candidates=part.ranked), min(n, NEGATIVES + 1)).items
         return part.values(lists, sampled, self.facts)
 
     def fitted(self, arm: str, lr: float, seed: int, part: Literal["valid", "test"]) -> dict[str, Values]:
         """Fit an arm, and return what people got in each scenario."""
         changes, rows, scenarios = ARMS[arm]
         small = {"epochs": 4, "dim": 8, "batch_size": 256} if self.trial.reduced else {}
-        chosen = {**SETTINGS, **small, **changes, "lr": lr}
+        chosen = {**SETTINGS, "epochs": EPOCHS[self.name], **small, **changes, "lr": lr}
 
         def make() -> dict[str, Values]:
             data, key = self.rows[rows], (arm, lr, seed)
@@ -168,11 +238,13 @@ class Bench:
             model = self._models[key]
             return {s: self.asked_of(model, data, self.part(part)[s]) for s in scenarios}
 
-        return self.trial.kept(make, arm=arm, settings=chosen, seed=seed, part=part)
+        return self.trial.kept(make, data=self.name, arm=arm, settings=chosen, seed=seed, part=part)
 
     def _looks(self, data: Dataset, scenarios: tuple[str, ...]) -> HeldOut:
-        """Return the validation answers of some scenarios, of which the arm knows its own histories."""
-        found = [self.part("valid")[s].questions for s in scenarios]
+        """Return validation answers of some people in some scenarios, of which the arm knows its own histories."""
+        some = generator(0, "looks").permutation(self.data.n_users)[:LOOKS]
+        whole = [self.part("valid")[s].questions for s in scenarios]
+        found = [q.take(np.flatnonzero(np.isin(q.users, some))) for q in whole]
         users = np.concatenate([q.users for q in found])
         truth = Ragged(np.arange(len(users) + 1, dtype=np.int64), np.concatenate([q.truth.values for q in found]))
         return HeldOut(users, data.histories.take(users), truth)
@@ -188,15 +260,16 @@ class Bench:
         found = [self.fitted(name, lr, seed, "test") for seed in self.trial.seeds]
         return {s: [values[s] for values in found] for s in ARMS[name][2]}
 
-    def beside(self) -> dict[str, dict[str, Values]]:
-        """Return the test values of usual systems in the feed, of the settings that are best on validation."""
-        found: dict[str, dict[str, Values]] = {}
+    def beside(self) -> tuple[dict[str, dict[str, Values]], str]:
+        """Return the test values of usual systems, of the settings best on validation in the feed, and the best one there."""
+        found, looked = {}, {}
         for name, options in BESIDE.items():
             models = [create(name, **chosen).fit(self.train, seed=0, progress=self.trial.progress) for chosen in options]
-            values = [self.asked_of(model, self.train, self.part("valid")["feed"]) for model in models]
-            best = models[int(np.argmax([np.nanmean(v[MAIN]) for v in values]))]
+            values = [np.nanmean(self.asked_of(m, self.train, self.part("valid")["feed"])[MAIN]) for m in models]
+            best = models[int(np.argmax(values))]
+            looked[name] = max(values)
             found[name] = {s: self.asked_of(best, self.train, part) for s, part in self.part("test").items()}
-        return found
+        return found, max((name for name in BESIDE if name != "popularity"), key=lambda name: looked[name])
 
     def by_words(self) -> Values:
         """Return the test values of BM25 over titles in search; what the person had is left out."""
@@ -210,8 +283,8 @@ class Bench:
         rows, places = np.nonzero(lists >= 0)
         table[rows, lists[rows, places]] = scores[rows, places]
         ranked = np.stack([part.ranked[row] for row in range(len(part.ranked))])
-        few = topk_rows(ranked, np.maximum(np.take_along_axis(table, ranked, 1), -1), min(5, n))[0]
-        return part.values(lists[:, : min(5, n)], few, self.facts)
+        few = topk_rows(ranked, np.maximum(np.take_along_axis(table, ranked, 1), -1), ranked.shape[1])[0]
+        return part.values(lists, few, self.facts)
 
 
 def gain(treated: list[Values], base: list[Values], words: str, *, relative: bool = True, **details: Any) -> Effect:
@@ -220,7 +293,11 @@ def gain(treated: list[Values], base: list[Values], words: str, *, relative: boo
     for name in treated[0]:
         pair = ([v[name] for v in side] for side in (treated, base))
         found[name] = paired_gain(*pair, rng=generator(0, "bootstrap", words), relative=relative)
-    rest = {name: [round(x, 4) for x in (e.value, e.low, e.high)] for name, e in found.items() if name != MAIN}
+    rest = {
+        name.replace("auc", "gauc"): [round(x, 4) for x in (e.value, e.low, e.high)]
+        for name, e in found.items()
+        if name != MAIN
+    }
     main = found[MAIN]
     return Effect(main.value, main.low, main.high, {**main.details, "metric": MAIN, "other metrics": rest, **details})
 
@@ -230,68 +307,81 @@ def added(first: list[Values], second: list[Values]) -> list[Values]:
     return [{name: a[name] + b[name] for name in a} for a, b in zip(first, second, strict=True)]
 
 
-def run(trial: Trial) -> Mapping[str, Effect]:
-    """Measure every arm, and what stands beside it."""
-    bench = Bench(trial)
-    rates = {name: bench.chosen(name) for name in ARMS}
+def measured(bench: Bench, names: Sequence[str]) -> tuple[dict[str, dict[str, list[Values]]], dict[str, Effect]]:
+    """Return the test values of arms, and the effects that both kinds of data have."""
+    rates = {name: bench.chosen(name) for name in names}
     arms = {name: bench.arm(name, lr) for name, lr in rates.items()}
-    beside, words = bench.beside(), bench.by_words()
-    table = {
-        **{name: {s: {m: float(np.nanmean([v[m] for v in values])) for m in values[0]} for s, values in found.items()}
-           for name, found in arms.items()},
-        **{name: {s: {m: float(np.nanmean(v)) for m, v in values.items()} for s, values in found.items()}
-           for name, found in beside.items()},
-        "bm25": {"search": {m: float(np.nanmean(v)) for m, v in words.items()}},
-    }  # fmt: skip
-    joint, seeds = arms["joint"], len(trial.seeds)
-    usual = max(("ease", "ials", "item_knn"), key=lambda name: table[name]["feed"][MAIN])
+    (beside, usual), words, parts = bench.beside(), bench.by_words(), bench.part("test")
+    single = {name: {s: [values] for s, values in found.items()} for name, found in beside.items()}
+    everything = {**arms, **single, "bm25": {"search": [words]}}
+    table = {name: {s: parts[s].means(values) for s, values in found.items()} for name, found in everything.items()}
+    joint, seeds = arms["joint"], len(bench.trial.seeds)
+    untaught = arms["guesses untaught"]["feed"]
     effects = {
-        "feed: guesses taught by queries": gain(
-            joint["feed"], arms["guesses untaught"]["feed"], "taught", table=table, lr=rates
-        ),
+        "feed: guesses taught by queries": gain(joint["feed"], untaught, "taught", table=table, lr=rates),
         "feed: best usual system": gain(joint["feed"], [beside[usual]["feed"]] * seeds, "usual", system=usual),
         "search: BM25": gain(joint["search"], [words] * seeds, "words"),
-        "feed: same events without queries": gain(joint["feed"], arms["no queries"]["feed"], "no queries"),
-        "feed: own query left out of the lists": gain(joint["feed"], arms["own query counted"]["feed"], "left out"),
     }
+    for s in ("feed", "search"):
+        effects[f"{s}: translation"] = gain(joint[s], arms["plain means"][s], f"{s} translation")
+        effects[f"{s}: contrast of translations"] = gain(joint[s], arms["no contrast"][s], f"{s} contrast")
+        effects[f"{s}: joint"] = gain(joint[s], arms[f"{s} alone"][s], f"{s} joint")
+    return arms, effects
+
+
+def run(trial: Trial) -> Mapping[str, Effect]:
+    """Measure every arm, and what stands beside it, in the made-up app and on Amazon Beauty."""
+    arms, effects = measured(Bench(trial, "app", app(trial)), tuple(ARMS))
+    joint = arms["joint"]
+    effects["feed: same events without queries"] = gain(joint["feed"], arms["no queries"]["feed"], "no queries")
+    effects["feed: own query left out of the lists"] = gain(joint["feed"], arms["own query counted"]["feed"], "left out")
     for s in ("feed", "search"):
         alone, little = arms[f"{s} alone"][s], arms[f"{s} alone, little {s}"][s]
         thin = arms[f"joint, little {s}"][s]
-        effects[f"{s}: translation"] = gain(joint[s], arms["plain means"][s], f"{s} translation")
-        effects[f"{s}: joint"] = gain(joint[s], alone, f"{s} joint")
         effects[f"{s}: joint where there is little"] = gain(thin, little, f"{s} little")
         more = gain(added(thin, alone), added(little, joint[s]), f"{s} more", relative=False)
         effects[f"{s}: joint gains more points where there is little"] = more
-    return effects
+    real = app(trial) if trial.reduced else beauty(trial)
+    bought = measured(Bench(trial, "Beauty", real), REAL)[1]
+    return effects | {f"Beauty, {name}": effect for name, effect in bought.items()}
 
 
-BARS = (
+BOTH = (
     "feed: guesses taught by queries",
     "feed: translation",
     "search: translation",
+    "feed: contrast of translations",
+    "search: contrast of translations",
     "feed: joint",
     "search: joint",
+    "feed: best usual system",
+    "search: BM25",
+)
+BARS = (
+    *BOTH,
     "feed: joint where there is little",
     "search: joint where there is little",
     "feed: joint gains more points where there is little",
     "search: joint gains more points where there is little",
     "feed: same events without queries",
     "feed: own query left out of the lists",
-    "feed: best usual system",
-    "search: BM25",
+    *(f"Beauty, {name}" for name in BOTH),
 )
 
 CLAIM = Claim(
     name="uditsr",
     title="UDITSR: queries teach the feed, translation helps, and search box and feed help each other",
     statement="In a made-up app where needs are named in the search box alone, NDCG@5 over the full catalogue is higher with "
-    "than without guesses taught by queries (feed), with translation than with plain means (both), with both scenarios learnt "
-    "together than with one alone, by more where that one is thinned to a tenth, than with the same events without queries "
-    "(feed), and with than without the own query left out of the lists (feed); and it beats the best of EASE, iALS and ItemKNN "
-    "in the feed, and BM25 over titles in search.",
+    "than without guesses taught by queries (feed), with translation than with plain means (both), with than without the "
+    "contrast of translations (both), with both scenarios learnt together than with one alone, by more where that one is "
+    "thinned to a tenth, than with the same events without queries (feed), and with than without the own query left out of the "
+    "lists (feed); and it beats the best of EASE, iALS and ItemKNN (chosen on validation) in the feed, and BM25 over titles in "
+    "search. So it is on Amazon Beauty, 6,000 people cut to a core of five purchases, where words of the category path stand "
+    "for the queries of half of the purchases (nothing is thinned there, and BM25 reads the path too).",
     bars={name: Bar(0.0) for name in BARS},
     run=run,
+    data=("amazon-beauty",),
     paper=6,
     seeds=(0, 1, 2),
-    minutes=20,
+    minutes=25,
 )

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from palate.data.features import learn_schema
-from palate.data.mutual_information import mutual_information
+from palate.data.mutual_information import label_information, mutual_information
 
 
 def information(normalise=False, min_count=1, **columns):
@@ -62,3 +62,22 @@ def test_large_tables_are_sampled_repeatably():
     first, second = (mutual_information(features, most=200, seed=1) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert abs(first[0, 0] - mutual_information(features)[0, 0]) < 0.05
+
+
+def test_what_columns_tell_of_a_label():
+    """Two coins tell nothing each and all together, where the label says whether they are the same."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(2, size=(2, 20_000))
+    label = (a == b).astype(float)
+    assert label_information([a], label) == pytest.approx(0, abs=1e-3)
+    assert label_information([a, b], label) == pytest.approx(np.log(2), abs=1e-3)
+    assert label_information([np.array(["x", "y"])[a], b], label) == label_information([a, b], label)
+    plain = label_information([a], a) + 1 / (2 * len(a))
+    share = a.mean()
+    assert plain == pytest.approx(-(share * np.log(share) + (1 - share) * np.log(1 - share)))
+
+
+def test_what_chance_shows_is_taken_out():
+    rng = np.random.default_rng(1)
+    found = [label_information([rng.integers(300, size=3_000)], rng.integers(2, size=3_000)) for _ in range(20)]
+    assert abs(np.mean(found)) < 0.003, "without the correction it would be 0.05"

@@ -19,8 +19,11 @@ HALF, KINDS = 20, 3
 SMALL = {"dim": 8, "epochs": 3, "batch_size": 128, "lr": 0.02, "hidden": 16, "rows": 32}
 
 
-def two_tastes(users=100, seed=0):
-    """People who like items below HALF, or those above; items are linked to entities of their half, and to random others."""
+def two_tastes(users=100, seed=0, silent=()):
+    """People who like items below HALF, or those above; items are linked to entities of their half, and to random others.
+
+    Nobody has the ``silent`` items, but entities know them.
+    """
     rng = np.random.default_rng(seed)
     rows = [rng.choice(HALF, 6, replace=False) + HALF * (u % 2) for u in range(users)]
     whole = Dataset.from_columns(
@@ -34,7 +37,8 @@ def two_tastes(users=100, seed=0):
     relation = np.repeat(np.minimum(np.arange(KINDS + 2), KINDS), 2 * HALF).astype(np.int32)
     names = Vocabulary([f"r{n}" for n in range(KINDS + 1)])
     graph = Graph(head, relation, tail, "item", "entity", names, Vocabulary.range(2 * KINDS + 30))
-    return whole.derive({"step": "graph"}, graphs={"knowledge": graph})
+    had = np.flatnonzero(~np.isin(whole.interactions.item, silent))
+    return whole.derive({"step": "graph"}, graphs={"knowledge": graph}, interactions=whole.interactions.take(had))
 
 
 DATA = two_tastes()
@@ -222,6 +226,36 @@ def test_training_history_gives_the_trained_person():
     users = np.arange(n, dtype=np.int32)
     np.testing.assert_allclose(model.request_vectors(Requests.of_users(DATA, users)), wanted[:n], atol=1e-5)
     np.testing.assert_allclose(model.item_vectors, wanted[n:], atol=1e-5)
+
+
+@pytest.mark.parametrize("main", ["generated", "whole"])
+def test_items_that_nobody_had_are_placed_by_their_triples(main, tmp_path):
+    """Items without events rank by the half that their entities are of, others keep their vectors; without triples: nothing."""
+    silent = np.array([3, 4, 5, HALF + 3, HALF + 4, HALF + 5])
+    data = two_tastes(silent=silent)
+    model = DiffKG(**{**SMALL, "epochs": 30}, main=main).fit(data, seed=1)
+    users = np.arange(1, 100, dtype=np.int32)
+    asked = Requests.of_users(data, users)
+    scores = model.score(asked, np.tile(silent.astype(np.int32), (99, 1)))
+    own = data.histories.take(users).items[data.histories.take(users).offsets[:-1]] < HALF
+    assert ((scores[:, :3].sum(1) > scores[:, 3:].sum(1)) == own).mean() > 0.8
+    assert np.isin(model.recommend(asked, 10).items, silent).any()
+    loaded = DiffKG.load(model.save(tmp_path / "bundle"))
+    np.testing.assert_array_equal(loaded.item_vectors, model.item_vectors)
+    off = DiffKG(**{**SMALL, "epochs": 1}, views="off").fit(data)
+    alone = DiffKG(**{**SMALL, "epochs": 1}, require_graph=False).fit(data.derive({"step": "none"}, graphs={}))
+    assert not off.item_vectors[silent].any() and not alone.item_vectors[silent].any()
+
+
+def test_placing_alters_silent_items_alone():
+    part, table, setting = part_of(two_tastes(silent=(3,)))
+    placed = part.placed(table.free, np.arange(2 * HALF) == 3)
+    assert placed[3].any() and not np.delete(placed, 3, axis=0).any()
+    free = table.free.detach().clone()
+    free[setting.n_users + 3] = 0
+    whole = part.encode(free, part.graphs[0])[setting.n_users :].detach().numpy()
+    np.testing.assert_allclose(placed[3], whole[3], rtol=1e-5)
+    assert part.placed(table.free, np.zeros(2 * HALF, bool)) is None
 
 
 def test_known_people_and_strangers_get_their_taste():

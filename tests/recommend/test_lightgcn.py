@@ -154,6 +154,66 @@ def test_sampled_softmax_with_all_items_is_the_whole_softmax():
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["bpr", "softmax", "sampled_softmax"])
+def test_without_layers_it_is_matrix_factorisation_on_the_same_batches(loss):
+    kept = {}
+
+    class Kept(LightGCN):
+        def _finish(self, table, graph, n_users):
+            super()._finish(table, graph, n_users)
+            kept["free"] = table.free.detach().numpy().copy()
+
+    model = Kept(**{**SMALL, "layers": 0, "loss": loss, "epochs": 3}).fit(DATA)
+    people, items = kept["free"][: DATA.n_users], kept["free"][DATA.n_users :]
+    np.testing.assert_array_equal(model.request_vectors(Requests.of_users(DATA, np.arange(DATA.n_users))), people)
+    if loss != "bpr":
+        items = items / np.linalg.norm(items, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.item_vectors, items, rtol=1e-6)
+    assert not model.request_vectors(Requests.of_histories([[3, 4]])).any()  # nothing leads from a history to a vector
+
+
+def test_without_layers_the_steps_are_those_of_bpr_mf():
+    """The same batches, loss and optimiser, written out for two plain tables."""
+    from palate.nn.adam import Adam
+    from palate.recommend.graph_base import FreeVectors
+    from palate.recommend.lightgcn import _Steps
+    from palate.training.triples import Pairs
+
+    config = LightGCN(**{**SMALL, "layers": 0, "reg": 0.1}).config
+    graph = Adjacency.of_matrix(DATA.matrix())
+    table = FreeVectors(len(graph), 8, 0.3, np.random.default_rng(0))
+    first = table.free.detach().clone()
+    tables = [torch.nn.Parameter(first[: DATA.n_users].clone()), torch.nn.Parameter(first[DATA.n_users :].clone())]
+    steps, ours, plain = _Steps(config, table, graph, DATA.n_users), Adam(table.parameters(), lr=0.02), Adam(tables, lr=0.02)
+    for batch in Pairs(DATA.matrix(), 100).epoch(np.random.default_rng(1)):
+        known = batch.negatives >= 0  # somebody had everything
+        u, i, j = (torch.from_numpy(x[known].astype(np.int64)) for x in (batch.users, batch.positives, batch.negatives))
+        p, q, other = tables[0][u], tables[1][i], tables[1][j]
+        size = p.square().sum() + q.square().sum() + other.square().sum()
+        by_hand = (torch.nn.functional.softplus((p * (other - q)).sum(1)).sum() + 0.05 * size) / len(batch)
+        loss = steps.bpr(batch, torch.Generator())
+        torch.testing.assert_close(loss, by_hand)
+        for optimizer, value in ((ours, loss), (plain, by_hand)):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    torch.testing.assert_close(table.free.detach(), torch.cat([t.detach() for t in tables]), rtol=1e-4, atol=1e-5)
+
+
+def test_many_layers_leave_the_root_of_the_degree():
+    """The mean of layers 0..K tends to the projection on the eigenvector of value 1, whose entries are √degree."""
+    from palate.nn.graph import propagate
+
+    data = Dataset.from_columns([0, 0, 0, 1, 1, 2, 2, 3], [0, 1, 2, 0, 3, 1, 3, 2])
+    graph = Adjacency.of_matrix(data.matrix())
+    root = np.sqrt(np.diff(graph.offsets))
+    x = np.random.default_rng(0).standard_normal((len(graph), 4)).astype(np.float32)
+    limit = np.outer(root, root @ x) / (root @ root)
+    errors = [np.abs(propagate(torch.from_numpy(x), graph, layers).numpy() - limit).max() for layers in (100, 1000, 4000)]
+    assert errors[0] > 5 * errors[1] > 10 * errors[2]
+    assert errors[2] < 1e-3
+
+
 def test_histories_may_repeat_items(model):
     twice, once = model.request_vectors(Requests(np.full(2, -1, np.int32), Histories.from_rows([[4, 9, 4, 4], [9, 4]])))
     np.testing.assert_array_equal(twice, once)

@@ -69,7 +69,7 @@ def test_known_and_unseen_people_get_their_taste(models, backbone):
 @pytest.mark.parametrize("loss", ["bpr", "bce"])
 def test_the_choice_has_no_gradient(backbone, loss):
     """The gradient of a step is that of a run in which the chosen items stood fixed."""
-    config = PLDConfig(dim=4, layers=2, backbone=backbone, loss=loss, k=4, tau=0.2, reg=0.1)
+    config = PLDConfig(dim=4, layers=2, backbone=backbone, loss=loss, pool=4, tau=0.2, reg=0.1)
     matrix = DATA.matrix()
     graph, gradients = Adjacency.of_matrix(matrix), []
     table = FreeVectors(len(graph), 4, 0.5, np.random.default_rng(0), ())
@@ -98,7 +98,7 @@ def test_the_choice_has_no_gradient(backbone, loss):
 
 def test_pools_of_one_and_no_temperature_are_plain_training():
     plain = PLD(**SMALL, backbone="mf", method="plain").fit(DATA)
-    one = PLD(**SMALL, backbone="mf", k=1).fit(DATA)
+    one = PLD(**SMALL, backbone="mf", pool=1).fit(DATA)
     np.testing.assert_array_equal(plain.item_vectors, one.item_vectors)
     for model in (plain, one):
         with pytest.raises(UnsupportedError, match="suspicious"):

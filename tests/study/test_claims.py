@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from palate.errors import ConfigError, DataError
-from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim
-from palate.study.effects import paired_gain
+from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim, summary
+from palate.study.effects import gain_difference, paired_gain
 
 PROGRAM = '''
 """A claim for the test."""
@@ -39,6 +39,22 @@ def test_an_inclusive_bar_may_be_touched():
     assert Bar(1.0, inclusive=True).met(Effect.exact(1.0))
     assert not Bar(1.0).met(Effect.exact(1.0))
     assert not Bar(1.0).met(Effect.exact(float("nan")))
+
+
+def test_about_equal_is_between_two_ends():
+    bar = Bar(-0.1, below=0.1)
+    assert bar.met(Effect(0.0, -0.05, 0.05))
+    assert not bar.met(Effect(0.0, -0.2, 0.05))
+    assert not bar.met(Effect(0.0, -0.05, 0.1))
+    assert not bar.met(Effect.exact(float("nan")))
+    assert str(bar) == "above -0.1 and below 0.1" and str(Bar(0.2)) == "above 0.2"
+
+
+def test_what_is_left_out_meets_no_bar_and_says_why():
+    effects = {"a": Effect.exact(1.0), "b": Effect.left_out("there is no model here")}
+    claim = _claim({"a": Bar(), "b": Bar(-1.0)}, effects)
+    assert claim.decide(effects) == "holds in part"
+    assert summary(claim, effects) == "a 1 (met: above 0); b left out: there is no model here"
 
 
 @pytest.mark.parametrize("effects", [{}, {"a": Effect.exact(1), "b": Effect.exact(1)}])
@@ -105,6 +121,17 @@ def test_paired_gain_leaves_undefined_people_out():
     gain = paired_gain(np.array([1.0, np.nan, 3.0]), np.array([1.0, 5.0, 1.0]), rng=np.random.default_rng(0))
     assert gain.value == pytest.approx(1.0)
     assert gain.details["people"] == 2
+
+
+def test_difference_of_gains_by_hand():
+    base = np.linspace(1, 2, 60)
+    made = gain_difference((1.5 * base, base), (1.2 * base, base), rng=np.random.default_rng(0))
+    assert made.value == pytest.approx(0.3) and made.high - made.low < 1e-9
+    some = np.where(np.arange(60) < 20, base + 0.4, np.nan)
+    points = gain_difference((some, base), ([base, base + 0.2], base), rng=np.random.default_rng(0), relative=False)
+    assert points.value == pytest.approx(0.3) and points.details["people"] == 20
+    with pytest.raises(DataError, match="people"):
+        gain_difference((some, base), (base, 0 * base), rng=np.random.default_rng(0))
 
 
 def test_the_claims_of_the_project_are_well_formed():

@@ -5,7 +5,15 @@ import gzip
 import pytest
 
 from palate.errors import DataError
-from palate.study.public_rows import FRAPPE, frappe, movielens_seven, open_bandit_clicks, parts_of
+from palate.study.public_rows import (
+    FRAPPE,
+    frappe,
+    movielens_likes,
+    movielens_seven,
+    movielens_told,
+    open_bandit_clicks,
+    parts_of,
+)
 
 
 @pytest.fixture
@@ -45,6 +53,29 @@ def test_seven_fields_of_movielens(home):
     }  # fmt: skip
     assert [r["year"] for r in rows] == ["1950s", "1999", None]
     assert rows[1]["genres"] == ["Action", "Comedy"]
+
+
+def test_ratings_are_read_whole_or_a_number_of_them_and_it_is_said_what_stands_there(home):
+    assert movielens_told() == "MovieLens 1M", "nothing is here"
+    folder = home / "ml-1m"
+    folder.mkdir()
+    lines = [(user, film, 5 if film % 2 else 1, 100 * user) for user in (1, 2) for film in range(10)]
+    (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072-01\n")
+    (folder / "movies.dat").write_text("".join(f"{film}::Film {film} (1999)::Drama\n" for film in range(10)))
+    (folder / "sequences.txt").write_text("1 2 3\n")
+    (folder / "ratings_sample.csv").write_text(
+        "user_id,item_id,rating,timestamp\n" + "".join(",".join(map(str, line)) + "\n" for line in lines[:15])
+    )
+    assert movielens_told() == "a sample of 15 ratings of MovieLens 1M"
+    assert movielens_likes()[0].num_rows == 15
+    (folder / "ratings.dat").write_text("".join("::".join(map(str, line)) + "\n" for line in lines))
+    assert movielens_told() == "MovieLens 1M"
+    assert movielens_told(8) == "a sample of 8 ratings of MovieLens 1M"
+    whole, some = movielens_likes()[0], movielens_likes(8)[0]
+    assert (whole.num_rows, some.num_rows) == (20, 8)
+    assert set(zip(*(some.column(c).to_pylist() for c in ("user", "item")), strict=True)) <= {
+        (str(user), str(film)) for user, film, *_ in lines
+    }
 
 
 def test_clicks_of_open_bandit(home):

@@ -23,9 +23,23 @@ def test_the_gap_is_of_means_over_seeds_and_paired():
     expected = np.mean([auc(truth, p) for p in good.answers]) - np.mean([auc(truth, p) for p in bad.answers])
     assert gap.value == pytest.approx(expected)
     assert 0 < gap.low < gap.value < gap.high
-    assert gap.details == {"rows": 400}
+    assert gap.details["rows"] == 400
+    spread = [np.std([auc(truth, p) for p in arm.answers], ddof=1) for arm in (good, bad)]
+    np.testing.assert_allclose(gap.details["sd over seeds"], spread)
     same = auc_gap(truth, good, good, resamples=50)
     assert same.value == same.low == same.high == 0
+
+
+def test_seeds_that_differ_widen_the_interval_of_a_gap():
+    rng = np.random.default_rng(1)
+    truth = (rng.random(2_000) < 0.5).astype(np.float32)
+    noise = rng.normal(size=(4, 2_000))
+    base = Arm((truth + noise[:1]).astype(np.float32), {})
+    same = Arm(np.repeat(truth[None] * 1.5 + noise[1:2], 4, 0).astype(np.float32), {})
+    apart = Arm((truth * np.array([[0.5], [1.0], [2.0], [3.0]]) + noise).astype(np.float32), {})
+    narrow, wide = (auc_gap(truth, arm, base, resamples=300) for arm in (same, apart))
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+    assert narrow.details["sd over seeds"] == [0.0, None]
 
 
 def test_values_over_seeds_have_a_t_interval():

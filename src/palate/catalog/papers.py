@@ -70,7 +70,8 @@ PAPERS: tuple[System, ...] = (
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "text_dim": 8, "base": "item_knn", "require_text": False}),
     System("diffkg", "DiffKG", "recommend", "knowledge graph", "palate.recommend.diffkg:DiffKG", paper=14,
         citation="Jiang et al., DiffKG: Knowledge Graph Diffusion Model for Recommendation, WSDM 2024, arXiv 2312.16890",
-        needs=("interactions", "graph", "torch"), abilities=("vectors", "unseen users", "explains", "similar"), claim="diffkg",
+        needs=("interactions", "graph", "torch"),
+        abilities=("vectors", "unseen users", "new items", "explains", "similar"), claim="diffkg",
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "hidden": 8, "require_graph": False}),
     System("aw_moe", "AW-MoE", "rank", "mixture of experts", "palate.rank.aw_moe:AWMoE", paper=15,
         citation="Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce, "

@@ -252,7 +252,7 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
         "pld": {
             "backbone": _choose("mf", "lightgcn"),
             "tau": _log(0.05, 2.0),
-            "k": Range(2, 10),
+            "pool": Range(2, 10),
             "lr": _log(1e-3, 2e-2),
             "reg": _log(1e-5, 0.1),
         },

@@ -9,6 +9,8 @@ values that occur together (sparse counts).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -74,3 +76,31 @@ def _between(first: sparse.csr_matrix, second: sparse.csr_matrix) -> tuple[float
 def _entropy(p: np.ndarray) -> float:
     p = p[p > 0]
     return float(-(p * np.log(p)).sum())
+
+
+def label_information(columns: Sequence[np.ndarray], label: np.ndarray) -> float:
+    """Return the mutual information of columns taken together with a label, in nats, less what chance alone would show.
+
+    Of ``v`` values that occur, ``l`` labels and ``n`` rows, chance shows ``(v - 1)(l - 1) / 2n`` on average (G. Miller, 1955);
+    the rest may be a little below 0.
+
+    Parameters
+    ----------
+    columns
+        Arrays of ``n`` values.
+    label
+        ``n`` labels.
+    """
+    code = np.zeros(len(label), np.int64)
+    for column in columns:
+        own = np.unique(column, return_inverse=True)[1].ravel()
+        code = np.unique(code * (int(own.max(initial=0)) + 1) + own, return_inverse=True)[1].ravel()
+    told = np.unique(label, return_inverse=True)[1].ravel()
+    counts = np.zeros((int(code.max(initial=-1)) + 1, int(told.max(initial=-1)) + 1))
+    np.add.at(counts, (code, told), 1)
+    n = max(1.0, counts.sum())
+    together = counts / n
+    apart = together.sum(1, keepdims=True) * together.sum(0, keepdims=True)
+    seen = together > 0
+    chance = (counts.shape[0] - 1) * (counts.shape[1] - 1) / (2 * n)
+    return float((together[seen] * np.log(together[seen] / apart[seen])).sum() - chance)

@@ -13,7 +13,7 @@ columns) and h_o of all other fields. With c = h_q, or h_t where there is no que
 g' is the gate of a history of which events are left out at random, one at least kept; u and v are different people of the
 batch. Only the gate's history is thinned, not that of v_u. With a query the gate depends on person and query alone, and is
 made once for all candidates of a request. Without a history, or with ``gate="input"``, g is a softmax of the experts' input:
-a plain mixture.
+a plain mixture. With ``gate="category"`` it is that of :mod:`palate.rank.category_gate`, which knows the category alone.
 
 Source: "Attention Weighted Mixture of Experts with Contrastive Learning for Personalized Ranking in E-commerce", ICDE 2023,
 arXiv 2306.05011. In the style of it: what is sure is that events feed both experts and gate, that gate and activation units
@@ -26,7 +26,7 @@ history; ``pool`` says which mean is taken instead (by default: Σ_j w_j G_j / T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -46,6 +46,7 @@ from palate.nn.fields import FieldVectors, RowVectors
 from palate.nn.mlp import MLP, dense
 from palate.nn.take import take
 from palate.nn.target_attention import PairNet, TargetAttention, masked_softmax, one_history
+from palate.rank.category_gate import CategoryGate
 from palate.rank.history import History, HistoryConfig, HistoryRanker, SideNet, history_of, read_history
 from palate.rank.neural import BLOCK, RowNet
 from palate.retrieval.tokens import tokens
@@ -62,7 +63,14 @@ class AWMoEConfig(HistoryConfig):
     attention_hidden: tuple[int, ...] = Field((32,), min_length=1, description="widths of the layers that weigh events")
     gate_hidden: tuple[int, ...] = Field((32,), min_length=1, description="widths of the layers that an event asks experts by")
     query: tuple[str, ...] = Field((), description="fields of the request by which the gate weighs events (none: the target)")
-    gate: Literal["events", "input"] = Field("events", description="what the gate reads: events, or what the experts read")
+    gate: Literal["events", "input", "category"] = Field(
+        "events", description="what the gate reads: events, what the experts read, or the category"
+    )
+    category: tuple[str, ...] = Field((), description="fields of the category, for a gate of categories")
+    top_category: tuple[str, ...] = Field((), description="fields of the top category, which holds that gate (none: nothing)")
+    kept: int = Field(2, gt=0, description="experts that a gate of categories keeps")
+    hierarchy: float = Field(0.01, ge=0, description="weight of the distance from the gate of the top category")
+    disagreement: float = Field(0.01, ge=0, description="weight of the distance between experts kept and not kept")
     pool: Pool = Field("mean", description="how events make the gate: mean or sum of w·G, or w by a softmax")
     gate_norm: Literal["none", "softmax"] = Field("none", description="whether the gate is a softmax")
     contrast: float = Field(0.02, ge=0, description="weight λ of the contrast of gates")
@@ -82,15 +90,17 @@ class AWMoE(HistoryRanker):
     net_: AWMoENet
 
     def _network(self, layout: RowLayout, tasks: int, rng: np.random.Generator) -> RowNet:
-        if self.config.gate == "input" and self.config.contrast:
+        if self.config.gate != "events" and self.config.contrast:
             raise ConfigError(
                 "only a gate of events has a contrast.", where="contrast", value=self.config.contrast, remedy="contrast=0"
             )
+        if self.config.gate == "category" and not self.config.category:
+            raise ConfigError("a gate of categories needs their fields.", where="category", remedy="category=('brand',)")
         return AWMoENet(self.config, layout, tasks, rng)
 
     def _loss(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         own, aside = super()._loss(outputs, labels, weights), self.net_.take_aside()
-        return own if aside is None else own + self.config.contrast * aside
+        return own if aside is None else own + aside
 
     def _fit(
         self, blocks: Callable[[], Iterable[Rows]], validation: Callable[[], Iterable[Rows]] | None, fitting: Fitting
@@ -105,10 +115,10 @@ class AWMoE(HistoryRanker):
         Raises
         ------
         UnsupportedError
-            If the model has no history.
+            If the model has no history, and no gate of categories either.
         """
         self._check_fitted()
-        if self.net_.history is None:
+        if self.net_.history is None and self.net_.category_gate is None:
             raise UnsupportedError("without a history there are no gates of people.", remedy="fit it on rows with a history")
         return self._gates(self.encoder_.encode(rows.features, tokens))
 
@@ -133,27 +143,29 @@ class Read:
         Of the vectors that were looked up.
     parts
         Scores ``float32[n, t]``, wishes ``float32[n, t, k]`` and mask ``bool[n, t]`` of events, where the gate reads them.
+    categories
+        Vectors of the own and of the top category, where the gate reads those.
     """
 
     x: Tensor
     gate: Tensor
     size: Tensor
     parts: tuple[Tensor, Tensor, Tensor] | None
+    categories: tuple[Tensor, Tensor] | None = None
 
 
 class AWMoENet(SideNet):
-    """The network; what it puts aside is the contrast."""
+    """The network; what it puts aside is what its gate adds to the loss."""
 
     def __init__(self, config: AWMoEConfig, layout: RowLayout, tasks: int, rng: np.random.Generator) -> None:
         super().__init__()
         self.config, self.history = config, history_of(layout, config)
         self.table = FieldVectors(layout, config.dim, rng, whole=self.history.sequences if self.history else ())
         names = self.table.names
-        for name in config.query:
-            if name not in names:
-                raise ConfigError("there is no such field.", where="query", value=name, remedy=nearest(name, list(names)))
         apart = {config.person, *config.query, *(self.history.targets if self.history else ())}
-        self.query = [names.index(name) for name in config.query]
+        self.query = _places(names, config.query, "query")
+        self.category = _places(names, config.category, "category")
+        self.top = _places(names, config.top_category, "top_category")
         self.others = [at for at, name in enumerate(names) if name not in apart]
         self.person = _who(config, layout)
         self.events: tuple[int, int] | None = None
@@ -167,7 +179,12 @@ class AWMoENet(SideNet):
             sources += 2
         width = sources * config.source
         self.experts = nn.ModuleList(MLP(width, config.hidden, tasks, rng) for _ in range(config.experts))
-        self.plain_gate = None if self.reads_events else Gate(width, config.experts, rng)
+        plain = not self.reads_events and config.gate != "category"
+        self.plain_gate = Gate(width, config.experts, rng) if plain else None
+        self.category_gate: CategoryGate | None = None
+        if config.gate == "category":
+            own, top = len(self.category) * config.dim, len(self.top) * config.dim
+            self.category_gate = CategoryGate(own, top, config.experts, config.kept, rng)
 
     @property
     def reads_events(self) -> bool:
@@ -190,12 +207,16 @@ class AWMoENet(SideNet):
                 self.activation_unit.rest.last.bias.fill_(1.0)
 
     def forward(self, rows: Encoded, drop: Dropout) -> tuple[Tensor, Tensor]:
-        """Return logits and the size of the vectors; the contrast is put aside."""
+        """Return logits and the size of the vectors; what the gate adds to the loss is put aside."""
         found = self.read(rows)
         self.aside = None
         if self.training and self.config.contrast and found.parts is not None:
-            self.aside = self._contrast(rows, found, drop)
+            self.aside = self.config.contrast * self._contrast(rows, found, drop)
         scores = torch.stack([expert(found.x, drop) for expert in self.experts], 1)
+        if self.training and self.category_gate is not None and found.categories is not None:
+            away = self.category_gate.disagreement(scores, found.gate, drop.generator)
+            self.aside = self.config.hierarchy * self.category_gate.hierarchy(*found.categories)
+            self.aside = self.aside - self.config.disagreement * away
         return (found.gate[:, :, None] * scores).sum(1), found.size
 
     def read(self, rows: Encoded) -> Read:
@@ -209,16 +230,22 @@ class AWMoENet(SideNet):
         if others is not None:
             sources.append(others)
         if self.history is None:
-            x = torch.cat(sources, 1)
-            assert self.plain_gate is not None
-            return Read(x, self.plain_gate.weights(x), vectors.size, None)
+            return self._plain(torch.cat(sources, 1), vectors)
         target, history, mask = read_history(self.table, vectors, self.history)
         h_t, events = torch.relu(self.of_target(target)), self._events(history, mask)
         x = torch.cat([*sources, h_t, self.interest(h_t, events, mask)], 1)
-        if self.plain_gate is not None:
-            return Read(x, self.plain_gate.weights(x), vectors.size, None)
+        if not self.reads_events:
+            return self._plain(x, vectors)
         parts = self._asked(h_t if query is None else query, events, mask)
         return Read(x, self._gate(*parts).expand(len(rows), -1), vectors.size, parts)
+
+    def _plain(self, x: Tensor, vectors: RowVectors) -> Read:
+        """Return what is read by a gate that doesn't look at events."""
+        if self.category_gate is None:
+            assert self.plain_gate is not None
+            return Read(x, self.plain_gate.weights(x), vectors.size, None)
+        own, top = (vectors.fields[:, places].flatten(1) for places in (self.category, self.top))
+        return Read(x, self.category_gate(own), vectors.size, None, (own, top))
 
     def _source(self, vectors: RowVectors, places: list[int], layer: str) -> Tensor | None:
         if not places:
@@ -276,6 +303,14 @@ def thinned(mask: Tensor, share: float, generator: torch.Generator | None) -> Te
     last = torch.zeros_like(mask)
     last[torch.arange(len(mask)), drawn.masked_fill(~mask, -1.0).argmax(1)] = True
     return kept | (last & mask)
+
+
+def _places(names: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
+    """Return the places of fields among the vectors of a row."""
+    for name in wanted:
+        if name not in names:
+            raise ConfigError("there is no such field.", where=where, value=name, remedy=nearest(name, list(names)))
+    return [names.index(name) for name in wanted]
 
 
 def _who(config: AWMoEConfig, layout: RowLayout) -> int | None:

@@ -22,7 +22,8 @@ k highest, else the same), ``dropout`` (the whole graph twice, told apart by dro
 contrast).
 
 A person is answered from the history of the request, as in :mod:`palate.recommend.graph_base`: exactly the trained vector with
-the training history.
+the training history. An item that nobody had is placed by its triples: its vector is layer 0 made from its links in the main
+graph (in the whole one, if that kept none), as its own row is zero and no person passes it anything on.
 
 Source: Y. Jiang et al., "DiffKG: Knowledge Graph Diffusion Model for Recommendation", WSDM 2024 (arXiv 2312.16890), equations 1
 to 16.
@@ -62,6 +63,7 @@ from palate.recommend.graph_base import (
     Step,
     contrast_of_batch,
 )
+from palate.training.personal_loss import Pools
 from palate.training.triples import Triples
 
 #: Slope of the attention's activation below zero.
@@ -129,6 +131,9 @@ class DiffKG(GraphRecommender):
     def _finish(self, table: FreeVectors, graph: Any, n_users: int) -> None:
         super()._finish(table, graph, n_users)
         part = next(p for p in table.additions if isinstance(p, KnowledgeViews))
+        items = part.placed(table.free, self.item_counts_ == 0)
+        if items is not None:
+            self.item_vectors_ = np.where(items.any(axis=1, keepdims=True), items, self.item_vectors_)
         edges = part.second
         forward = edges.relations % 2 == 0
         parts = (edges.heads[forward], edges.relations[forward] // 2, edges.tails[forward])
@@ -164,7 +169,7 @@ class _Epoch:
     def __len__(self) -> int:
         return len(self.rows) + len(self.pairs)
 
-    def __iter__(self) -> Iterator[Rows | Triples]:
+    def __iter__(self) -> Iterator[Rows | Triples | Pools]:
         for numbers in self.rows:
             yield Rows(numbers)
         self.plan.part.renew(self.rng)
@@ -186,7 +191,7 @@ class _Plan:
             rows = [order[low : low + part.c.rows] for low in range(0, len(order), part.c.rows)]
         return _Epoch(self, rows, pairs, rng)
 
-    def loss(self, batch: Rows | Triples, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: Rows | Triples | Pools, generator: torch.Generator) -> Tensor:
         if isinstance(batch, Rows):
             return self.part.denoising(batch.numbers, generator)
         return self.objective.loss(batch, generator)
@@ -292,6 +297,25 @@ class KnowledgeViews(Part):
             x = functional.normalize(drop(x + edge_sum(shares, x, edges)), dim=1)
             out = self.c.residual * out + x
         return torch.cat([free[: self.n_users], out[: self.n_items]])
+
+    @torch.no_grad()
+    def placed(self, free: Tensor, silent: np.ndarray) -> np.ndarray | None:
+        """Return ``float32[n_items, d]``: silent items by their triples alone, zero elsewhere (``None``: no such).
+
+        Parameters
+        ----------
+        silent
+            ``bool[n_items]``: nobody had them, so their own vectors have only learnt to be negatives, and stand at zero here.
+        """
+        main = self.graphs[0]
+        told = silent & (self.whole.degrees[: self.n_items] > 0)
+        if self.c.views == "off" or not told.any():
+            return None
+        own, n = free.detach().clone(), self.n_users
+        own[n:][torch.from_numpy(told).to(own.device)] = 0
+        linked = main.degrees[: self.n_items] > 0
+        vectors = [self.encode(own, edges)[n:].cpu().numpy() for edges in (main, self.whole)]
+        return np.where(told[:, None], np.where(linked[:, None], *vectors), np.float32(0))
 
     def layer0(self, free: Tensor, step: Step | None) -> Tensor:
         """Return the main view's layer 0."""

@@ -31,6 +31,10 @@ To answer, ``layer0`` and ``graph`` are called once more with ``step=None`` and 
             items = np.unique(step.batch.positives)
             return self.weight * contrast(step.vectors.items(items), self.map(self.texts[items]), 0.2)
 
+**Positives.** With ``positives="personal_loss"`` the pairs of a batch come from pools: of a few items that a person had, one is
+taken that costs little (:mod:`palate.training.personal_loss`), judged by the vectors that would answer now, without noise,
+masks or dropped links. That costs one propagation without gradient a step; parts see triples as ever, drawn with people alike.
+
 **Answers.** Layers above 0 of a person depend on their items only, so with ``n = K + 1 - l`` layers in the mean::
 
     e_u(H) = [l = 0] e_u⁰/n + 1/√|H| Σ_{i in H} f_i,     f_i = 1/(n √d_i) Σ_{k=0..K-1} e_i^(k)    for l = 0 and l = 1
@@ -150,7 +154,9 @@ class GraphRecommender(FoldedRecommender):
         degree = np.diff(graph.offsets)
         free[degree == 0] = 0
         used = table.graph(graph, None)
-        if used is graph:
+        if layers == 0:
+            below, whole = np.zeros_like(free), free
+        elif used is graph:
             below = graph.horner(free, layers - 1)
             whole = graph.product(below, free if self._lowest == 0 else None) / count
         else:

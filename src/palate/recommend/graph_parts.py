@@ -24,6 +24,7 @@ from palate.nn.take import take, weighted_size
 from palate.nn.triples import triple_bpr
 from palate.training.config import TrainConfig
 from palate.training.device import usable_device
+from palate.training.personal_loss import PersonalLossSampler, Pools
 from palate.training.triples import Pairs, Triples
 
 
@@ -42,6 +43,13 @@ class GraphConfig(TrainConfig):
     draw: Literal["pairs", "people"] = Field(
         "pairs", description="an epoch's pairs: each once, or as many drawn with people alike, then their items alike"
     )
+    positives: Literal["uniform", "personal_loss"] = Field(
+        "uniform",
+        description="the item that a drawn person had: any, or one that costs little of a pool of theirs (people drawn alike)",
+    )
+    pool: int = Field(5, gt=0, description="interactions of a pool (personal_loss)")
+    tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly (personal_loss)")
+    warmup: int = Field(5, ge=0, description="epochs of plain training first (personal_loss)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +88,13 @@ class Setting:
     def pairs(self, config: GraphConfig) -> Pairs:
         """Return the training pairs, to be drawn as the settings say."""
         return Pairs(self.matrix, config.batch_size, evenly=config.draw == "people")
+
+    def pools(self, config: GraphConfig, table: FreeVectors) -> PersonalLossSampler | None:
+        """Return what chooses positives by personal loss, saved with what is learnt; ``None`` where the settings don't ask."""
+        if config.positives == "uniform":
+            return None
+        table.sampler = PersonalLossSampler(config.pool, config.tau, config.warmup).bind(self.matrix).to(self.device)
+        return table.sampler
 
 
 #: What a contrast tells a node apart from: others of the batch, or all others.
@@ -213,6 +228,8 @@ class Part(nn.Module):
 class FreeVectors(nn.Module):
     """All that is learnt: the free vectors (people first, then items), and whatever the parts learn."""
 
+    sampler: PersonalLossSampler
+
     def __init__(self, rows: int, dim: int, scale: float, rng: np.random.Generator, parts: Sequence[Part] = ()) -> None:
         super().__init__()
         self.free = nn.Parameter(torch.from_numpy(rng.standard_normal((rows, dim), np.float32) * np.float32(scale)))
@@ -243,17 +260,32 @@ class Objective:
 
     def __init__(self, table: FreeVectors, setting: Setting, config: GraphConfig, lowest: int) -> None:
         self.table, self.setting, self.config, self.lowest = table, setting, config, lowest
-        self.pairs = setting.pairs(config)
+        self.pairs, self.pools = setting.pairs(config), setting.pools(config, table)
 
     def batches(self, epoch: int, rng: np.random.Generator) -> Any:
         """Return the batches of an epoch."""
-        found = self.pairs.epoch(rng)
+        c, pools = self.config, self.pools
+        found = self.pairs.epoch(rng) if pools is None else pools.epoch(epoch, c.batch_size, rng)
         for part in self.table.additions:
             part.begin(epoch, rng)
         return found
 
-    def loss(self, batch: Triples, generator: torch.Generator) -> Tensor:
+    def triples(self, batch: Triples | Pools) -> Triples:
+        """Return a batch as it is, or what its pools train on, judged by the vectors that would answer now."""
+        if isinstance(batch, Triples):
+            return batch
+        assert self.pools is not None
+        return self.pools.triples(batch, self.final(), self.setting.n_users)
+
+    @torch.no_grad()
+    def final(self) -> Tensor:
+        """Return ``float32[nodes, d]``: the vectors that would answer now."""
+        graph = self.table.graph(self.setting.graph, None)
+        return views(self.table.layer0(None), graph, Passes((Readout.mean(self.config.layers, self.lowest),)))[0]
+
+    def loss(self, batch: Triples | Pools, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch."""
+        batch = self.triples(batch)
         c, n = self.config, self.setting.n_users
         step = Step(batch, generator, n, c.layers, self.lowest)
         step.layer0 = self.table.layer0(step)

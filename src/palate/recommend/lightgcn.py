@@ -35,12 +35,14 @@ from palate.nn.graph import Adjacency, graph_bpr, propagate
 from palate.nn.graph_softmax import graph_softmax
 from palate.nn.softmax import shared_softmax
 from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
+from palate.training.personal_loss import Pools
 from palate.training.triples import Triples
 
 
 class LightGCNConfig(GraphConfig):
     """Settings of LightGCN."""
 
+    layers: int = Field(3, ge=0, description="K, propagation steps (0: matrix factorisation on the same batches)")
     loss: Literal["bpr", "softmax", "sampled_softmax"] = Field("bpr", description="training loss")
     n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (sampled_softmax)")
     temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax losses)")
@@ -49,6 +51,8 @@ class LightGCNConfig(GraphConfig):
     def _pairs_that_can_be_drawn(self) -> LightGCNConfig:
         if self.loss == "softmax" and self.draw == "people":
             raise ValueError('draw="people" draws pairs, but with loss="softmax" a batch holds all pairs of its people')
+        if self.loss != "bpr" and self.positives != "uniform":
+            raise ValueError('positives="personal_loss" compares with one item not had, which loss="bpr" alone draws')
         return self
 
 
@@ -64,10 +68,12 @@ class LightGCN(GraphRecommender):
         c = self.config
         setting = Setting.of(dataset, fitting)
         table = self._table(setting)
-        pairs = setting.pairs(c)
+        pairs, pools = setting.pairs(c), setting.pools(c, table)
         steps = _Steps(c, table, setting.graph, dataset.n_users)
 
         def batches(epoch: int, rng: np.random.Generator) -> Any:
+            if pools is not None:
+                return pools.epoch(epoch, c.batch_size, rng)
             if c.loss == "softmax":
                 return pairs.epoch_of_people(rng)
             return pairs.epoch(rng, negatives=c.loss == "bpr")
@@ -87,7 +93,11 @@ class _Steps:
     def __init__(self, config: LightGCNConfig, table: FreeVectors, graph: Adjacency, n_users: int) -> None:
         self.config, self.table, self.graph, self.n_users = config, table, graph, n_users
 
-    def bpr(self, batch: Triples, generator: torch.Generator) -> Tensor:
+    def bpr(self, batch: Triples | Pools, generator: torch.Generator) -> Tensor:
+        if isinstance(batch, Pools):
+            with torch.no_grad():
+                whole = propagate(self.table.free, self.graph, self.config.layers)
+            batch = self.table.sampler.triples(batch, whole, self.n_users)
         positives = batch.positives + np.int32(self.n_users)
         negatives = np.where(batch.negatives < 0, -1, batch.negatives + self.n_users).astype(np.int32)
         c = self.config

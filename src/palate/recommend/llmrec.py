@@ -25,8 +25,9 @@ Differences: the encoder of links is LightGCN (the published code normalises one
 L2 is the usual one (there its inverse, which drives lengths up); the decoder that restores learns, and has no activation at
 its end, as what it restores has both signs (there its optimiser is never stepped); a mask lasts an epoch and leaves the stored
 vectors whole (there masks add up). Candidates come from a base recommender fitted on the training pairs, LightGCN unless
-another is named, and leave out what a person had (there: from a multimodal recommender, nothing left out). No images. Vectors
-of texts are TF-IDF's unless another encoder is named. There are no ranking losses of single blocks. Pairs make a batch, not
+another is named, and leave out what a person had (there: from a multimodal recommender, nothing left out). Images are not
+read: a data set may hold vectors of them for all items, some or none, and the fit is the same. Vectors of texts are TF-IDF's
+unless another encoder is named. There are no ranking losses of single blocks. Pairs make a batch, not
 people, and stopping looks at validation. w₁, w₃ and w₄ are small by default: pruning takes true pairs with large losses, too.
 """
 
@@ -60,6 +61,7 @@ from palate.recommend.llmrec_augment import Augmentor, Base, LanguageAugmentor, 
 from palate.recommend.llmrec_side import Block, Links, Side, unit
 from palate.recommend.shares import explain_by_shares, one_history
 from palate.recommend.text_placed import placed_by_text
+from palate.training.personal_loss import Pools
 from palate.training.triples import Triples
 
 Prune = Literal["noise_dropped", "hardest_kept"]
@@ -280,8 +282,15 @@ class Augmented(Objective):
         parts = (batch.users, drawn), (batch.positives, self.picks[drawn, 0]), (batch.negatives, self.picks[drawn, 1])
         return Triples(*(np.concatenate(part) for part in parts))
 
-    def loss(self, batch: Triples, generator: torch.Generator) -> Tensor:
+    @torch.no_grad()
+    def final(self) -> Tensor:
+        """Return the vectors that would answer now, with what texts add."""
+        found, n = super().final(), self.setting.n_users
+        return self.side.fused(found, self.side.projected(np.arange(n), np.arange(len(found) - n)))
+
+    def loss(self, batch: Triples | Pools, generator: torch.Generator) -> Tensor:
         """Return the loss of a batch."""
+        batch = self.triples(batch)
         c, n = self.config, self.setting.n_users
         step = Step(batch, generator, n, c.layers, 0)
         whole = self.joined(batch, np.random.default_rng(step.seed()))

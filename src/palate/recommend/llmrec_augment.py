@@ -279,7 +279,12 @@ class LanguageAugmentor(Augmentor):
             )
 
     def item_attributes(self, dataset: Dataset, *, progress: Progress = silent) -> dict[str, list[str]]:
-        """Return what the model says of each item that has a text."""
+        """Return what the model says of each item that has a text.
+
+        These are words of the model's own: their form is checked (a text of at most 100 letters, or nothing, for each attribute
+        asked), their truth is not, as a catalogue has no list of directors or languages to hold them to. What is wrong in them
+        can't reach ranking but through vectors of text, at the weight ``attribute_weight``; look at them before they are shown.
+        """
         texts, prompt = item_texts(dataset), Prompt.load("attributes")
         told = [at for at, text in enumerate(texts) if text.strip()]
         found: dict[str, list[str]] = {name: [""] * len(texts) for name in self.attributes}

@@ -1,7 +1,8 @@
 """PLD: matrix factorisation or LightGCN, trained on the interactions that cost a person least among a few of their own.
 
-The sampler (:mod:`palate.training.personal_loss`) draws a person, a pool of ``k`` of their items and an item ``j`` that they
-had not, and chooses ``c*`` from the pool by its loss. The step is then taken on::
+The sampler (:mod:`palate.training.personal_loss`; other recommenders on the graph take it by ``positives="personal_loss"``)
+draws a person, a pool ``C_u`` of some of their items and an item ``j`` that they had not, and chooses ``c*`` from the pool by
+its loss. The step is then taken on::
 
     bpr   softplus(s_uj - s_uc*)                            s = <e_u, e_i>
     bce   (softplus(-s_uc*) + softplus(s_uj)) / 2           pools are judged by softplus(-s_uc)
@@ -26,7 +27,7 @@ paper: here they work on the loss in use, and R-CE's weight has no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -42,7 +43,7 @@ from palate.errors import DataError
 from palate.nn.graph import Adjacency, propagate
 from palate.recommend.folded import fold, ridge
 from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
-from palate.training.personal_loss import PersonalLossSampler, Pools
+from palate.training.personal_loss import PersonalLossSampler, Pools, loss_of
 
 
 class PLDConfig(GraphConfig):
@@ -52,9 +53,7 @@ class PLDConfig(GraphConfig):
     method: Literal["pld", "plain", "t_ce", "r_ce"] = Field("pld", description="how noise is met (see the module's text)")
     loss: Literal["bpr", "bce"] = Field("bpr", description="loss of a pair, or of each item alone")
     draw: Literal["people"] = Field("people", description="people are drawn alike by every method")
-    k: int = Field(5, gt=0, description="interactions of a pool")
-    tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly")
-    warmup: int = Field(5, ge=0, description="epochs of plain training first")
+    positives: Literal["personal_loss"] = Field("personal_loss", description="from pools (of one, but with method pld)")
     drop: float = Field(0.1, ge=0, lt=1, description="ε, the largest share of a batch that t_ce leaves out")
     drop_step: float = Field(0.02, gt=0, description="a, by which that share grows each epoch")
     beta: float = Field(0.2, ge=0, description="β, the power of r_ce")
@@ -69,7 +68,7 @@ class Suspicion:
     user, item
         Raw ids.
     weight
-        Mean of ``k p`` over its pools: 1 is neutral, 0 was never likely to be chosen.
+        Mean of ``pool p`` over its pools: 1 is neutral, 0 was never likely to be chosen.
     """
 
     user: Any
@@ -94,7 +93,7 @@ class PLD(GraphRecommender):
         setting = Setting.of(dataset, fitting)
         table = self._table(setting)
         pools = c.method == "pld"
-        sampler = PersonalLossSampler(c.k if pools else 1, c.tau if pools else float("inf"), c.warmup)
+        sampler = PersonalLossSampler(c.pool if pools else 1, c.tau if pools else float("inf"), c.warmup)
         table.sampler = sampler.bind(setting.matrix)
         table.to(setting.device)
         steps = _Steps(c, table, sampler, setting.graph, dataset.n_users)
@@ -188,14 +187,9 @@ class _Steps:
         users, others = self._index(pools.users[told]), self._index(pools.negatives[told].astype(np.int64) + n)
         whole = propagate(free, self.graph, c.layers) if c.backbone == "lightgcn" else free
         person, other = whole[users], (whole[users] * whole[others]).sum(1)
-        nodes = pools.candidates.astype(np.int64) + n
-        with torch.no_grad():
-            owner = whole[self._index(pools.users)]
-            rival = (owner * whole[self._index(np.maximum(pools.negatives, 0).astype(np.int64) + n)]).sum(1)
-            scores = torch.einsum("md,mkd->mk", owner, whole[self._index(nodes)])
-            chosen = self.sampler.choose(_fit(c.loss)(scores, rival[:, None]), pools)
-        picked = self._index(nodes[np.arange(len(nodes)), chosen][told])
-        fit = _fit(c.loss)((person * whole[picked]).sum(1), other)
+        chosen = self.sampler.triples(pools, whole, n, c.loss)
+        picked = self._index(chosen.positives[told].astype(np.int64) + n)
+        fit = loss_of(c.loss)((person * whole[picked]).sum(1), other)
         terms = self._weigh(fit)
         if c.loss == "bce":
             against = functional.softplus(other)
@@ -219,10 +213,3 @@ class _Steps:
 
     def _index(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers.astype(np.int64)).to(self.table.free.device)
-
-
-def _fit(loss: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss of items that a person had, given the score of one that they had not."""
-    if loss == "bpr":
-        return lambda scores, other: functional.softplus(other - scores)
-    return lambda scores, other: functional.softplus(-scores)

@@ -21,8 +21,11 @@ and items alike and takes no item for its own negative. ``λ`` weighs sums of me
 Differences: layers are averaged, not summed; no links are dropped with ``lightgcn``; only rows with a text take part, in sums
 and masks (the record's notes count the others), and only nodes with events are masked; the generative term has no 1e-8 inside
 its logarithm; the penalty is on layer 0 of the batch's rows, the networks ``g`` and ``p`` are free of it. Templates write the
-profiles unless ``profile_model`` names a language model, which writes the profile alone, without reasons before it; wide
-text vectors are cut to their ``text_dim`` main directions.
+profiles unless ``profile_model`` names a language model, which writes the profile alone, without reasons before it;
+``profile_column`` names an attribute whose texts stand in for ours (they may have been written from what the test part asks
+for: our own never are); wide text vectors are cut to their ``text_dim`` main directions.
+Without weight the fit is that of the backbone to the bit; of ``lightgcn`` it is so but for rounding, as
+:mod:`palate.recommend.lightgcn` by itself takes loss, penalty and slopes in one pass, which adds in another order.
 ``control="shuffled"`` deals the texts to other rows and ``"random"`` replaces their vectors by noise: what then remains of a
 gain is not due to content.
 """
@@ -40,13 +43,13 @@ from torch import Tensor, nn
 
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
-from palate.errors import DataError
+from palate.errors import DataError, nearest
 from palate.language.encoder import encoder
 from palate.language.encoders.tfidf import TfidfEncoder
 from palate.language.managed import ManagedModel
 from palate.language.models import open_model
 from palate.language.profile_sentences import ProfileForm
-from palate.language.profiles import Profiles, Writer, item_profiles, user_profiles
+from palate.language.profiles import Profiles, Writer, item_profiles, user_profiles, with_given
 from palate.nn.contrast import contrast
 from palate.nn.graph import Adjacency
 from palate.nn.take import take
@@ -78,6 +81,9 @@ class RLMRecConfig(GraphConfig):
     encoder: str = Field("tfidf", description="name or folder of the text encoder")
     text_dim: int = Field(128, gt=0, description="width of the text vectors; wider ones are cut to their main directions")
     profile_model: str | None = Field(None, description="language model that writes profiles (none: templates)")
+    profile_column: str | None = Field(
+        None, description="attribute of people or items that holds profiles; they stand in for ours (none: not used)"
+    )
     profile_tokens: int = Field(160, gt=0, description="tokens of a profile that a model writes, at most")
     profile_calls: int | None = Field(None, ge=0, description="calls of the model, at most (none: no limit)")
     profile_workers: int = Field(1, gt=0, description="calls of the model under way at once")
@@ -175,7 +181,31 @@ class RLMRec(GraphRecommender):
 
 
 def profiles(dataset: Dataset, fitting: Fitting, c: RLMRecConfig) -> tuple[Profiles, Profiles]:
-    """Return profiles of people and of items: items first, then people from the histories of the training data alone."""
+    """Return profiles of people and of items; those of ``profile_column`` stand in for ours.
+
+    Raises
+    ------
+    DataError
+        If neither people nor items have that column.
+    """
+    people, items = written(dataset, fitting, c)
+    if c.profile_column is None:
+        return people, items
+    found = with_given(people, dataset.users, c.profile_column), with_given(items, dataset.items, c.profile_column)
+    if all(after is before for after, before in zip(found, (people, items), strict=True)):
+        tables = [part.attributes for part in (dataset.users, dataset.items)]
+        held = {name for table in tables if table is not None for name in table.column_names}
+        raise DataError(
+            "neither people nor items have the column of profiles.",
+            where="profile_column",
+            value=c.profile_column,
+            remedy=nearest(c.profile_column, sorted(held)) if held else "leave it out",
+        )
+    return found
+
+
+def written(dataset: Dataset, fitting: Fitting, c: RLMRecConfig) -> tuple[Profiles, Profiles]:
+    """Return profiles that we write: items first, then people from the histories of the training data alone."""
     form = ProfileForm()
     if c.profile_model is None:
         items = item_profiles(dataset, form)

@@ -3,7 +3,8 @@
 A claim is a file in ``claims/`` that defines ``CLAIM``. Running it gives effects, each a number with an interval; the claim
 states beforehand which effects it will report and the bar of each. The verdict follows from that alone:
 
-    an effect is met      when its whole interval lies above the bar (or on it, where ``inclusive``)
+    an effect is met      when its whole interval lies above the bar (or on it, where ``inclusive``), and below the upper end
+                          where the bar has one (``below``: "about equal" is between two ends)
     holds                 every effect is met
     holds in part         some are
     does not hold         none is
@@ -36,7 +37,7 @@ Verdict = Literal["holds", "holds in part", "does not hold"]
 
 @dataclass(frozen=True)
 class Bar:
-    """What an effect must exceed.
+    """What an effect must exceed, and what it must stay below where that is said, too ("about equal").
 
     Attributes
     ----------
@@ -44,17 +45,22 @@ class Bar:
         The interval must lie above it.
     inclusive
         Whether an interval that touches it counts (for exact claims).
+    below
+        The interval must lie below it, or ``None``.
     """
 
     value: float = 0.0
     inclusive: bool = False
+    below: float | None = None
 
     def met(self, effect: Effect) -> bool:
-        """Say whether the whole interval is above the bar."""
-        return effect.low >= self.value if self.inclusive else effect.low > self.value
+        """Say whether the whole interval is above the bar (and below the other end)."""
+        above = effect.low >= self.value if self.inclusive else effect.low > self.value
+        return bool(above and (self.below is None or effect.high < self.below))
 
     def __str__(self) -> str:
-        return f"{'at least' if self.inclusive else 'above'} {self.value:g}"
+        text = f"{'at least' if self.inclusive else 'above'} {self.value:g}"
+        return text if self.below is None else f"{text} and below {self.below:g}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ class Effect:
     def exact(cls, value: float, **details: Any) -> Effect:
         """Return an effect that has no uncertainty."""
         return cls(float(value), float(value), float(value), details)
+
+    @classmethod
+    def left_out(cls, why: str) -> Effect:
+        """Return what stands for an effect that could not be measured here: it meets no bar, and the summary says why."""
+        return cls(float("nan"), float("nan"), float("nan"), {"left out": why})
 
 
 @dataclass
@@ -259,6 +270,9 @@ def summary(claim: Claim, effects: Mapping[str, Effect]) -> str:
     lines = []
     for name, bar in claim.bars.items():
         effect = effects[name]
+        if "left out" in effect.details:
+            lines.append(f"{name} left out: {effect.details['left out']}")
+            continue
         interval = "" if effect.low == effect.high else f" [{effect.low:.4g}, {effect.high:.4g}]"
         lines.append(f"{name} {effect.value:.4g}{interval} ({'met' if bar.met(effect) else 'not met'}: {bar})")
     return "; ".join(lines)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from palate.contracts.ranker import Rows
 from palate.data.public import cache_folder, get
+from palate.data.public import find as at_hand
 from palate.data.readers.delimited import DelimitedSource
 from palate.data.readers.movielens import find, items_1m, users_1m
 from palate.data.readers.open_bandit import read_open_bandit
@@ -23,8 +24,6 @@ from palate.runtime import generator
 FRAPPE = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
 #: Films of earlier years are taken together by decade.
 YEARS_FROM = 1970
-#: Ratings that are taken of the whole of MovieLens 1M, where it is at hand.
-RATINGS = 100_000
 
 
 def frappe() -> tuple[pa.Table, tuple[RowField, ...]]:
@@ -43,11 +42,33 @@ def frappe() -> tuple[pa.Table, tuple[RowField, ...]]:
     return pa.concat_tables([read_libfm(path, FRAPPE) for path in files]), tuple(RowField(n, "category") for n in FRAPPE)
 
 
-def movielens_seven() -> tuple[pa.Table, tuple[RowField, ...]]:
+def movielens_told(ratings: int | None = None) -> str:
+    """Return what stands for MovieLens 1M here: its name, after ``a sample of N ratings of`` where not all are read.
+
+    Parameters
+    ----------
+    ratings
+        As for :func:`movielens_likes`.
+    """
+    folder = at_hand("ml-1m")
+    if folder is None:
+        return "MovieLens 1M"
+    sample = None if find(folder, "ratings.dat") else find(folder, "ratings_sample.csv")
+    n = DelimitedSource(sample).table().num_rows if sample else ratings
+    n = n if ratings is None or n is None else min(n, ratings)
+    return "MovieLens 1M" if n is None else f"a sample of {n:,} ratings of MovieLens 1M"
+
+
+def movielens_seven(ratings: int | None = None) -> tuple[pa.Table, tuple[RowField, ...]]:
     """Return ratings of MovieLens 1M as ``label`` (1 above three stars, 0 below; three are left out) with seven fields.
 
     Gender, age, occupation, zip code, genres (at most six), year of release and time, but neither person nor film: the recipe
     of W. Song et al., CIKM 2019. Figures can't be compared with those of tables that hold ids.
+
+    Parameters
+    ----------
+    ratings
+        How many of them to read, drawn at random (``None``: all that are here).
 
     Raises
     ------
@@ -55,13 +76,13 @@ def movielens_seven() -> tuple[pa.Table, tuple[RowField, ...]]:
         If a file is missing.
     """
     folder = get("ml-1m")
-    ratings, people, films = _ratings(folder), users_1m(folder), items_1m(folder)
+    events, people, films = _ratings(folder, ratings), users_1m(folder), items_1m(folder)
     if people is None or films is None:
         raise DataError("users.dat or movies.dat is missing.", where=folder)
-    stars = ratings.column("rating").cast(pa.float64())
-    ratings = ratings.filter(pc.not_equal(stars, 3.0))
-    who = pc.index_in(ratings.column("user_id").cast(pa.string()), value_set=_ids(people))
-    what = pc.index_in(ratings.column("item_id").cast(pa.string()), value_set=_ids(films))
+    stars = events.column("rating").cast(pa.float64())
+    events = events.filter(pc.not_equal(stars, 3.0))
+    who = pc.index_in(events.column("user_id").cast(pa.string()), value_set=_ids(people))
+    what = pc.index_in(events.column("item_id").cast(pa.string()), value_set=_ids(films))
     kinds = {"gender": "gender", "age": "age", "occupation": "occupation", "zip": "zip_code"}
     columns = {name: people.column(own).take(who).cast(pa.string()) for name, own in kinds.items()}
     table = pa.table(
@@ -69,16 +90,21 @@ def movielens_seven() -> tuple[pa.Table, tuple[RowField, ...]]:
             **columns,
             "year": _years(films.column("title")).take(what),
             "genres": films.column("categories").take(what),
-            "time": ratings.column("timestamp").cast(pa.float64()),
-            "label": pc.cast(pc.greater(ratings.column("rating").cast(pa.float64()), 3.0), pa.float64()),
+            "time": events.column("timestamp").cast(pa.float64()),
+            "label": pc.cast(pc.greater(events.column("rating").cast(pa.float64()), 3.0), pa.float64()),
         }
     )
     fields = tuple(RowField(name, "category") for name in (*kinds, "year"))
     return table, (*fields, RowField("genres", "list", max_length=6), RowField("time", "number", scale="minmax"))
 
 
-def movielens_likes() -> tuple[pa.Table, tuple[RowField, ...]]:
+def movielens_likes(ratings: int | None = None) -> tuple[pa.Table, tuple[RowField, ...]]:
     """Return ratings of MovieLens 1M as likes (4 and 5) and dislikes (1 and 2), with person, film, genres and hour.
+
+    Parameters
+    ----------
+    ratings
+        How many of them to read, drawn at random (``None``: all that are here).
 
     Raises
     ------
@@ -86,20 +112,20 @@ def movielens_likes() -> tuple[pa.Table, tuple[RowField, ...]]:
         If a file is missing.
     """
     folder = get("ml-1m")
-    ratings, people, films = _ratings(folder), users_1m(folder), items_1m(folder)
+    events, people, films = _ratings(folder, ratings), users_1m(folder), items_1m(folder)
     if people is None or films is None:
         raise DataError("users.dat or movies.dat is missing.", where=folder)
-    ratings = ratings.filter(pc.not_equal(ratings.column("rating").cast(pa.float64()), 3.0))
-    who = pc.index_in(ratings.column("user_id").cast(pa.string()), value_set=_ids(people))
-    what = pc.index_in(ratings.column("item_id").cast(pa.string()), value_set=_ids(films))
-    hour = ratings.column("timestamp").cast(pa.int64()).to_numpy() // 3600 % 24
+    events = events.filter(pc.not_equal(events.column("rating").cast(pa.float64()), 3.0))
+    who = pc.index_in(events.column("user_id").cast(pa.string()), value_set=_ids(people))
+    what = pc.index_in(events.column("item_id").cast(pa.string()), value_set=_ids(films))
+    hour = events.column("timestamp").cast(pa.int64()).to_numpy() // 3600 % 24
     columns = {
-        "user": ratings.column("user_id").cast(pa.string()),
-        "item": ratings.column("item_id").cast(pa.string()),
+        "user": events.column("user_id").cast(pa.string()),
+        "item": events.column("item_id").cast(pa.string()),
         **{name: people.column(name).take(who).cast(pa.string()) for name in ("gender", "age", "occupation")},
         "genres": films.column("categories").take(what),
         "hour": pa.array([str(h) for h in hour]),
-        "label": pc.cast(pc.greater(ratings.column("rating").cast(pa.float64()), 3.0), pa.float64()),
+        "label": pc.cast(pc.greater(events.column("rating").cast(pa.float64()), 3.0), pa.float64()),
     }
     fields = tuple(RowField(name, "category") for name in ("user", "item", "gender", "age", "occupation", "hour"))
     return pa.table(columns), (*fields, RowField("genres", "list", max_length=6))
@@ -166,15 +192,18 @@ def parts_of(table: pa.Table, shares: dict[str, float], seed: int = 0, label: st
     return {name: rows.slice(int(ends[at]), int(ends[at + 1])) for at, name in enumerate(shares)}
 
 
-def _ratings(folder: Path) -> pa.Table:
+def _ratings(folder: Path, most: int | None) -> pa.Table:
     whole, sample = find(folder, "ratings.dat"), find(folder, "ratings_sample.csv")
     if whole is not None:
         names = ["user_id", "item_id", "rating", "timestamp"]
         ratings = DelimitedSource(whole, separator="::", names=names).table()
-        return ratings.take(np.sort(generator(0, "ratings").permutation(ratings.num_rows)[:RATINGS]))
-    if sample is None:
+    elif sample is not None:
+        ratings = DelimitedSource(sample).table()
+    else:
         raise DataError("there are no ratings.", where=folder, remedy="put ratings.dat of MovieLens 1M there")
-    return DelimitedSource(sample).table()
+    if most is None or most >= ratings.num_rows:
+        return ratings
+    return ratings.take(np.sort(generator(0, "ratings").permutation(ratings.num_rows)[:most]))
 
 
 def _ids(table: pa.Table) -> pa.Array:

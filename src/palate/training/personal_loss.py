@@ -21,16 +21,21 @@ Differences: the losses of the pool come from the same propagation as the step, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+from torch.nn import functional
 
 from palate.errors import ConfigError
 from palate.training.samplers import Unseen
+from palate.training.triples import Triples
+
+Loss = Literal["bpr", "bce"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +132,29 @@ class PersonalLossSampler(nn.Module):
         chosen: np.ndarray = found.cpu().numpy()
         return chosen
 
+    @torch.no_grad()
+    def triples(self, pools: Pools, vectors: Tensor, n_users: int, loss: Loss = "bpr") -> Triples:
+        """Return what the pools train on, judged by final vectors ``float32[nodes, d]`` (people first); note the chances."""
+        device, n = vectors.device, np.int64(n_users)
+        nodes, others = pools.candidates + n, np.maximum(pools.negatives, 0) + n
+        own = vectors[torch.from_numpy(pools.users.astype(np.int64)).to(device)]
+        rival = (own * vectors[torch.from_numpy(others).to(device)]).sum(1)
+        scores = torch.einsum("md,mkd->mk", own, vectors[torch.from_numpy(nodes).to(device)])
+        chosen = self.choose(loss_of(loss)(scores, rival[:, None]), pools)
+        return Triples(pools.users, pools.candidates[np.arange(len(pools)), chosen], pools.negatives)
+
     @property
     def weights(self) -> np.ndarray:
         """``float32`` by training pair: the mean of ``k p`` over its pools; 1 is neutral, NaN was in none."""
         total, drawn = self.total.cpu().numpy(), self.drawn.cpu().numpy()
         return np.where(drawn > 0, total / np.maximum(drawn, 1), np.nan).astype(np.float32)
+
+
+def loss_of(kind: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of items that a person had, given the score of one that they had not."""
+    if kind == "bpr":
+        return lambda scores, other: functional.softplus(other - scores)
+    return lambda scores, other: functional.softplus(-scores)
 
 
 def selection(losses: Tensor, tau: float) -> Tensor:
