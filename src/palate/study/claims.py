@@ -3,8 +3,7 @@
 A claim is a file in ``claims/`` that defines ``CLAIM``. Running it gives effects, each a number with an interval; the claim
 states beforehand which effects it will report and the bar of each. The verdict follows from that alone:
 
-    an effect is met      when its whole interval lies above the bar (or on it, where ``inclusive``), and below the upper end
-                          where the bar has one (``below``: "about equal" is between two ends)
+    an effect is met      when its whole interval lies above the bar (``inclusive``: or on it; ``below``: and below that end)
     holds                 every effect is met
     holds in part         some are
     does not hold         none is
