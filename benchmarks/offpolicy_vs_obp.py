@@ -22,6 +22,8 @@ from palate.runtime import generator
 
 ROWS, ACTIONS, SLATES, WIDTH, ROUNDS, SEED = 10_000, 80, 2_000, 3, 3, 0
 KNOBS = {"clipped_ips": 3.0, "sg_ips": 0.1, "clipped_dr": 3.0, "switch_dr": 4.0, "dros": 20.0, "sg_dr": 0.1}
+#: MRDR is DR with a model that was fitted otherwise; here models are given.
+SAME = [name for name in ESTIMATORS if name != "mrdr"]
 ALL = Floors(ess=0, terms=0, weight_errors=1e9, weight_gap=1e9)
 
 
@@ -66,7 +68,7 @@ def ours_single(a: dict[str, np.ndarray]) -> tuple[float, dict[str, float]]:
     started = time.perf_counter()
     q_target = (a["policy"] * a["model"]).sum(axis=1)
     log = Log(a["reward"], a["propensity"], pick(a["policy"], a["action"]), pick(a["model"], a["action"]), q_target)
-    found = estimate(log, list(ESTIMATORS), knobs=KNOBS, floors=ALL)
+    found = estimate(log, SAME, knobs=KNOBS, floors=ALL)
     return time.perf_counter() - started, {e.name: e.checked().value for e in found}
 
 

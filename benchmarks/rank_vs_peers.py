@@ -1,9 +1,10 @@
-"""DeepFM, DCN-v2 and AutoInt beside FuxiCTR 2.3.10 and DeepCTR-Torch 0.3.0: the same rows, codes, sizes and rule of stopping.
+"""DeepFM, DCN-v2 and AutoInt+ beside FuxiCTR 2.3.10 and DeepCTR-Torch 0.3.0: the same rows, codes, sizes and rule of stopping.
 
 Two sets, each cut 8:1:1: 200,000 made-up rows of 15 fields with planted pairs, and Frappe. Vectors of 16 numbers, dense layers
 256-128, dropout 0.1, Adam 1e-3, batches of 4,096 rows, L2 of 1e-6 on vectors, at most 20 epochs, patience 2 on validation AUC;
-DCN-v2 parallel with 3 full cross layers; AutoInt with 3 layers of 2 heads and 16 units beside the dense layers. FuxiCTR and
-DeepCTR-Torch read the codes that Palate's encoder gave.
+DCN-v2 parallel with 3 full cross layers; AutoInt+ is AutoInt with 3 layers of 2 heads and 16 units and the dense layers beside
+it, as both peers have it. FuxiCTR and DeepCTR-Torch read the codes that Palate's encoder gave. Settings are fixed: how good
+the systems are when tuned alike is told by ``rank_auc.py``.
 
 Rows a second count epochs alone, without reading, encoding, start-up and evaluation. Palate's include putting batches
 together; a peer's are given twice: with its batches ready (held against Palate's), and with its own loader's time. Palate
@@ -19,47 +20,40 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from _peers import HOME, Worker
-from _record import RESULTS, data_folder, record
+from _peers import Worker
+from _rank_rows import FUXICTR_COMMIT, SETS, Cut, fuxictr_source
+from _record import RESULTS, record
 
-from palate.contracts.ranker import Rows
-from palate.data.row_encoder import RowEncoder
-from palate.data.row_fields import RowField
-from palate.data.row_libfm import read_libfm
 from palate.evaluation.metrics.predictive import auc
-from palate.rank.autoint import AutoInt
+from palate.rank.autoint import AutoIntPlus
 from palate.rank.dcnv2 import DCNv2
 from palate.rank.deepfm import DeepFM
 from palate.rank.neural import NeuralRanker
 from palate.runtime import set_threads, threads
 
 NAME = "rank_vs_peers"
-SOURCE, COMMIT = "https://github.com/reczoo/FuxiCTR", "0245987"
-PARTS = ("train", "valid", "test")
+NAMES = ("synth", "frappe")
 EPOCHS, PATIENCE, SEEDS = 20, 2, 3
 DIM, HIDDEN, DROPOUT, LR, BATCH, REG = 16, (256, 128), 0.1, 1e-3, 4096, 1e-6
-FRAPPE = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
 
 OWN: dict[str, tuple[type[NeuralRanker], dict[str, Any]]] = {
     "deepfm": (DeepFM, {}),
     "dcnv2": (DCNv2, {"structure": "parallel", "cross_layers": 3}),
-    "autoint": (AutoInt, {"layers": 3, "heads": 2, "units": 16, "form": "fuxictr", "attention_dropout": DROPOUT}),
+    "autoint_plus": (AutoIntPlus, {"layers": 3, "heads": 2, "units": 16, "form": "fuxictr", "attention_dropout": DROPOUT}),
 }
 _DEEP = {"hidden_units": list(HIDDEN), "hidden_activations": "relu"}
 FUXICTR: dict[str, tuple[str, dict[str, Any]]] = {
     "deepfm": ("DeepFM", _DEEP),
     "dcnv2": ("DCNv2", {"model_structure": "parallel", "num_cross_layers": 3, "parallel_dnn_hidden_units": list(HIDDEN)}),
-    "autoint": (
+    "autoint_plus": (
         "AutoInt",
         {
             "dnn_hidden_units": list(HIDDEN),
@@ -75,61 +69,8 @@ FUXICTR: dict[str, tuple[str, dict[str, Any]]] = {
 DEEPCTR: dict[str, tuple[str, dict[str, Any]]] = {
     "deepfm": ("DeepFM", {"l2_reg_linear": REG}),
     "dcnv2": ("DCN", {"cross_num": 3, "cross_parameterization": "matrix", "l2_reg_linear": REG, "l2_reg_cross": 0.0}),
-    "autoint": ("AutoInt", {"att_layer_num": 3, "att_head_num": 2}),
+    "autoint_plus": ("AutoInt", {"att_layer_num": 3, "att_head_num": 2}),
 }
-
-
-# -- data -------------------------------------------------------------------------------------------
-
-
-def synth(n: int = 200_000, fields: int = 15, seed: int = 7) -> pa.Table:
-    """Make rows: fields of 4 to 20,000 values, each with a weight, and products of the vectors of neighbouring fields."""
-    rng = np.random.default_rng(seed)
-    logit, columns, vectors = np.full(n, -1.0), dict[str, Any](), []
-    for at, size in enumerate(np.geomspace(4, 20_000, fields).astype(int)):
-        value = (size * rng.random(n) ** 2.2).astype(int)
-        columns[f"c{at:02d}"] = pa.array(value).cast(pa.string())
-        logit += rng.normal(0, 0.25, size)[value]
-        vectors.append(rng.normal(0, 0.5, (size, 4))[value])
-    for at in range(0, fields - 1, 2):
-        logit += (vectors[at] * vectors[at + 1]).sum(1)
-    label = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(np.float32)
-    return pa.table({**columns, "label": label})
-
-
-def frappe() -> pa.Table:
-    """Read Frappe's two files, joined and shuffled."""
-    files = sorted(data_folder("frappe").glob("frappe.*.libfm*"))
-    table = pa.concat_tables([read_libfm(file, FRAPPE) for file in files])
-    return table.take(np.random.default_rng(7).permutation(len(table)))
-
-
-SETS: dict[str, Callable[[], pa.Table]] = {"synth": synth, "frappe": frappe}
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A set in three parts, as rows and as codes in a folder."""
-
-    name: str
-    parts: Mapping[str, Rows]
-    fields: tuple[RowField, ...]
-    folder: Path
-
-    @classmethod
-    def of(cls, name: str, table: pa.Table, folder: Path) -> Cut:
-        """Cut a table 8:1:1 in its order, and write the codes of the encoder for the peers."""
-        n = len(table)
-        ends = (0, n * 8 // 10, n * 9 // 10, n)
-        parts = {part: Rows.of_table(table.slice(ends[i], ends[i + 1] - ends[i]), ["label"]) for i, part in enumerate(PARTS)}
-        fields = tuple(RowField(column, "category") for column in table.column_names if column != "label")
-        encoder = RowEncoder.learn(fields, lambda: [parts["train"].features])
-        layout = encoder.layout
-        bases = np.array([layout.bases[column] for column in layout.single], np.int32)
-        (folder / "sizes.json").write_text(json.dumps({column: layout.sizes[column] for column in layout.single}))
-        for part, rows in parts.items():
-            np.savez(folder / f"{part}.npz", codes=encoder.encode(rows.features).codes - bases, labels=rows.labels["label"])
-        return cls(name, parts, fields, folder)
 
 
 # -- the two sides ----------------------------------------------------------------------------------
@@ -207,7 +148,7 @@ def fuxictr_load(name: str) -> dict[str, Any]:
     """Return what FuxiCTR's worker is told of a model."""
     model, settings = FUXICTR[name]
     shared = {"embedding_dim": DIM, "net_dropout": DROPOUT, "learning_rate": LR, "embedding_regularizer": REG}
-    return {"source": str(source()), "model": model, "settings": {**shared, **settings}}
+    return {"source": str(fuxictr_source()), "model": model, "settings": {**shared, **settings}}
 
 
 def deepctr_load(name: str) -> dict[str, Any]:
@@ -215,15 +156,6 @@ def deepctr_load(name: str) -> dict[str, Any]:
     model, settings = DEEPCTR[name]
     shared = {"dnn_hidden_units": HIDDEN, "dnn_dropout": DROPOUT, "l2_reg_embedding": REG}
     return {"model": model, "settings": {**shared, **settings}, "dim": DIM, "lr": LR}
-
-
-def source() -> Path:
-    """Return the folder of FuxiCTR's repository (its wheel lacks the models), fetched when it is not there."""
-    folder = HOME / "fuxictr-source"
-    if not folder.exists():
-        subprocess.run(["git", "clone", "-q", "--filter=blob:none", "--no-checkout", SOURCE, str(folder)], check=True)
-        subprocess.run(["git", "-C", str(folder), "checkout", "-q", COMMIT, "--", "model_zoo"], check=True)
-    return folder
 
 
 # -- the table --------------------------------------------------------------------------------------
@@ -254,7 +186,7 @@ def compare(name: str, cut: Cut, workers: Mapping[str, Worker], seeds: int, epoc
 def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", default=list(SETS), help="sets (default: all)")
+    parser.add_argument("sets", nargs="*", default=list(NAMES), help="synth, frappe (default: both)")
     parser.add_argument("--models", nargs="+", default=list(OWN), choices=list(OWN))
     parser.add_argument("--peers", nargs="*", default=["fuxictr", "deepctr"], choices=["fuxictr", "deepctr"])
     parser.add_argument("--seeds", type=int, default=SEEDS)
@@ -283,9 +215,9 @@ def main() -> None:
     goal = "3 times the training rows/s of each peer; AUC within 0.001 of FuxiCTR's or above"
     record(
         NAME,
-        [known[what] for what in (f"{name} on {at}" for at in SETS for name in OWN) if what in known],
+        [known[what] for what in (f"{name} on {at}" for at in NAMES for name in OWN) if what in known],
         what=__doc__.split("\n\n    ")[0],
-        peers={"fuxictr": f"2.3.10, models of {COMMIT}", "deepctr-torch": "0.3.0", "torch": "2.13.0"},
+        peers={"fuxictr": f"2.3.10, models of {FUXICTR_COMMIT}", "deepctr-torch": "0.3.0", "torch": "2.13.0"},
         seeds=list(range(seeds)),
         notes={"goal": goal, "without": "FuxiCTR's halving of the step when validation falls, so that the rule is one for all"},
     )

@@ -4,9 +4,9 @@ Cascade: 16 items, of which four attract with chance 0.2 and the others with 0.1
 clicked. Policies are told the click alone. Slopes are those of log regret in log time over the last nine tenths of the rounds;
 regret in line with time has slope 1. Slates are shown in batches of ten, which costs every policy some rounds at the start.
 
-To learn from the whole list lowers the estimates of what stands low in a slate. With chances of 0.2 and 0.1 an item of the four
-that stands last is still estimated above one of the others that stands first (0.2 x 0.8³ > 0.1), so the order survives the bias.
-With 0.6 and 0.5 it does not (0.6 x 0.4³ < 0.5): the best slate is given up again and again. Both worlds are reported.
+To learn from the whole list lowers the estimates of what stands low in a slate. With chances of 0.2 and 0.1 the last of the
+four is still estimated above another item that stands first (0.2 x 0.8³ > 0.1), so the order survives the bias. With 0.6 and
+0.5 it does not (0.6 x 0.4³ < 0.5): the best slate is given up again and again. Both worlds are reported.
 
 Linear contexts: people and items with features in which attraction is linear. LinUCB's α and the ε of the linear epsilon-greedy
 (the same regression, explored by lot) are chosen over as many values, on seeds of their own.
@@ -166,10 +166,10 @@ CLAIM = Claim(
     title="Cascading bandits grow by the logarithm; LinUCB learns from features",
     statement="In a cascade of 16 items (attraction 0.2 and 0.1, slates of four), the regret of CascadeUCB1, CascadeKL-UCB and "
     "CascadeTS grows like the logarithm: its slope in log time lies over 0.3 below that of epsilon-greedy with a constant "
-    "share of chance. Learning from the whole list, instead of up to the click, costs over 10% more regret there, but still grows "
-    "like the logarithm, because the bias leaves the order of items as it is; with attraction 0.6 and 0.5 it changes the order, "
-    "and regret grows nearly in line with time (slope over 0.7, and over 0.3 above that up to the click). Where attraction "
-    "is linear in features of person and item, epsilon-greedy over the same regression loses more than LinUCB, and "
+    "share of chance. Learning from the whole list, instead of up to the click, costs over 10% more regret there, but still "
+    "grows like the logarithm, as the bias leaves the order of items as it is; with attraction 0.6 and 0.5 it changes the "
+    "order, and regret grows nearly in line with time (slope over 0.7, and over 0.3 above that up to the click). Where "
+    "attraction is linear in features of person and item, epsilon-greedy over the same regression loses more than LinUCB, and "
     "epsilon-greedy without features over twice as much, each with settings chosen in other worlds.",
     bars={
         **{SLOPE.format(title): Bar(0.3) for title in GROWING},

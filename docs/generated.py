@@ -131,33 +131,39 @@ def evidence() -> str:
     return text + table(rows, ["name", "statement", "verdict", "summary", "finished"]) + pictures
 
 
+#: What curves show, and what else they may tell of a point.
+MEASURES, ASIDE = ("regret", "error"), ("half", "slope", "mean error", "spread")
+
+
 def curves(result: Mapping[str, Any]) -> str:
-    """Return pictures of the curves in the details of a result: regret by rounds, both on logarithmic scales, with slopes."""
+    """Return pictures of the curves in the details of a result: regret by rounds or error by rows, on logarithmic scales."""
     found = [
         (effect if name == "curves" else f"{effect} ({name.removeprefix('curves ')})", arms)
         for effect, facts in result.get("effects", {}).items()
         for name, arms in facts.get("details", {}).items()
-        if name.startswith("curves") and all("regret" in curve for curve in arms.values())
+        if name.startswith("curves") and all(set(MEASURES) & set(curve) for curve in arms.values())
     ]
     text = ""
     for at, (effect, arms) in enumerate(found):
         picture = DOCS / "evidence" / f"{result['name']}-{at}.svg"
         draw(arms, picture)
-        text += f"\n## {result['name']}: {effect}\n\n![Regret of each policy by rounds](evidence/{picture.name})\n"
+        text += f"\n## {result['name']}: {effect}\n\n![Each arm's curve, with its slope](evidence/{picture.name})\n"
     return text
 
 
 def draw(arms: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Draw regret by rounds (or visits), with intervals where there are any."""
+    """Draw regret by rounds (or error by rows), with intervals where there are any."""
     from palate.evaluation.report_plots import COLOURS, drawing
 
+    measure = next(name for name in MEASURES if name in next(iter(arms.values())))
     with drawing(7.0, 4.2) as (axes, out):
         for at, (arm, curve) in enumerate(arms.items()):
-            x = next(values for name, values in curve.items() if name not in ("regret", "half"))
-            kept = [n for n, (a, b) in enumerate(zip(x, curve["regret"], strict=True)) if a > 0 and b > 0]
-            across, up = [x[n] for n in kept], [curve["regret"][n] for n in kept]
-            colour = COLOURS[at % len(COLOURS)]
+            along = next(name for name in curve if name not in (*MEASURES, *ASIDE))
+            axes.set_xlabel(along)
+            kept = [n for n, (a, b) in enumerate(zip(curve[along], curve[measure], strict=True)) if a > 0 and b > 0]
+            across, up = [curve[along][n] for n in kept], [curve[measure][n] for n in kept]
             slope = curve["slope"][0] if "slope" in curve else steepness(across, up)
+            colour = COLOURS[at % len(COLOURS)]
             axes.plot(across, up, color=colour, label=f"{arm}, slope {slope:.2f}", linewidth=1.6)
             if "half" in curve:
                 half = [curve["half"][n] for n in kept]
@@ -165,8 +171,7 @@ def draw(arms: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
                 axes.fill_between(across, low, [r + h for r, h in zip(up, half, strict=True)], color=colour, alpha=0.2)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel(next(name for name in next(iter(arms.values())) if name not in ("regret", "half")))
-        axes.set_ylabel("regret")
+        axes.set_ylabel(measure)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

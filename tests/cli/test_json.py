@@ -33,6 +33,7 @@ COMMANDS = {
     "explain": "explain {model} --user u1 --item 1",
     "evaluate": "evaluate {model} --split {split} --out {new}.html",
     "compare": "compare {split} --models popularity,ease",
+    "off-policy": "off-policy {log} --unit person",
     "claims list": "claims list --folder {claims}",
     "claims run": "claims run easy --folder {claims}",
     "publish": "publish {model} --store {store} --activate",
@@ -58,12 +59,15 @@ def places(work: Path, tmp_path: Path) -> dict[str, str]:
     benchmarks.mkdir()
     claim = 'CLAIM = Claim("easy", "One is more than none", "1 > 0", {"gap": Bar(0)}, lambda trial: {"gap": Effect.exact(1)})'
     (claims / "easy.py").write_text(f'"""Easy."""\nfrom palate.study.claims import Bar, Claim, Effect\n{claim}\n')
+    log = tmp_path / "log.csv"
+    log.write_text("person,reward,propensity,target\n" + "".join(f"u{n // 2},{n % 3 == 0:d},0.5,0.5\n" for n in range(600)))
     (benchmarks / "loud.py").write_text('"""Loud."""\nprint("I speak on standard output")\n')
     return {
         "store": f"sqlite:///{tmp_path / 'new.db'}",
         "filled": f"sqlite:///{tmp_path / 'filled.db'}",
         "exported": str(tmp_path / "exported"),
         "events": str(work / "events.csv"),
+        "log": str(log),
         "split": str(work / "split"),
         "model": str(work / "model"),
         "new": str(tmp_path / "new"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -146,6 +147,23 @@ def test_compare_writes_a_report(work: Path, palate: Callable) -> None:
     out = work / "report.json"
     result = palate("compare", str(work / "split"), "--models", "popularity,ease", "--out", str(out))
     assert "EASE" in result.stdout and json.loads(out.read_text())["systems"]
+
+
+def test_a_log_of_choices_is_judged(tmp_path: Path, palate: Callable) -> None:
+    rng = np.random.default_rng(0)
+    choice = rng.integers(0, 2, 2_000)
+    bought = (rng.random(2_000) < np.array([0.2, 0.4])[choice]).astype(int)
+    lines = [f"p{n // 2},{b},0.5,{(0.1, 0.9)[c]}" for n, (b, c) in enumerate(zip(bought, choice, strict=True))]
+    (tmp_path / "log.csv").write_text("person,bought,chance,new\n" + "\n".join(lines) + "\n")
+    words = ["off-policy", str(tmp_path / "log.csv"), "--reward", "bought", "--propensity", "chance", "--target", "new"]
+    told = json.loads(palate(*words, "--unit", "person", "--json").stdout)
+    (ips,) = [one for one in told["estimates"] if one["name"] == "ips"]
+    assert told["rows"] == 2_000 and ips["units"] == 1_000 and ips["low"] < 0.38 < ips["high"] and told["logged"] < ips["low"]
+    assert "1,000 independent units" in palate(*words, "--unit", "person").stdout
+    refused = palate(
+        *words[:2], "--reward", "bought", "--propensity", "chance", "--target", "bought", "--estimators", "ips"
+    ).stdout
+    assert "refused" in refused and "mean weight" in refused
 
 
 def test_models_lists_everything_and_shows_settings(palate: Callable) -> None:

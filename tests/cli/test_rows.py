@@ -152,3 +152,23 @@ def test_systems_of_another_verb_are_named(words, told, work, rows: Path, palate
     palate("fit", "lr", "--data", str(rows / "split"), "--out", str(tmp_path / "fm"), *QUICK)
     result = palate(*(w.format(work=work, rows=rows, out=tmp_path) for w in words), code=2)
     assert told in " ".join(result.output.split())
+
+
+def test_events_of_a_marketplace_become_rows(palate: Callable[..., Any], tmp_path: Path) -> None:
+    from palate.simulate.merrec import Marketplace
+
+    (tmp_path / "20230501").mkdir()
+    pq.write_table(Marketplace(users=150, seed=1).table(), tmp_path / "20230501" / "000000000000.parquet")
+    words = ("split", str(tmp_path), "--protocol", "event_rows", "--out", str(tmp_path / "rows"))
+    found = json.loads(palate(*words, "--label", "item_view", "--set", "as_list=true", "--json").output)
+    assert found["labels"] == ["item_view"] and found["spec"]["as_list"] is True and found["spec"]["how"] == "time"
+    assert {"history", "product_id", "price"} <= {f["field"] for f in found["fields"]}
+    told = palate(*words).output
+    assert "rows cut at two moments" in told and "palate compare" in told
+    assert json.loads((tmp_path / "rows" / "rows.json").read_text())["labels"] == ["item_view", "item_like"]
+    fitted = palate("fit", "lr", "--data", str(tmp_path / "rows"), "--out", str(tmp_path / "lr"), "--set", "epochs=1", "--json")
+    assert "sequence" not in {f["field"] for f in json.loads(fitted.output)["fields"]}
+    assert "event_rows reads all events" in palate(*words, "--k-core", "3", code=2).output
+    assert "min_events" in palate(*words, "--set", "min_event=3", code=2).output
+    words = ("split", str(tmp_path), "--protocol", "next_product", "--out", str(tmp_path / "next"), "--json")
+    assert json.loads(palate(*words).output)["spec"]["protocol"] == "next_product"

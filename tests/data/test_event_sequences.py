@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from palate.data.dataset import Dataset, Entities
 from palate.data.interactions import Interactions
+from palate.data.protocols import rebuild, split
 from palate.data.protocols.event_sequences import next_event, next_items, next_product, without_repeats
 from palate.data.vocabulary import Vocabulary
-from palate.errors import ConfigError, DataError
+from palate.errors import ConfigError, DataError, LeakError
 from palate.simulate.merrec import Marketplace
 
 
@@ -39,6 +43,19 @@ def test_next_product_by_hand() -> None:
     assert raw[split.held_out("valid").truth.values].tolist() == [4, 2]
     short = next_product(made([1, 2, 3, 4, 5], [1, 1, 3, 3, 2, 2]), repeats=False)
     assert short.train.n_users == 1
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options"), [("next_product", {"min_length": 4, "share": 0.5}), ("next_event", {"order": "last"})]
+)
+def test_they_are_protocols_like_others(protocol: str, options: dict[str, Any]) -> None:
+    data = Marketplace(users=100, seed=3).dataset("product_id")
+    parts = split(data, protocol, seed=5, **options)
+    assert parts.spec["protocol"] == protocol and parts.spec["data"] == data.fingerprint
+    again = rebuild(data, parts.spec)
+    assert again.fingerprint == parts.fingerprint and len(parts.held_out("test").users)
+    with pytest.raises(ConfigError, match="unknown option"):
+        split(data, protocol, windows=3)
 
 
 def test_a_share_of_the_sequences_is_drawn_by_the_seed() -> None:
@@ -78,7 +95,9 @@ def test_held_out_sequences_are_not_in_training(order: str) -> None:
 def test_what_people_do_next() -> None:
     data = Marketplace(users=60, seed=3).dataset()
     timed, last = next_event(data), next_event(data, order="last")
-    assert timed.audit().leaks == () and last.spec["protocol"] == "leave_one_out"
+    with pytest.raises(LeakError):
+        replace(timed, train=data).audit()
+    assert timed.audit().leaks == () and last.spec["order"] == "last"
     assert len(timed.train) < len(without_repeats(data))
 
 

@@ -27,6 +27,7 @@ OPTIONS = {
     "held_out_users": {"valid": 0.3, "test": 0.3, "min_events": 2},
     "held_out_items": {"valid": 0.3, "test": 0.3, "min_events": 1},
     "sessions": {"gap": 3, "valid": 0.2, "test": 0.3},
+    "next_event": {"repeats": True},
 }
 
 
@@ -365,7 +366,7 @@ def test_every_protocol(protocol: str, data: Dataset, seed: int) -> None:
     try:
         made = split(data, protocol, seed=seed, **OPTIONS[protocol])
     except DataError:
-        assert protocol in ("global_time", "sessions", "held_out_items"), (
+        assert protocol in ("global_time", "sessions", "held_out_items", "next_event"), (
             "only ties, lone events and one item may leave a side empty"
         )
         return
@@ -386,4 +387,4 @@ def test_every_protocol(protocol: str, data: Dataset, seed: int) -> None:
 
 
 def test_the_table_of_protocols_is_complete() -> None:
-    assert set(OPTIONS) | {"given"} == set(PROTOCOLS)
+    assert set(OPTIONS) | {"given", "next_product"} == set(PROTOCOLS)  # next_product: tests/data/test_event_sequences.py

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from palate.data import public
+from palate.data.protocols.event_rows import event_rows
 from palate.data.readers import read, rows_dropped
-from palate.data.readers.merrec import EVENTS, SequenceBlocks, funnel
+from palate.data.readers.merrec import EVENTS, SequenceBlocks, funnel, shards_of
 from palate.errors import DataError
 from palate.simulate.merrec import Marketplace
 
@@ -152,3 +154,24 @@ def test_blocks_can_be_gone_through_again_and_leave_nothing_behind(tmp_path: Pat
     assert [b.equals(c) for b, c in zip(first, second, strict=True)] == [True] * len(first)
     assert "price" in first[0].column_names and "name" not in first[0].column_names
     assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.data
+def test_a_real_shard_is_as_the_reader_has_it(palate_data: Path) -> None:
+    """The six events and no other, sorted blocks, a funnel that narrows, and rows for rankers of it."""
+    folder = palate_data / "merrec"
+    if not folder.is_dir():
+        pytest.skip("no MerRec in PALATE_DATA/merrec: it is public, but never part of Palate")
+    blocks = SequenceBlocks(shards_of(folder)[0])
+    seen: set[str] = set()
+    for block in blocks:
+        seen |= set(pc.unique(block.column("event_id")).to_pylist())
+        keys = [("user_id", "ascending"), ("sequence_id", "ascending"), ("stime", "ascending")]
+        order = pc.sort_indices(block.select([name for name, _ in keys]), sort_keys=keys)
+        for name, _ in keys:
+            assert block.column(name).take(order).equals(block.column(name)), "a block is sorted"
+        assert len(event_rows(block)), "a block has rows for rankers"
+    assert seen == set(EVENTS) and not blocks.dropped
+    counts = list(funnel(read(shards_of(folder)[0], format="merrec")).values())
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) == blocks.n_rows

@@ -92,7 +92,10 @@ def test_curves_of_results_are_drawn(pages: ModuleType, tmp_path: Path, monkeypa
     text = pages.curves(result)
     assert "## one: gap\n" in text and "evidence/one-0.svg" in text and "## one: gap (at c = 1)\n" in text
     picture = (tmp_path / "evidence" / "one-0.svg").read_text()
-    assert picture.startswith("<svg") and "UCB" in picture and "TS" in picture
+    assert picture.startswith("<svg") and "UCB" in picture and "TS" in picture and "regret" in picture
+    errors = {"IPS": {"rows": [10, 100, 1000], "error": [0.3, 0.1, 0.03], "spread": [0.3, 0.1, 0.03]}}
+    assert "by rows" in pages.curves({"name": "two", "effects": {"fall": {"details": {"curves by rows": errors}}}})
+    assert "rows" in (picture := (tmp_path / "evidence" / "two-0.svg").read_text()) and "slope -0.5" in picture
 
 
 def test_steepness_of_a_power_is_its_exponent(pages: ModuleType) -> None:

@@ -8,7 +8,8 @@ from scipy import special
 
 from palate.errors import ConfigError, DataError
 from palate.evaluation.offpolicy import crossfit as module
-from palate.evaluation.offpolicy.crossfit import RewardModel, crossfit, deal, fit, mrdr_weights
+from palate.evaluation.offpolicy.crossfit import RewardModel, crossfit, deal, fit, modelled, mrdr_weights
+from palate.evaluation.offpolicy.estimate import estimate
 from palate.evaluation.offpolicy.estimators import find
 from palate.evaluation.offpolicy.log import Log
 
@@ -185,3 +186,46 @@ def test_wrong_data_are_refused(change, words: str, where: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
         crossfit(**given)
     assert caught.value.where == where
+
+
+def mrdr_problem(seed: int, n: int = 1_500):
+    """A deterministic candidate, logged unevenly, and a model that can't be right: two kinds of people, one feature less."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 2, n)
+    chance = np.array([[0.85, 0.15], [0.2, 0.8]])[kind]
+    action = (rng.random(n) > chance[:, 0]).astype(int)
+    mean = np.array([[0.2, 0.5], [0.6, 0.9]])
+    reward = (rng.random(n) < mean[kind, action]).astype(float)
+    target = np.tile([0.0, 1.0], (n, 1))
+    one_hot = np.eye(2)
+    log = Log(reward, chance[np.arange(n), action], target[np.arange(n), action])
+    return log, one_hot[action], np.broadcast_to(one_hot, (n, 2, 2)), target, float(mean[:, 1].mean())
+
+
+def test_mrdr_covers_the_truth_and_is_no_wider_than_dr() -> None:
+    hits, errors = [], {"dr": [], "mrdr": []}
+    for seed in range(200):
+        log, features, actions, target, truth = mrdr_problem(seed)
+        (dr,) = estimate(modelled(log, features, actions, target), ["dr"])
+        (mrdr,) = estimate(modelled(log, features, actions, target, fitted="mrdr"), ["mrdr"])
+        hits.append(mrdr.low <= truth <= mrdr.high)
+        for one in (dr, mrdr):
+            errors[one.name].append(one.value - truth)
+    assert np.mean(hits) > 0.9
+    bias, spread = np.mean(errors["mrdr"]), np.std(errors["mrdr"], ddof=1)
+    assert abs(bias) < 3 * spread / np.sqrt(200)
+    assert spread < np.std(errors["dr"], ddof=1)
+
+
+def test_mrdr_needs_its_own_model() -> None:
+    log, features, actions, target, _ = mrdr_problem(0)
+    plain = modelled(log, features, actions, target)
+    (refused,) = estimate(plain, ["mrdr"])
+    assert "fitted for it" in refused.refused
+    assert "mrdr" not in {e.name for e in estimate(plain)}
+    own = modelled(log, features, actions, target, fitted="mrdr")
+    given = crossfit(features, log.reward, actions, target, weights=mrdr_weights(log))
+    np.testing.assert_array_equal(own.q_logged, given.q_logged)
+    assert "mrdr" in {e.name for e in estimate(own)}
+    with pytest.raises(DataError, match="fitted"):
+        Log(log.reward, log.propensity, log.target, fitted="else")

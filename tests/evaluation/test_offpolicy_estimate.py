@@ -174,7 +174,8 @@ def test_slates_are_judged_at_their_worst_position() -> None:
 
 
 def test_by_default_all_that_the_log_can_feed() -> None:
-    assert [e.name for e in estimate(LOG)] == list(ESTIMATORS)
+    assert [e.name for e in estimate(replace(LOG, fitted="mrdr"))] == list(ESTIMATORS)
+    assert [e.name for e in estimate(LOG)] == [n for n in ESTIMATORS if n != "mrdr"]
     bare = Log(LOG.reward, LOG.propensity, LOG.target)
     assert [e.name for e in estimate(bare)] == [n for n, e in ESTIMATORS.items() if not e.model]
     for e in estimate(LOG):
@@ -324,3 +325,14 @@ def test_guaranteed_intervals_stand_on_short_logs() -> None:
     e = one(draw(20, np.random.default_rng(1)), "ips", interval="hoeffding", reward_range=(0, 1), weight_bound=4.0)
     assert e.refused is None
     assert e.low <= TRUTH <= e.high
+
+
+def test_an_interval_says_what_it_leaves_out():
+    exact, cut = {"clipped_ips": math.inf, "switch_dr": math.inf}, {"clipped_ips": 1.0, "switch_dr": 1.0}
+    assert "error of the reward model" in one(LOG, "dm").leaves_out and "reward model" in str(one(LOG, "dm"))
+    assert one(LOG, "ips").leaves_out is None and one(LOG, "dr").leaves_out is None
+    for name in exact:
+        assert one(LOG, name, knobs={name: exact[name]}).leaves_out is None
+    clipped, switched = (one(LOG, name, knobs={name: cut[name]}).leaves_out for name in cut)
+    assert "cut" in clipped and "model" not in clipped and "error of the reward model" in switched
+    assert one(LOG, "dm").plain()["leaves_out"] == one(LOG, "dm").leaves_out

@@ -1,5 +1,6 @@
 """The row store: the same rows in memory and in a file, each once an epoch, in batches that the seed fixes."""
 
+import tracemalloc
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -11,7 +12,7 @@ from palate.data.row_encoder import RowEncoder
 from palate.data.row_fields import RowField
 from palate.errors import DataError
 from palate.training import row_store
-from palate.training.row_store import RowStore, labels_of
+from palate.training.row_store import CHUNK, WINDOW, RowStore, labels_of
 
 FIELDS = (RowField("item", "category"), RowField("tags", "list", max_length=3), RowField("price", "number", scale="none"))
 
@@ -130,3 +131,22 @@ def test_bad_rows_are_refused() -> None:
         labels_of(rows, ("bought",))
     assert RowStore.gather(lambda: [rows], encoder, ("click",)).weights.sum() == pytest.approx(float(rows.weights.sum()))
     assert (RowStore.gather(lambda: [some_rows(50, weights=False)], encoder, ("click",)).weights == 1).all()
+
+
+def test_memory_stays_within_its_bound_while_rows_are_gathered_and_dealt() -> None:
+    """Rows of 24 MB with a bound of 2: what Python holds stays near the bound and the labels; without it, it holds them all."""
+    block = Rows(pa.table({f"c{at}": pa.array(np.arange(20_000) % (at + 2)) for at in range(12)}), {"click": np.ones(20_000)})
+    encoder = RowEncoder.learn(tuple(RowField(f"c{at}", "category") for at in range(12)), lambda: [block.features])
+
+    def peak_mb(memory_mb: int) -> float:
+        tracemalloc.start()
+        store = RowStore.gather(lambda: (block for _ in range(25)), encoder, ("click",), memory_mb=memory_mb)
+        seen = sum(len(batch) for batch in store.batches(np.random.default_rng(0), 4_096))
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+        assert seen == len(store) == 500_000 and store.mapped == (memory_mb < 24)
+        return peak
+
+    labels = 8 * 500_000 / 2**20  # and weights; put together from parts, they stand twice for a moment
+    window = 8 * CHUNK * WINDOW / 2**20  # numbers of rows that are shuffled together
+    assert peak_mb(2) < 2 + 2 * labels + 3 * window < 24 < peak_mb(100)

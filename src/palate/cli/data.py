@@ -26,7 +26,7 @@ from palate.cli.options import (
     values,
 )
 from palate.cli.output import DATA, FAILED, Json, errors_to_exit_codes, print_facts, print_json, print_table, progress_bars, say
-from palate.cli.rows import By, Group, Labels, TimeColumn, Weight, split_rows
+from palate.cli.rows import By, Group, Labels, TimeColumn, Weight, split_events, split_rows
 
 group = typer.Typer(no_args_is_help=True, help="Public data sets, audits and conversions.")
 
@@ -196,7 +196,8 @@ def split(
         typer.Option(
             "--protocol",
             help="leave_one_out, global_time, user_ratio, held_out_users, "
-            "held_out_items, sessions, rolling, or given (published).",
+            "held_out_items, sessions, next_product, next_event, rolling, given (published), "
+            "or event_rows (rows for rankers of MerRec's events; --label names event types).",
         ),
     ] = "global_time",
     set_: Annotated[
@@ -224,6 +225,11 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Cut events into train, validation and test, check them for leaks, and write them; with --label, rows for rankers."""
+    if protocol == "event_rows":
+        filters = {"--min-value": min_value, "--start": start, "--end": end, "--dedup": dedup, "--k-core": k_core}
+        given = [option for option, value in filters.items() if value is not None]
+        split_events(source, out, label or (), given, values(set_, "--set"), on_bad_rows=on_bad_rows, as_json=as_json)
+        return
     if label:
         options = values(set_, "--set")
         how: dict[str, Any] = {"group": group, "weight": weight, "by": by, "time": time, "options": options}

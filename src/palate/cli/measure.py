@@ -1,4 +1,4 @@
-"""``palate evaluate`` and ``palate compare``: numbers one can trust."""
+"""``palate evaluate``, ``palate compare`` and ``palate off-policy``: numbers one can trust."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command(rich_help_panel=PROOF)(evaluate)
     app.command(rich_help_panel=PROOF)(compare)
+    app.command("off-policy", rich_help_panel=PROOF)(off_policy)
 
 
 #: Method of a report that writes each kind of file.
@@ -90,6 +91,51 @@ def compare(
         more |= {"accept": tuple(accept or ())} | ({} if chosen is None else {"metrics": chosen})
         report = study(load_split(split), wanted, trials=trials, seeds=seeds, seed=seed, progress=progress, **more)
     _show(report, chosen, out, as_json=as_json)
+
+
+@errors_to_exit_codes
+def off_policy(
+    log: Annotated[Path, typer.Argument(help="A Parquet, CSV, TSV, JSONL or Arrow file of logged choices, one a row.")],
+    reward: Annotated[str, typer.Option("--reward", help="Column of what was earned.")] = "reward",
+    propensity: Annotated[str, typer.Option("--propensity", help="Column of the chance with which it was chosen.")] = (
+        "propensity"
+    ),
+    target: Annotated[str, typer.Option("--target", help="Column of the candidate's chance of the same choice.")] = "target",
+    unit: Annotated[str | None, typer.Option("--unit", help="Column of the person or session; its rows go together.")] = None,
+    q_logged: Annotated[str | None, typer.Option("--q-logged", help="Column: a model's reward of the choice.")] = None,
+    q_target: Annotated[
+        str | None, typer.Option("--q-target", help="Column: the model's mean over the candidate's choices.")
+    ] = None,
+    estimators: Annotated[
+        str | None, typer.Option("--estimators", help="Names, separated by commas; by default all that the log can feed.")
+    ] = None,
+    interval: Annotated[str, typer.Option("--interval", help="normal or bootstrap.")] = "normal",
+    confidence: Annotated[float, typer.Option("--confidence", help="Level of the intervals.")] = 0.95,
+    as_json: Json = False,
+) -> None:
+    """Estimate what another policy would have earned, from a log of choices and their chances."""
+    from palate.evaluation.offpolicy.estimate import estimate
+    from palate.evaluation.offpolicy.tables import log_of_table
+
+    one_of(interval, ("normal", "bootstrap"), "--interval")
+    columns = {"unit": unit, "q_logged": q_logged, "q_target": q_target}
+    rows = log_of_table(log, reward=reward, propensity=propensity, target=target, **columns)
+    found = estimate(rows, names(estimators, "--estimators"), interval=interval, confidence=confidence)
+    logged = float(rows.reward.mean())
+    if as_json:
+        print_json({"rows": len(rows), "logged": logged, "estimates": [one.plain() for one in found]})
+        return
+    shown = ("title", "value", "low", "high", "ess", "largest", "mean_weight", "terms")
+    told = [{name: one.plain()[name] for name in shown} for one in found]
+    print_table(told, optional=("terms", "largest"), title=f"The candidate; the policy that logged earned {logged:.4g} a row")
+    for one in found:
+        if one.refused is not None:
+            say(f"{one.title}: refused, {one.refused}.")
+        if one.refused is None and one.leaves_out is not None:
+            say(f"{one.title}: its interval is {one.leaves_out}.")
+    say(f"{len(rows):,} rows, {found[0].units:,} independent units.")
+    if q_logged is None:
+        say("DR and its kin need the columns of a reward model (--q-logged, --q-target).")
 
 
 def _check_report(out: Path | None) -> None:

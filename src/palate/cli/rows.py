@@ -70,13 +70,44 @@ def split_rows(
     made = row_split.split_rows(
         source, out, labels=labels, group=group, weight=weight, how=how, time=time, seed=seed, **options
     )
+    _tell_split(made, out, f"dealt by {by}", as_json=as_json)
+
+
+def split_events(
+    source: str,
+    out: Path,
+    tasks: Sequence[str],
+    filters: Sequence[str],
+    options: dict[str, Any],
+    *,
+    on_bad_rows: Any,
+    as_json: bool,
+) -> None:
+    """Make rows of a marketplace's events, cut them at two moments, and write them."""
+    import inspect
+
+    from palate.data.protocols.event_row_files import TASKS, split_event_rows
+
+    if filters:
+        raise ConfigError(
+            "event_rows reads all events.", where="--protocol event_rows", value=list(filters), remedy="leave it out"
+        )
+    known = [n for n in inspect.signature(split_event_rows).parameters if n not in ("source", "out", "tasks", "on_bad_rows")]
+    for name in options:
+        one_of(name, known, "--set")
+    made = split_event_rows(source, out, tasks=tuple(tasks) or TASKS, on_bad_rows=on_bad_rows, **options)
+    _tell_split(made, out, "cut at two moments", as_json=as_json)
+
+
+def _tell_split(made: RowSplit, out: Path, how: str, *, as_json: bool) -> None:
+    """Say what stands in a split of rows, and how its columns look."""
     fields = _guessed(made)
     facts = {"folder": made.folder, "fingerprint": made.fingerprint, "labels": list(made.labels), "spec": made.spec}
     if as_json:
         print_json({**facts, "fields": fields})
         return
     rows = made.spec["rows"]
-    say(f"{sum(rows.values()):,} rows dealt by {by}: " + ", ".join(f"{count:,} {part}" for part, count in rows.items()))
+    say(f"{sum(rows.values()):,} rows {how}: " + ", ".join(f"{count:,} {part}" for part, count in rows.items()))
     print_table(fields, title="Fields, as the columns look")
     say(EDITED)
     say(f"Written to {out}. Next: palate compare {shlex.quote(str(out))} --models lr,fm,deepfm")

@@ -16,9 +16,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -101,19 +102,22 @@ def split_rows(
     valid: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> RowSplit:
     """Deal rows into three parts, and write them whole or not at all.
 
     Parameters
     ----------
     source
-        A path, an Arrow table or a frame (:func:`palate.data.row_tables.row_blocks`).
+        A path, an Arrow table, a frame, or what yields tables (:func:`palate.data.row_tables.row_blocks`).
     labels
         Columns to predict; one of :data:`LABELS` by default.
     how
         See the module's text; ``group`` needs a group, ``time`` a column of times.
     valid, test
         Shares of the rows (of the groups, by ``group``).
+    told
+        What else the spec is to say of how the rows came about.
 
     Raises
     ------
@@ -136,7 +140,7 @@ def split_rows(
                 "there is no such column.", where="rows", value=name, remedy=nearest(name, names) if names else None
             )
     deal = _dealer(blocks, how, group, time, valid, test, seed)
-    spec = {"how": how, "time": time, "valid": valid, "test": test, "seed": seed}
+    spec = {**told, "how": how, "time": time, "valid": valid, "test": test, "seed": seed}
     target = Path(out)
     if target.exists() and any(target.iterdir()) and not (target / ROWS).exists():
         raise DataError("the folder holds other files.", where=target, remedy="name an empty or new folder")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from palate.errors import DataError
 
-#: Rows of a block.
-BLOCK = 65_536
+#: Rows of a block, and bytes of a column that are read at a time.
+BLOCK, BUFFER = 65_536, 2**20
 FORMATS = {
     ".parquet": "parquet",
     ".arrow": "ipc",
@@ -30,7 +31,7 @@ def row_blocks(source: Any, *, block: int = BLOCK) -> Callable[[], Iterable[pa.T
     Parameters
     ----------
     source
-        A path, an Arrow table, or a frame of pandas or Polars.
+        A path, an Arrow table, a frame of pandas or Polars, or a function that yields tables and may be called again.
     block
         Most rows of a block.
 
@@ -42,6 +43,9 @@ def row_blocks(source: Any, *, block: int = BLOCK) -> Callable[[], Iterable[pa.T
     if isinstance(source, str | Path):
         found = _dataset(Path(source))
         return lambda: _read(found, Path(source), block)
+    if callable(source):
+        yielding: Callable[[], Iterable[pa.Table]] = source
+        return yielding
     table = _table(source)
     return lambda: [table.slice(at, block) for at in range(0, table.num_rows, block)]
 
@@ -86,8 +90,30 @@ def _dataset(path: Path) -> ds.Dataset:
 
 def _read(found: ds.Dataset, path: Path, block: int) -> Iterator[pa.Table]:
     try:
-        for batch in found.to_batches(batch_size=block, use_threads=False):
+        batches = _parquet(found, block) if found.format.default_extname == "parquet" else _others(found, block)
+        for batch in batches:
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
         raise DataError("a row can't be read.", where=path, value=str(error)[:200]) from None
+
+
+def _others(found: ds.Dataset, block: int) -> Iterator[pa.RecordBatch]:
+    yield from found.to_batches(batch_size=block, use_threads=False)
+
+
+def _parquet(found: ds.Dataset, block: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches of Parquet files page by page: a scanner of data sets holds whole row groups, several at a time."""
+    for name in found.files:
+        with pq.ParquetFile(name, pre_buffer=False, buffer_size=BUFFER) as file:
+            for batch in file.iter_batches(block, use_threads=False):
+                yield batch if batch.schema.equals(found.schema) else _fitted(batch, found.schema)
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch in the columns of the first file: those that it lacks are missing, others are left out."""
+    columns = [
+        batch.column(field.name).cast(field.type) if field.name in batch.schema.names else pa.nulls(len(batch), field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -288,11 +288,11 @@ def _judged(visit: Visit, found: offpolicy.Judged) -> None:
             one.title,
             show.interval(one.value, one.low, one.high) if one.refused is None else "refused",
             show.number(one.ess, 3),
-            one.refused or "",
+            one.refused or one.leaves_out or "",
         ]
         for one in found.estimates
     ]
-    heads = ["Estimator", "Reward of a slate (95% interval)", "Effective sample", "Why not"]
+    heads = ["Estimator", "Reward of a slate (95% interval)", "Effective sample", "Why not, or what the interval leaves out"]
     parts.table("What the candidate would have earned", heads, rows, right=(1, 2))
     drawn = [charts.Estimate(one.title, one.value, one.low, one.high) for one in found.estimates if one.refused is None]
     if drawn:

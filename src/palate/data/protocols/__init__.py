@@ -7,12 +7,16 @@
 ``held_out_users``   some users are never seen in training; part of their events is folded in, the rest asked
 ``held_out_items``   some items are never seen in training; what people did with them is asked
 ``sessions``         the latest sessions; what came before in the session is known, its last event asked
+``next_product``     the last event of each session or sequence, the one before it the validation (MerRec)
+``next_event``       what people do after one moment, or their last event, runs on one item taken as one (MerRec)
 ``given``            parts that somebody published
 ===================  ============================================================================================
 
-:func:`rolling` cuts by global time at several moments. Equal times keep file order. Training data keep the whole
-vocabularies, so items and users that training never mentions still have their numbers. A split's spec (protocol, options,
-seed, fingerprint of the data) rebuilds it exactly: :func:`rebuild`.
+:func:`rolling` cuts by global time at several moments. :func:`palate.data.protocols.event_row_files.split_event_rows` makes
+rows for rankers of a marketplace's events; :func:`palate.data.protocols.event_sequences.next_items` asks for several items.
+
+Equal times keep file order. Training data keep the whole vocabularies, so items and users that training never mentions still
+have their numbers. A split's spec (protocol, options, seed, fingerprint of the data) rebuilds it exactly: :func:`rebuild`.
 
 Examples
 --------
@@ -38,6 +42,7 @@ from palate.data.protocols.by_item import held_out_items
 from palate.data.protocols.by_session import as_sessions, sessions
 from palate.data.protocols.by_time import global_time, rolling
 from palate.data.protocols.by_user import held_out_users, leave_one_out, user_ratio
+from palate.data.protocols.event_sequences import next_event, next_product
 from palate.data.protocols.published import from_parts, given
 from palate.data.split import Split
 from palate.errors import ConfigError, DataError, nearest
@@ -51,6 +56,8 @@ __all__ = [
     "held_out_items",
     "held_out_users",
     "leave_one_out",
+    "next_event",
+    "next_product",
     "rebuild",
     "rolling",
     "sessions",
@@ -67,6 +74,8 @@ PROTOCOLS: Mapping[str, Callable[..., Split]] = MappingProxyType(
         "held_out_users": held_out_users,
         "held_out_items": held_out_items,
         "sessions": sessions,
+        "next_product": next_product,
+        "next_event": next_event,
         "given": given,
     }
 )

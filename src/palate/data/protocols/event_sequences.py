@@ -70,7 +70,9 @@ def next_product(dataset: Dataset, *, min_length: int = 5, share: float = 1.0, r
         raise ConfigError("share must be above 0 and at most 1.", where="next_product", value=share)
     if share < 1:
         data = subset_users(data, max(1, round(data.n_users * share)), seed)
-    return leave_one_out(data, seed=seed)
+    made = leave_one_out(data, seed=seed)
+    made.spec = _spec("next_product", dataset, seed, min_length=min_length, share=share, repeats=repeats)
+    return made
 
 
 def next_event(dataset: Dataset, *, order: Literal["time", "last"] = "time", repeats: bool = False, seed: int = 0) -> Split:
@@ -78,7 +80,9 @@ def next_event(dataset: Dataset, *, order: Literal["time", "last"] = "time", rep
     if order not in ("time", "last"):
         raise ConfigError("unknown order.", where="next_event", value=order, remedy=nearest(str(order), ("time", "last")))
     data = dataset if repeats else without_repeats(dataset)
-    return global_time(data, seed=seed) if order == "time" else leave_one_out(data, seed=seed)
+    made = global_time(data, seed=seed) if order == "time" else leave_one_out(data, seed=seed)
+    made.spec = _spec("next_event", dataset, seed, order=order, repeats=repeats)
+    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +214,11 @@ def next_items(
     train = data.derive({"step": "train", "of": spec}, interactions=events.take(known[events.user]))
     asked = [_asked(data, np.sort(people), steps, name) for name, people in (("valid", cuts[1]), ("test", cuts[2]))]
     return NextItems(train, spec, asked[0], asked[1])
+
+
+def _spec(protocol: str, dataset: Dataset, seed: int, **options: Any) -> dict[str, Any]:
+    """Return what cuts the same data again."""
+    return {"protocol": protocol, "seed": seed, "data": dataset.fingerprint, **options}
 
 
 def _sequences(dataset: Dataset, min_length: int, repeats: bool) -> Dataset:

@@ -6,22 +6,23 @@ that fit; the intercept is free; ``v_i`` are weights of mean 1::
     ridge      min_β  Σ v_i (r_i - b - x_i β)² / 2  + reg |β|² / 2
     logistic   min_β  Σ v_i log loss(r_i, σ(b + x_i β))  + reg |β|² / 2,        0 ≤ r ≤ 1
 
-Then ``q_logged = q(x_i, a_i)`` and ``q_target = Σ_a π(a | x_i) q(x_i, a)``.
+Then ``q_logged = q(x_i, a_i)`` and ``q_target = Σ_a π(a | x_i) q(x_i, a)``. :func:`modelled` gives a log with both, from a
+model that is right about rewards as far as it can be, or one that aims at DR's least variance (``fitted="mrdr"``).
 
-Source: Chernozhukov et al. 2018 (cross-fitting).
+Sources: Chernozhukov et al. 2018 (cross-fitting); Farajtabar, Chow and Ghavamzadeh 2018 (MRDR).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import special
 
 from palate.errors import ConfigError, DataError, TrainingError
-from palate.evaluation.offpolicy.log import Log, as_floats, check_bounds
+from palate.evaluation.offpolicy.log import Fitted, Log, as_floats, check_bounds
 from palate.evaluation.offpolicy.support import distributions
 from palate.runtime import generator, single_threaded_blas
 
@@ -144,6 +145,34 @@ def crossfit(
     if not (np.isfinite(q_logged).all() and np.isfinite(q_target).all()):
         raise DataError("the reward model gives values that are not numbers.", where="actions", remedy="check the features")
     return CrossFitted(q_logged, q_target, fold, models)
+
+
+def modelled(
+    log: Log,
+    features: np.ndarray,
+    actions: np.ndarray | Features,
+    target: np.ndarray,
+    *,
+    fitted: Fitted = "mean",
+    kind: Kind = "ridge",
+    reg: float = 1.0,
+    folds: int = 3,
+    seed: int = 0,
+) -> Log:
+    """Return a log with a cross-fitted reward model; rows of a unit share a fold.
+
+    Parameters
+    ----------
+    features, actions, target, kind, reg, folds, seed
+        As for :func:`crossfit`.
+    fitted
+        ``"mean"``, or ``"mrdr"`` for weights of the fit that aim at DR's least variance (:func:`mrdr_weights`); then the
+        estimator ``mrdr`` answers, too.
+    """
+    weights = mrdr_weights(log) if fitted == "mrdr" else None
+    shared: dict[str, Any] = {"kind": kind, "reg": reg, "folds": folds, "unit": log.unit, "seed": seed}
+    found = crossfit(features, log.reward, actions, target, weights=weights, **shared)
+    return log.with_model(found.q_logged, found.q_target, fitted)
 
 
 def deal(n: int, folds: int, unit: np.ndarray | None, seed: int) -> np.ndarray:

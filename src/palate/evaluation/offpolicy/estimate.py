@@ -9,7 +9,8 @@ carry an answer, the answer is a refusal with its reason, and no number::
     support                  see :func:`check_support`      nothing missing, where distributions are given
 
 A small mean weight says that the candidate mostly does what was never logged; a large one, that chances are wrong. The interval
-speaks of chance in the log, never of a model's bias (``dm``) or of what clipping and shrinking leave out.
+speaks of chance in the log, never of a model's bias (``dm``) or of what clipping and shrinking leave out; an estimate says so
+(``leaves_out``).
 """
 
 from __future__ import annotations
@@ -129,6 +130,9 @@ class Estimate:
         Value of λ or τ, and how it came about.
     refused
         Why there is no number; ``None`` if there is one.
+    leaves_out
+        What the interval does not speak of (a model's error, what cut weights leave out), so that it may cover the truth far
+        less often than it says; ``None`` where it speaks of everything.
     """
 
     name: str
@@ -151,6 +155,7 @@ class Estimate:
     knob: float | None = None
     tuning: str | None = None
     refused: str | None = None
+    leaves_out: str | None = None
 
     def checked(self) -> Estimate:
         """Return the estimate itself, or raise an :class:`~palate.errors.UnsupportedError` with the reason of the refusal."""
@@ -167,7 +172,8 @@ class Estimate:
     def __str__(self) -> str:
         if self.refused is not None:
             return f"{self.title}: refused: {self.refused}"
-        return f"{self.title}: {self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        told = f"{self.title}: {self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        return told if self.leaves_out is None else f"{told}, {self.leaves_out}"
 
 
 def estimate(
@@ -241,7 +247,8 @@ def _options(options: Options | None, settings: Mapping[str, Any]) -> Options:
 def _able(log: Log | SlateLog) -> list[str]:
     """Return the names of the estimators that a log can feed."""
     if isinstance(log, Log):
-        return [e.name for e in ESTIMATORS.values() if log.q_target is not None or not e.model]
+        fed = [e for e in ESTIMATORS.values() if log.q_target is not None or not e.model]
+        return [e.name for e in fed if e.fitted in (None, log.fitted)]
     slates = SLATE_ESTIMATORS.values()
     return [e.name for e in slates if log.chances in (e.chances, "both") and (log.q_target is not None or not e.model)]
 
@@ -259,6 +266,7 @@ def _one(estimator: Any, log: Log | SlateLog, units: Units, support: Support | N
         if estimator.weighted:
             blank = replace(blank, **_health(rows, units))
         _check_floors(blank, support, options, estimator.weighted)
+        blank = replace(blank, leaves_out=_leaves_out(estimator, blank.knob))
         terms = rows.terms()
         limits = _limits(estimator, rows, log, support, blank, options)
     except UnsupportedError as reason:
@@ -286,6 +294,15 @@ def _setting(estimator: Estimator, log: Any, options: Options) -> dict[str, Any]
     if options.interval in GUARANTEED:
         raise UnsupportedError("a tuned setting depends on the rewards; for this interval give one in knobs.")
     return {"knob": tune(estimator, log, options.tuning).value, "tuning": options.tuning}
+
+
+def _leaves_out(estimator: Any, knob: float | None) -> str | None:
+    """Return what an interval does not speak of: those of 200 simulated logs held the truth for ``dm`` 7 times, not 190."""
+    if estimator.knob is None:
+        return None if estimator.weighted else "without the error of the reward model"
+    if knob == estimator.knob.exact:
+        return None
+    return f"without {'the error of the reward model' if estimator.model else 'what is lost'} where weights were cut"
 
 
 def _health(rows: Rows, units: Units) -> dict[str, Any]:

@@ -9,7 +9,7 @@ under the candidate policy, every estimator here is::
 
     ======== ============================  =============================================================================
     ω = 0    dm                            biased as the model is, least variance
-    w        ips, snips, dr, sndr          unbiased where the log has support (self-normalised: bias of order 1/n)
+    w        ips, snips, dr, sndr, mrdr    unbiased where the log has support (self-normalised: bias of order 1/n)
     min(w,λ) clipped_ips, clipped_dr       λ = ∞: none
     w≤τ only switch_dr                     τ = ∞: dr, τ = 0: dm
     λw/(w²+λ)        dros                  λ = ∞: dr, λ = 0: dm
@@ -18,8 +18,8 @@ under the candidate policy, every estimator here is::
 
 Sources: Horvitz and Thompson 1952 (IPS); Swaminathan and Joachims 2015 (SNIPS); Dudík, Langford and Li 2011 (DR); Wang, Agarwal
 and Dudík 2017 (SWITCH; here with DR's correction, dropped where the logged weight is above τ); Su, Dimakopoulou, Krishnamurthy
-and Dudík 2020 (DRos and clipped DR); Metelli, Russo and Restelli 2021 (sub-Gaussian). MRDR (Farajtabar, Chow and Ghavamzadeh
-2018) is ``dr`` with a model fitted under :func:`palate.evaluation.offpolicy.crossfit.mrdr_weights`.
+and Dudík 2020 (DRos and clipped DR); Metelli, Russo and Restelli 2021 (sub-Gaussian); Farajtabar, Chow and Ghavamzadeh 2018
+(``mrdr``: ``dr`` with a model that was fitted for its least variance, see :mod:`palate.evaluation.offpolicy.crossfit`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.errors import ConfigError, UnsupportedError, nearest
-from palate.evaluation.offpolicy.log import Log
+from palate.evaluation.offpolicy.log import Fitted, Log
 
 INFINITE = float("inf")
 
@@ -135,6 +135,8 @@ class Estimator:
         Its setting, if it has one.
     text
         What it is good for, in a few words.
+    fitted
+        What its reward model must have been fitted for; ``None`` takes any.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Estimator:
     normalised: bool = False
     knob: Knob | None = None
     text: str = ""
+    fitted: Fitted | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -164,7 +167,7 @@ class Estimator:
         Raises
         ------
         UnsupportedError
-            If the log has no reward model and the estimator needs one.
+            If the log has no reward model and the estimator needs one, or it was fitted for something else.
         ConfigError
             If the setting is out of range, or there is none.
         """
@@ -172,6 +175,13 @@ class Estimator:
             raise ConfigError(f"{self.name} has no setting.", where="knob", value=knob)
         if self.model and (log.q_logged is None or log.q_target is None):
             raise UnsupportedError(f"{self.name} needs a reward model.", where="q_logged, q_target", remedy="see crossfit")
+        if self.fitted not in (None, log.fitted):
+            raise UnsupportedError(
+                f"{self.name} needs a reward model that was fitted for it.",
+                where="Log.fitted",
+                value=log.fitted,
+                remedy=f"crossfit.modelled(log, …, fitted={self.fitted!r})",
+            )
         weight = log.weight if self.weighted else np.zeros(len(log))
         if self.knob is not None:
             value = self.knob.exact if knob is None else knob
@@ -262,6 +272,7 @@ _TABLE = (
     Estimator("sg_ips", "Sub-Gaussian IPS", False, knob=SOFTEN, text="weights bent to at most 1/lambda"),
     Estimator("dr", "Doubly robust", True, text="unbiased if chances or model are right; narrower than IPS"),
     Estimator("sndr", "Self-normalised DR", True, normalised=True, text="DR over the mean weight"),
+    Estimator("mrdr", "More robust DR", True, text="DR whose model was fitted for least variance", fitted="mrdr"),
     Estimator("clipped_dr", "Clipped DR", True, knob=CLIP, text="DR with weights cut at lambda"),
     Estimator("switch_dr", "SWITCH-DR", True, knob=SWITCH, text="the model alone where the weight is above tau"),
     Estimator("dros", "DR with optimistic shrinkage", True, knob=SHRINK, text="between the direct method and DR"),

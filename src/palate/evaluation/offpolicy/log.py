@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from palate.errors import DataError, UnsupportedError
 ROUNDING = 1e-6
 
 Chances = Literal["conditional", "marginal", "both"]
+#: What a reward model was fitted for: to be right about rewards, or for the least variance of DR.
+Fitted = Literal["mean", "mrdr"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,8 @@ class Log:
     unit
         ``int64[n]``: person, session or other cluster of each row. Rows of different units are independent; intervals and
         effective sample sizes count units.
+    fitted
+        What the model was fitted for: ``"mean"``, or ``"mrdr"`` (see :func:`palate.evaluation.offpolicy.crossfit.modelled`).
 
     Raises
     ------
@@ -59,8 +63,13 @@ class Log:
     q_logged: np.ndarray | None = None
     q_target: np.ndarray | None = None
     unit: np.ndarray | None = None
+    fitted: Fitted = "mean"
 
     def __post_init__(self) -> None:
+        if self.fitted not in get_args(Fitted):
+            raise DataError(
+                "a reward model is fitted for something else.", where="fitted", value=self.fitted, remedy="mean or mrdr"
+            )
         _check(self, dims=1)
 
     def __len__(self) -> int:
@@ -71,9 +80,9 @@ class Log:
         """``float64[n]``: ``target / propensity``."""
         return self.target / self.propensity
 
-    def with_model(self, q_logged: np.ndarray, q_target: np.ndarray) -> Log:
+    def with_model(self, q_logged: np.ndarray, q_target: np.ndarray, fitted: Fitted = "mean") -> Log:
         """Return the same log with the values of a reward model."""
-        return replace(self, q_logged=q_logged, q_target=q_target)
+        return replace(self, q_logged=q_logged, q_target=q_target, fitted=fitted)
 
 
 @dataclass(frozen=True, eq=False)
