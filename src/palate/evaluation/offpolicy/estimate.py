@@ -297,7 +297,7 @@ def _setting(estimator: Estimator, log: Any, options: Options) -> dict[str, Any]
 
 
 def _leaves_out(estimator: Any, knob: float | None) -> str | None:
-    """Return what an interval does not speak of: those of 200 simulated logs held the truth for ``dm`` 7 times, not 190."""
+    """Return what an interval does not speak of, or ``None``."""
     if estimator.knob is None:
         return None if estimator.weighted else "without the error of the reward model"
     if knob == estimator.knob.exact:
