@@ -21,13 +21,13 @@ from palate.contracts.ranker import Rows
 from palate.data.row_fields import RowField
 from palate.rank.deepfm import DeepFM
 from palate.runtime import set_threads
-from palate.serve.asked_rows import Asker, rows_of
 from palate.serve.http.security import new_key
+from palate.serve.models.rankers import LoadedRanker
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.pipeline.ranking import in_order
 from palate.serve.pipeline.sources import Question
 from palate.serve.pipeline.trace import Trace
-from palate.serve.rankers import LoadedRanker
+from palate.serve.rows.asked import Asker, rows_of
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Event, ItemRow, Store

@@ -21,8 +21,8 @@ _HOME = {
     "Requests": "palate.contracts.requests",
     "Ranking": "palate.contracts.ranking",
     "Recommender": "palate.contracts.recommender",
-    "Client": "palate.serve.client",
-    "AsyncClient": "palate.serve.async_client",
+    "Client": "palate.serve.clients.client",
+    "AsyncClient": "palate.serve.clients.async_client",
     "VectorRecommender": "palate.contracts.recommender",
     "Explanation": "palate.contracts.explanation",
     "Config": "palate.contracts.config",
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     from palate.data.readers import read
     from palate.data.split import HeldOut, Split
     from palate.errors import PalateError
-    from palate.serve.async_client import AsyncClient
-    from palate.serve.client import Client
+    from palate.serve.clients.async_client import AsyncClient
+    from palate.serve.clients.client import Client
     from palate.study.compare import compare
     from palate.study.evaluate import evaluate
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.serve.client import Client
+from palate.serve.clients.client import Client
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from typer.testing import Result
 
 from palate.progress import ProgressEvent
-from palate.serve.client import Client, ServiceError
+from palate.serve.clients.client import Client, ServiceError
 from palate.serve.run import home, prepared, serve_bundle
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import ItemRow, Store

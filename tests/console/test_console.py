@@ -225,7 +225,7 @@ def test_experiments(tour: Any) -> None:
 
 
 def test_experiments_of_a_kind_to_come(tour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from palate.serve import experiments as live
+    from palate.serve.experiments import live
 
     tour.site.store.add_experiment("two-teams", {"kind": "interleaving", "teams": ["one", "other"]})
     told = {"experiment": "two-teams", "words": ["The team one is ahead."], "units": 12, "wins": {"one": 7, "other": 5}}

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from palate.distributed.serve import Serving, serve_on_ray
-from palate.serve.client import Client, ServiceError
+from palate.serve.clients.client import Client, ServiceError
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Store
 

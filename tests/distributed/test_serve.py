@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 from palate.distributed.replica import merged
 from palate.distributed.serve import cause_of, room, serve_on_ray
 from palate.errors import ConfigError
-from palate.serve.client import Client
+from palate.serve.clients.client import Client
 from palate.serve.http.app import make_app
 from palate.serve.http.metrics import Meters
 from palate.serve.http.security import new_key

@@ -329,10 +329,32 @@ def test_guaranteed_intervals_stand_on_short_logs() -> None:
 
 def test_an_interval_says_what_it_leaves_out():
     exact, cut = {"clipped_ips": math.inf, "switch_dr": math.inf}, {"clipped_ips": 1.0, "switch_dr": 1.0}
-    assert "error of the reward model" in one(LOG, "dm").leaves_out and "reward model" in str(one(LOG, "dm"))
+    assert "error of the reward model" in one(LOG, "dm", span=False).leaves_out
+    assert "reward model" in str(one(LOG, "dm", span=False))
     assert one(LOG, "ips").leaves_out is None and one(LOG, "dr").leaves_out is None
     for name in exact:
         assert one(LOG, name, knobs={name: exact[name]}).leaves_out is None
-    clipped, switched = (one(LOG, name, knobs={name: cut[name]}).leaves_out for name in cut)
+        assert one(LOG, name, knobs={name: exact[name]}).spans is None
+    clipped, switched = (one(LOG, name, knobs={name: cut[name]}, span=False).leaves_out for name in cut)
     assert "cut" in clipped and "model" not in clipped and "error of the reward model" in switched
-    assert one(LOG, "dm").plain()["leaves_out"] == one(LOG, "dm").leaves_out
+    assert one(LOG, "dm", span=False).plain()["leaves_out"] == one(LOG, "dm", span=False).leaves_out
+
+
+@pytest.mark.parametrize("how", ["normal", "bootstrap"])
+@pytest.mark.parametrize(("name", "unbiased"), [("dm", "dr"), ("clipped_ips", "ips"), ("switch_dr", "dr"), ("dros", "dr")])
+def test_the_interval_of_a_biased_estimator_spans_that_of_its_unbiased_form(name: str, unbiased: str, how: str) -> None:
+    off = LOG.with_model(LOG.q_logged + 0.3, LOG.q_target + 0.3)
+    knobs = {} if name == "dm" else {name: 0.5}
+    given, alone = (one(off, name, knobs=knobs, interval=how, span=span) for span in (True, False))
+    whole = one(off, unbiased, interval=how)
+    assert given.value == alone.value and given.error == alone.error
+    assert given.low == min(alone.low, whole.low) and given.high == max(alone.high, whole.high)
+    assert given.spans == unbiased and given.leaves_out is None
+    assert given.low <= TRUTH <= given.high and not alone.low <= TRUTH <= alone.high
+
+
+def test_where_the_unbiased_form_is_refused_an_interval_says_that_it_is_alone() -> None:
+    e = one(LOG, "dm", floors=Floors(ess=1e9))
+    assert e.refused is None and e.spans is None
+    assert "error of the reward model" in e.leaves_out and "effective sample size" in e.leaves_out
+    assert (e.low, e.high) == (one(LOG, "dm", span=False).low, one(LOG, "dm", span=False).high)

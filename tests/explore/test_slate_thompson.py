@@ -11,12 +11,11 @@ import torch
 from palate.contracts.model import Fitting
 from palate.contracts.policy import Feedback
 from palate.contracts.requests import Requests
-from palate.data.dataset import Dataset, Entities
+from palate.data.dataset import Entities
 from palate.data.ragged import Ragged
 from palate.data.slates import SlateLog
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError, NotFittedError, TrainingError
-from palate.explore.item_groups import item_groups
 from palate.explore.slate_thompson import SlateThompson
 from palate.nn.gaussian import normal_kl
 from palate.simulate.slates import SlateMarket
@@ -396,22 +395,3 @@ def test_bad_requests_are_refused(fitted):
         fitted.propensities(asked(1), np.array([[3, 3]]))
     with pytest.raises(ConfigError, match="strategy"):
         SlateThompson(strategy="boltzmann")
-
-
-# -- groups -----------------------------------------------------------------------------------------
-
-
-def entities(**columns):
-    return Entities(Vocabulary.range(len(next(iter(columns.values())))), pa.table(columns))
-
-
-def test_groups_of_items():
-    codes, labels, name = item_groups(entities(title=["x", "y", "z"], category=[["b", "a"], ["c"], ["b"]]))
-    assert (codes.tolist(), labels, name) == ([0, 1, 0], ["b", "c"], "category")
-    codes, labels, _ = item_groups(entities(place=["oslo", None, "bergen"], categories=[[], ["a"], None]))
-    assert codes.tolist() == [1, 0, 1] and labels == ["a", "unknown"]
-    codes, labels, name = item_groups(entities(place=["oslo", None, "oslo"]), "place")
-    assert codes.tolist() == [0, 1, 0] and name == "place"
-    assert item_groups(Dataset.from_columns([0], [1]).items)[1:] == (["all"], None)
-    with pytest.raises(ConfigError, match="no such item attribute"):
-        item_groups(entities(place=["oslo"]), "palce")

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from palate.cli.main import app
 from palate.errors import ConfigError, DataError
 from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim, summary
 from palate.study.effects import gain_difference, paired_gain
@@ -99,10 +101,26 @@ def test_faulty_folders(tmp_path):
     (tmp_path / "two.py").write_text("CLAIM = 3")
     with pytest.raises(ConfigError, match="defines no CLAIM"):
         discover(tmp_path)
+    (tmp_path / "two.py").write_text("import a_library_that_is_not_there")
+    with pytest.raises(ConfigError, match="can't be imported") as told:
+        discover(tmp_path)
+    assert "two.py" in str(told.value) and "a_library_that_is_not_there" in str(told.value)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "two.json").write_text("{")
     with pytest.raises(DataError, match="broken"):
         last_result("two", tmp_path)
+
+
+def test_a_claim_that_cannot_be_read_stops_no_other(tmp_path):
+    (tmp_path / "one.py").write_text(PROGRAM.format(name="one"))
+    (tmp_path / "two.py").write_text("import a_library_that_is_not_there")
+    run = CliRunner().invoke
+    listed = run(app, ["claims", "list", "--folder", str(tmp_path), "--json"])
+    rows = {row["name"]: row for row in json.loads(listed.stdout)}
+    assert listed.exit_code == 1 and rows["one"]["verdict"] == "not run" and rows["two"]["title"] == "can't be read"
+    assert "a_library_that_is_not_there" in listed.stderr
+    assert run(app, ["claims", "run", "one", "--folder", str(tmp_path)]).exit_code == 0
+    assert run(app, ["claims", "run", "two", "--folder", str(tmp_path)]).exit_code != 0
 
 
 def test_paired_gain_by_hand_and_in_the_limit():

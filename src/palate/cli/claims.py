@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from palate.cli.output import FAILED, PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
-from palate.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from palate.study.claims import Claim
+from palate.cli.output import FAILED, PROOF, Json, errors_to_exit_codes, note, print_json, print_table, progress_bars, say
+from palate.errors import ConfigError, PalateError, nearest
 
 group = typer.Typer(no_args_is_help=True, help="What the papers claim, tested.")
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the programs.")]
@@ -27,27 +24,34 @@ def add_to(app: typer.Typer) -> None:
 @errors_to_exit_codes
 def list_(folder: Folder = Path("claims"), as_json: Json = False) -> None:
     """List the claims, with the verdict of the last run."""
-    from palate.study.claims import last_result
+    from palate.study.claims import last_result, load
 
-    rows = []
-    for claim in _found(folder):
-        result = last_result(claim.name, folder) or {}
-        rows.append(
-            {"name": claim.name, "title": claim.title, "paper": claim.paper, "verdict": result.get("verdict", "not run")}
-        )
+    rows, faults = [], []
+    for name, path in _found(folder).items():
+        try:
+            claim, result = load(path), last_result(name, folder) or {}
+        except PalateError as error:
+            faults.append(str(error))
+            rows.append({"name": name, "title": "can't be read", "paper": None, "verdict": "not known"})
+            continue
+        rows.append({"name": name, "title": claim.title, "paper": claim.paper, "verdict": result.get("verdict", "not run")})
     if as_json:
         print_json(rows)
     else:
         print_table(rows, ["name", "title", "paper", "verdict"])
+    for fault in faults:
+        note(fault)
+    if faults:
+        raise typer.Exit(FAILED)
 
 
-def _found(folder: Path) -> list[Claim]:
-    from palate.study.claims import discover
+def _found(folder: Path) -> dict[str, Path]:
+    from palate.study.claims import programs
 
-    claims = discover(folder)
-    if not claims:
+    found = programs(folder)
+    if not found:
         raise ConfigError("no claims here.", where=folder.resolve(), remedy="run it in a checkout of Palate, or give --folder")
-    return claims
+    return found
 
 
 @group.command()
@@ -61,19 +65,19 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run claims, and write their results to results/ in their folder, as JSON; an interrupted run is taken up."""
-    from palate.study.claims import run_claim
+    from palate.study.claims import load, run_claim
 
-    known = {claim.name: claim for claim in _found(folder)}
+    known = _found(folder)
     wanted = list(known) if all_ else list(name or ())
     if not wanted:
         raise ConfigError("which claim?", remedy="palate claims run NAME, or --all")
     unknown = [n for n in wanted if n not in known]
     if unknown:
         raise ConfigError("unknown claim.", value=unknown[0], remedy=nearest(unknown[0], known))
-    results = []
-    for one in wanted:
+    claims, results = {one: load(known[one]) for one in wanted}, []
+    for one, claim in claims.items():
         with progress_bars(quiet=as_json) as progress:
-            results.append(run_claim(known[one], folder, progress=progress, reduced=reduced, fresh=fresh))
+            results.append(run_claim(claim, folder, progress=progress, reduced=reduced, fresh=fresh))
         if not as_json:
             say(f"{one}: {results[-1]['verdict']}. {results[-1]['summary']}")
             if reduced:

@@ -133,6 +133,8 @@ def off_policy(
             say(f"{one.title}: refused, {one.refused}.")
         if one.refused is None and one.leaves_out is not None:
             say(f"{one.title}: its interval is {one.leaves_out}.")
+        if one.spans is not None:
+            say(f"{one.title}: its interval spans that of {one.spans}, as it can't know its own bias.")
     say(f"{len(rows):,} rows, {found[0].units:,} independent units.")
     if q_logged is None:
         say("DR and its kin need the columns of a reward model (--q-logged, --q-target).")

@@ -78,7 +78,7 @@ def rows(
     as_json: Json = False,
 ) -> None:
     """Write what was shown and clicked as rows for rankers."""
-    from palate.serve.click_rows import write_click_rows
+    from palate.serve.rows.clicks import write_click_rows
     from palate.serve.store import Store
 
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:

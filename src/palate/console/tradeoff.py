@@ -22,8 +22,8 @@ from palate.evaluation.bootstrap import bootstrap_ci
 from palate.evaluation.facts import Facts
 from palate.evaluation.judge import judge
 from palate.progress import Progress, ProgressEvent, silent
+from palate.serve.memory.people import Person
 from palate.serve.models.shelf import Loaded
-from palate.serve.people import Person
 from palate.serve.service import Service
 
 ACCURACY, DIVERSITY, K = "ndcg@10", "diversity@10[by=categories]", 10

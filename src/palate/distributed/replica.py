@@ -23,7 +23,7 @@ from palate.errors import PalateError
 from palate.extras import require
 from palate.runtime import set_threads
 from palate.serve.errors import NotFound, Unavailable
-from palate.serve.lasting import lasting
+from palate.serve.memory.lasting import lasting
 from palate.serve.run import SWITCH
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings

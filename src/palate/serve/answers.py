@@ -12,16 +12,16 @@ import numpy as np
 from palate.contracts.explanation import Explanation
 from palate.errors import UnsupportedError
 from palate.serve import wire
-from palate.serve.experiments import INTERLEAVED, Assigned, assign, with_model
-from palate.serve.finding import find
-from palate.serve.interleave import interleaved
+from palate.serve.experiments.interleave import interleaved
+from palate.serve.experiments.live import INTERLEAVED, Assigned, assign, with_model
+from palate.serve.memory.people import Person
+from palate.serve.models.rankers import LoadedRanker, is_ranker
 from palate.serve.models.shelf import Loaded
-from palate.serve.neighbours import content_reasons, neighbours
-from palate.serve.people import Person
 from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
 from palate.serve.questions import allowed_rows, check_k, given_history, question_of, row_of
-from palate.serve.rankers import LoadedRanker, is_ranker
+from palate.serve.search.finding import find
+from palate.serve.search.neighbours import content_reasons, neighbours
 from palate.serve.service import Service
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from palate.errors import DataError
-from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
-from palate.serve.people import Person
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.memory.people import Person
 from palate.serve.pipeline.filters import Filter, compile_filter
 from palate.serve.pipeline.sources import Question
 from palate.serve.store.checks import to_json

@@ -21,7 +21,7 @@ from palate.errors import ConfigError
 from palate.extras import require
 from palate.progress import Progress, ProgressEvent, silent
 from palate.serve.demo import fill
-from palate.serve.lasting import lasting
+from palate.serve.memory.lasting import lasting
 from palate.serve.models.production import publish
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings

@@ -16,26 +16,26 @@ from typing import Any
 import numpy as np
 
 from palate.errors import PalateError
-from palate.serve.asked_rows import RECENT as RECENT_ITEMS
-from palate.serve.asked_rows import Asker
-from palate.serve.catalogue import Catalogue
-from palate.serve.content import Content
 from palate.serve.errors import BusyError, NotFound
-from palate.serve.experiments import Running, salt_of
-from palate.serve.memo import Memo
+from palate.serve.experiments.live import Running, salt_of
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.memory.memo import Memo
+from palate.serve.memory.people import Person
+from palate.serve.memory.trends import Trends
+from palate.serve.models.rankers import LoadedRanker
 from palate.serve.models.shelf import Loaded, Shelf
 from palate.serve.models.succession import Succession
-from palate.serve.people import Person
 from palate.serve.pipeline.config import PipelineConfig, TrendingSource
 from palate.serve.pipeline.pipeline import Pipeline
 from palate.serve.pipeline.sources import Question
 from palate.serve.questions import noted
-from palate.serve.rankers import LoadedRanker
-from palate.serve.search import TextIndex
+from palate.serve.rows.asked import RECENT as RECENT_ITEMS
+from palate.serve.rows.asked import Asker
+from palate.serve.search.content import Content
+from palate.serve.search.words import TextIndex
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Exposure, GroupWriter, Search, Shown, Store
 from palate.serve.store import Slate as SlateRow
-from palate.serve.trends import Trends
 from palate.serve.wire import Ready, RecommendIn, SearchIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered; up to USABLE they are given while the next are made.

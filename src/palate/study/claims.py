@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from palate.data.dataset import Dataset
-from palate.errors import ConfigError, DataError
+from palate.errors import ConfigError, DataError, PalateError
 from palate.progress import Progress, silent
 from palate.runtime import machine, versions
 from palate.study.kept import Kept
@@ -184,20 +184,25 @@ class Claim:
         return "holds" if all(met) else "holds in part" if any(met) else "does not hold"
 
 
-def discover(folder: str | Path = "claims") -> list[Claim]:
-    """Return the claims of a folder, by name; files that start with an underscore are helpers.
+def programs(folder: str | Path = "claims") -> dict[str, Path]:
+    """Return the files of a folder's claims by name, none of them opened; those that start with an underscore are helpers.
 
     Raises
     ------
     ConfigError
-        If the folder is missing, a file defines no ``CLAIM``, or its name differs from the file's.
+        If the folder is missing.
     """
     base = Path(folder)
     if not base.is_dir():
         raise ConfigError(
             "no claims here.", where=base.resolve(), remedy="run it in a checkout of Palate, or name the folder with --folder"
         )
-    return [_load(path) for path in sorted(base.glob("*.py")) if not path.name.startswith("_")]
+    return {path.stem: path for path in sorted(base.glob("*.py")) if not path.name.startswith("_")}
+
+
+def discover(folder: str | Path = "claims") -> list[Claim]:
+    """Return the claims of a folder, by name; raise what :func:`programs` and :func:`load` raise."""
+    return [load(path) for path in programs(folder).values()]
 
 
 def run_claim(
@@ -277,13 +282,27 @@ def summary(claim: Claim, effects: Mapping[str, Effect]) -> str:
     return "; ".join(lines)
 
 
-def _load(path: Path) -> Claim:
+def load(path: Path) -> Claim:
+    """Return the claim of a file.
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be imported, defines no ``CLAIM``, or its name differs from the file's.
+    """
     spec = importlib.util.spec_from_file_location(f"palate_claim_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except PalateError:
+        raise
+    except Exception as error:  # whatever a program may raise while it is imported
+        raise ConfigError(
+            "this claim can't be imported.", where=path, value=f"{type(error).__name__}: {error}", remedy="mend the file"
+        ) from error
     claim = getattr(module, "CLAIM", None)
     if not isinstance(claim, Claim):
         raise ConfigError("this file defines no CLAIM.", where=path, remedy="CLAIM = Claim(name=…, …)")

@@ -16,9 +16,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from palate.serve import wire
-from palate.serve.async_client import AsyncClient
-from palate.serve.calls import Calls
-from palate.serve.client import Client, ServiceError
+from palate.serve.clients.async_client import AsyncClient
+from palate.serve.clients.calls import Calls
+from palate.serve.clients.client import Client, ServiceError
 from palate.serve.settings import ServiceSettings
 
 SPEC = {"variants": [{"name": "a"}, {"name": "b"}], "metrics": [{"name": "m", "kind": "events"}], "planned": 10}

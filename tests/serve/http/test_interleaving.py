@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from palate.evaluation.experiments.interleaving import Preference
-from palate.serve import offpolicy
-from palate.serve.experiments import ExperimentSpec, analysis
-from palate.serve.preferences import _at_any_time, reading
+from palate.serve.experiments import offpolicy
+from palate.serve.experiments.live import ExperimentSpec, analysis
+from palate.serve.experiments.preferences import _at_any_time, reading
 from palate.serve.store import Exposure, Feedback, Shown, Slate
 
 TRENDS = {"sources": [{"kind": "trending", "hours": 100_000.0}], "name": "trends"}

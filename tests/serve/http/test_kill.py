@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from palate.serve.client import Client, ServiceError
+from palate.serve.clients.client import Client, ServiceError
 from palate.serve.store import Store
 
 #: Times that the process is killed and started again.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.serve import offpolicy
+from palate.serve.experiments import offpolicy
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Event, Shown, Slate
 

@@ -23,13 +23,13 @@ from palate.rank.fm import FM
 from palate.rank.lightgbm import LightGBMRanker
 from palate.serve import wire
 from palate.serve.answers import recommend
-from palate.serve.asked_rows import Asker, kinds_of, rows_of
-from palate.serve.catalogue import Catalogue, Item
-from palate.serve.click_rows import click_rows, write_click_rows
+from palate.serve.memory.catalogue import Catalogue, Item
 from palate.serve.models.production import publish
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.pipeline.sources import Question
 from palate.serve.privacy import erase, export
+from palate.serve.rows.asked import Asker, kinds_of, rows_of
+from palate.serve.rows.clicks import click_rows, write_click_rows
 
 NOW = 1_700_000_000.0
 

@@ -36,7 +36,7 @@ def found(request: pytest.FixtureRequest, open_live: Callable[..., Iterator[Any]
         pytest.importorskip(needed)
     encoder = request.getfixturevalue("thesaurus") if request.param == "thesaurus" else request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("palate.serve.content.AT_ONCE_SLOW", 100)  # so that the whole shop is there at the first question
+        patch.setattr("palate.serve.search.content.AT_ONCE_SLOW", 100)  # so that the whole shop is there at the first question
         for live in open_live(tmp_path_factory.mktemp("search"), ServiceSettings().replace(search={"encoder": encoder})):
             live.call("PUT", "/v1/items", {"items": THINGS}).raise_for_status()
             yield live

@@ -11,7 +11,7 @@ import pytest
 
 from palate.data.dataset import Dataset
 from palate.recommend.popularity import Popularity
-from palate.serve.catalogue import Catalogue
+from palate.serve.memory.catalogue import Catalogue
 from palate.serve.models import shelf
 from palate.simulate.world import World, WorldConfig
 

@@ -15,8 +15,7 @@ from palate.console.desk import Visit
 from palate.console.frame import page
 from palate.errors import ConfigError
 from palate.progress import Progress
-from palate.serve import experiments as live
-from palate.serve import offpolicy
+from palate.serve.experiments import live, offpolicy
 from palate.serve.models import production
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.store import ExperimentRow
@@ -288,11 +287,16 @@ def _judged(visit: Visit, found: offpolicy.Judged) -> None:
             one.title,
             show.interval(one.value, one.low, one.high) if one.refused is None else "refused",
             show.number(one.ess, 3),
-            one.refused or one.leaves_out or "",
+            one.refused or one.leaves_out or (f"spans the interval of {one.spans}" if one.spans else ""),
         ]
         for one in found.estimates
     ]
-    heads = ["Estimator", "Reward of a slate (95% interval)", "Effective sample", "Why not, or what the interval leaves out"]
+    heads = [
+        "Estimator",
+        "Reward of a slate (95% interval)",
+        "Effective sample",
+        "Why not; what the interval spans or leaves out",
+    ]
     parts.table("What the candidate would have earned", heads, rows, right=(1, 2))
     drawn = [charts.Estimate(one.title, one.value, one.low, one.high) for one in found.estimates if one.refused is None]
     if drawn:

@@ -19,8 +19,8 @@ from palate.console.weighing import Scale
 from palate.progress import Progress
 from palate.serve import wire
 from palate.serve.models import production
+from palate.serve.models.rankers import is_ranker
 from palate.serve.models.retrain import Retrained, retrain
-from palate.serve.rankers import is_ranker
 
 
 @page("models")

@@ -17,7 +17,7 @@ from palate.console.frame import page
 from palate.console.pages import comparing
 from palate.serve import answers, privacy, records, wire
 from palate.serve.models import production
-from palate.serve.rankers import is_ranker
+from palate.serve.models.rankers import is_ranker
 
 #: What may be said of an item in a slate, and the length of answers.
 KINDS, K = ("click", "like", "hide"), 10

@@ -8,9 +8,12 @@ carry an answer, the answer is a refusal with its reason, and no number::
     mean weight              mean(w)                        within 4 standard errors of 1, or within 0.02
     support                  see :func:`check_support`      nothing missing, where distributions are given
 
-A small mean weight says that the candidate mostly does what was never logged; a large one, that chances are wrong. The interval
-speaks of chance in the log, never of a model's bias (``dm``) or of what clipping and shrinking leave out; an estimate says so
-(``leaves_out``).
+A small mean weight says that the candidate mostly does what was never logged; a large one, that chances are wrong.
+
+The spread of ``dm``, or of weights that were cut, speaks of chance in the log and not of the model's error or of what was lost.
+Their intervals therefore span that of the unbiased form as well (``dr``, or ``ips`` without a model; ``spans``): such an
+estimator may have the smaller error, but it can't know so. Where the log can't carry the unbiased form, the interval is their
+own and says what it leaves out (``leaves_out``).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from palate.errors import ConfigError, DataError, UnsupportedError
 from palate.evaluation.offpolicy.estimators import ESTIMATORS, Estimator, Rows, find
 from palate.evaluation.offpolicy.log import Log, SlateLog, check_bounds
 from palate.evaluation.offpolicy.slates import SLATE_ESTIMATORS, SlateEstimator, find_slate
-from palate.evaluation.offpolicy.spread import GUARANTEED, How, Units, effective_size, interval, standard_error
+from palate.evaluation.offpolicy.spread import GUARANTEED, Ends, How, Units, effective_size, interval, standard_error
 from palate.evaluation.offpolicy.support import Support, check_support
 from palate.evaluation.offpolicy.tuning import Rule, tune
 
@@ -83,6 +86,8 @@ class Options:
         See :class:`Floors`.
     resamples, seed
         Of the bootstrap.
+    span
+        Whether intervals of biased estimators span that of the unbiased form as well.
     """
 
     interval: How = "normal"
@@ -94,6 +99,7 @@ class Options:
     floors: Floors = Floors()
     resamples: int = 2000
     seed: int = 0
+    span: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ class Estimate:
         Value of λ or τ, and how it came about.
     refused
         Why there is no number; ``None`` if there is one.
+    spans
+        The unbiased estimator whose interval this one spans as well; ``None`` where its own is enough.
     leaves_out
         What the interval does not speak of (a model's error, what cut weights leave out), so that it may cover the truth far
         less often than it says; ``None`` where it speaks of everything.
@@ -155,6 +163,7 @@ class Estimate:
     knob: float | None = None
     tuning: str | None = None
     refused: str | None = None
+    spans: str | None = None
     leaves_out: str | None = None
 
     def checked(self) -> Estimate:
@@ -274,16 +283,26 @@ def _one(estimator: Any, log: Log | SlateLog, units: Units, support: Support | N
     error = standard_error(terms, units)
     if limits is None and not error > 1e-12 * max(1.0, float(np.abs(terms).max())):
         return replace(blank, refused="every unit gives the same value, so there is nothing to tell its uncertainty from")
-    low, high = interval(
-        terms,
-        units,
-        options.interval,
-        confidence=options.confidence,
-        limits=limits,
-        resamples=options.resamples,
-        seed=options.seed,
-    )
-    return replace(blank, value=float(terms.mean()), low=low, high=high, error=error)
+    low, high = _interval(terms, units, limits, options)
+    found = replace(blank, value=float(terms.mean()), low=low, high=high, error=error)
+    if found.leaves_out is None or limits is not None or not options.span:
+        return found
+    return _spanning(found, estimator.unbiased, log, units, support, options)
+
+
+def _interval(terms: np.ndarray, units: Units, limits: tuple[float, float] | None, options: Options) -> Ends:
+    drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
+    return interval(terms, units, options.interval, confidence=options.confidence, limits=limits, **drawn)
+
+
+def _spanning(
+    found: Estimate, unbiased: Estimator, log: Log, units: Units, support: Support | None, options: Options
+) -> Estimate:
+    """Return an estimate whose interval spans that of the unbiased form, if the log can carry that."""
+    whole = _one(unbiased, log, units, support, options)
+    if whole.refused is not None:
+        return replace(found, leaves_out=f"{found.leaves_out} (of which this log can't tell: {whole.refused})")
+    return replace(found, low=min(found.low, whole.low), high=max(found.high, whole.high), spans=unbiased.name, leaves_out=None)
 
 
 def _setting(estimator: Estimator, log: Any, options: Options) -> dict[str, Any]:

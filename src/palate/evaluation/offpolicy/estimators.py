@@ -154,6 +154,11 @@ class Estimator:
         read = ("reward", "propensity", "target") if self.weighted else ()
         return read + (("q_logged", "q_target") if self.model and self.weighted else ("q_target",) if self.model else ())
 
+    @property
+    def unbiased(self) -> Estimator:
+        """The form of it that is unbiased where the log has support: DR with a model, IPS without."""
+        return ESTIMATORS["dr" if self.model else "ips"]
+
     def rows(self, log: Log, knob: float | None = None) -> Rows:
         """Return what the estimator makes of each row.
 

@@ -26,9 +26,9 @@ import numpy as np
 from scipy.stats import ks_2samp
 from sqlalchemy import distinct, func, select
 
+from palate.serve.memory.people import Person
 from palate.serve.models.seen import Seen
 from palate.serve.models.shelf import Loaded
-from palate.serve.people import Person
 from palate.serve.service import Service
 from palate.serve.store import Store
 from palate.serve.store.tables import events, impressions, slates

@@ -8,7 +8,7 @@ from palate.contracts.bundle import read_bundle, read_manifest
 from palate.errors import BundleError, DataError, UnsupportedError
 from palate.serve import wire
 from palate.serve.errors import ConflictError, NotFound
-from palate.serve.rankers import is_ranker
+from palate.serve.models.rankers import is_ranker
 from palate.serve.service import Service
 from palate.serve.store import ModelRow, Store
 

@@ -24,12 +24,12 @@ from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.errors import UnsupportedError
 from palate.retrieval.index import VectorIndex
-from palate.serve.catalogue import Catalogue
 from palate.serve.errors import NotFound
-from palate.serve.indexes import index_of
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.memory.people import Person
+from palate.serve.models.rankers import LoadedRanker, is_ranker
 from palate.serve.models.seen import position_of
-from palate.serve.people import Person
-from palate.serve.rankers import LoadedRanker, is_ranker
+from palate.serve.search.indexes import index_of
 from palate.serve.settings import RetrievalSettings
 
 #: Models kept in memory, at most, when another is activated; more may be there while they are compared.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.serve.catalogue import Catalogue, Item
+from palate.serve.memory.catalogue import Catalogue, Item
 from palate.serve.pipeline.config import CapConfig
 
 

@@ -11,8 +11,8 @@ from palate.data.ragged import Ragged
 from palate.errors import UnsupportedError
 from palate.retrieval.diversify import Reordered, calibrate, dpp, mmr
 from palate.serve.errors import NotFound
+from palate.serve.memory.people import Person
 from palate.serve.models.shelf import Loaded
-from palate.serve.people import Person
 from palate.serve.pipeline.sources import World
 
 
@@ -23,8 +23,8 @@ def diversify(
 
     Likeness is the cosine of the active model's item vectors. Candidates that it has no vector for (new ones) keep their
     places. Where it has none at all, or for less than half of them, likeness is by what the items say where that is known of
-    at least half (see :mod:`palate.serve.content`), else by what categories two items share; a determinantal process needs
-    vectors, and calibration needs a person with a mix of categories.
+    at least half (see :mod:`palate.serve.search.content`), else by what categories two items share; a determinantal process
+    needs vectors, and calibration needs a person with a mix of categories.
 
     Parameters
     ----------

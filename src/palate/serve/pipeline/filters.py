@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag
 
 from palate.errors import DataError
-from palate.serve.catalogue import Item
+from palate.serve.memory.catalogue import Item
 
 #: Conditions in one filter, and how deep they may stand in one another.
 MOST_CONDITIONS, MOST_DEPTH = 64, 8

@@ -23,7 +23,7 @@ import numpy as np
 from palate.errors import ConfigError
 from palate.kernels.best_perm import best_perms
 from palate.kernels.limited_perm import limited_perm
-from palate.serve.catalogue import Catalogue, Item
+from palate.serve.memory.catalogue import Catalogue, Item
 from palate.serve.pipeline.caps import Room
 from palate.serve.pipeline.config import OrderConfig, PipelineConfig
 from palate.serve.pipeline.explorers import Rates

@@ -16,7 +16,7 @@ from typing import Any
 
 from palate.errors import ConfigError
 from palate.extras import require
-from palate.serve.catalogue import Item
+from palate.serve.memory.catalogue import Item
 
 #: Longest rule; longest list and text that a rule sees.
 LONGEST, LISTED, WORDS = 300, 100, 2_000

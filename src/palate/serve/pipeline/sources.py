@@ -8,12 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from palate.serve.catalogue import Catalogue
-from palate.serve.content import Content
 from palate.serve.errors import NotFound
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.memory.people import Person
 from palate.serve.models.shelf import Loaded
-from palate.serve.neighbours import neighbours
-from palate.serve.people import Person
 from palate.serve.pipeline.config import (
     ContentSource,
     MeaningSource,
@@ -24,6 +22,8 @@ from palate.serve.pipeline.config import (
     Source,
     TrendingSource,
 )
+from palate.serve.search.content import Content
+from palate.serve.search.neighbours import neighbours
 
 #: New items that are compared with a person, at most: the newest.
 COMPARED = 1_000

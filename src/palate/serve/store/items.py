@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from palate.errors import DataError
-from palate.serve.catalogue import Item
+from palate.serve.memory.catalogue import Item
 from palate.serve.store.bulk import names_new, put_block
 from palate.serve.store.checks import (
     check_id,

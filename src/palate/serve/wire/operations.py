@@ -70,7 +70,7 @@ class ExperimentIn(Wire):
     """An experiment to make."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    spec: dict[str, Any] = Field(description="variants, metrics, planned size, traffic; see palate.serve.experiments")
+    spec: dict[str, Any] = Field(description="variants, metrics, planned size, traffic; see palate.serve.experiments.live")
 
 
 class ExperimentOut(Wire):

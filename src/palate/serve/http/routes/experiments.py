@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from palate.serve import experiments, offpolicy, wire
+from palate.serve import wire
+from palate.serve.experiments import live, offpolicy
 from palate.serve.http.routes.common import Admin, PathId, Reader, errors, run, service_of
 from palate.serve.service import Service
 from palate.serve.store import ExperimentRow
@@ -24,9 +25,9 @@ async def list_experiments(request: Request, caller: Reader) -> wire.ExperimentL
 @router.post("", response_model=wire.ExperimentOut, responses=errors(404, 409))
 async def make(body: wire.ExperimentIn, request: Request, caller: Admin) -> wire.ExperimentOut:
     """Make an experiment; it begins when it is started."""
-    spec = experiments.ExperimentSpec.parse(body.spec, system=f"experiment {body.name}")
+    spec = live.ExperimentSpec.parse(body.spec, system=f"experiment {body.name}")
     service = service_of(request)
-    return _out(await run(request, experiments.create, service.store, body.name, spec, service.settings.pipeline))
+    return _out(await run(request, live.create, service.store, body.name, spec, service.settings.pipeline))
 
 
 @router.post("/{name}/start", response_model=wire.ExperimentOut, responses=errors(404, 409))
@@ -53,7 +54,7 @@ async def off_policy(body: wire.JudgeIn, request: Request, caller: Admin) -> dic
 @router.get("/{name}", response_model=dict[str, Any], responses=errors(404))
 async def read(name: PathId, request: Request, caller: Reader) -> dict[str, Any]:
     """Say what may be concluded now: intervals that hold at any time, sizes of arms, guardrails, in numbers and words."""
-    return await run(request, experiments.analysis, service_of(request).store, name)
+    return await run(request, live.analysis, service_of(request).store, name)
 
 
 def _turn(service: Service, name: str, state: str) -> wire.ExperimentOut:

@@ -5,7 +5,7 @@ Such as::
     async with AsyncClient("http://127.0.0.1:8765", key="plt_…") as palate:
         slate = await palate.recommend(user="ann", k=5)
 
-See :mod:`palate.serve.client` for what is sent again, and for errors.
+See :mod:`palate.serve.clients.client` for what is sent again, and for errors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from palate.serve import wire
-from palate.serve.calls import Call, Calls
-from palate.serve.client import ClientBase
+from palate.serve.clients.calls import Call, Calls
+from palate.serve.clients.client import ClientBase
 
 A = TypeVar("A")
 
@@ -149,7 +149,7 @@ class AsyncClient(ClientBase):
         return await self.send(Calls.experiments())
 
     async def make_experiment(self, name: str, spec: Mapping[str, Any]) -> wire.ExperimentOut:
-        """Make an experiment (keys of :class:`~palate.serve.experiments.ExperimentSpec`); it begins when it is started."""
+        """Make an experiment (keys of :class:`~palate.serve.experiments.live.ExperimentSpec`); it begins when it is started."""
         return await self.send(Calls.make_experiment(name, spec))
 
     async def start_experiment(self, name: str) -> wire.ExperimentOut:

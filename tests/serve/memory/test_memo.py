@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from palate.serve.memo import Memo
+from palate.serve.memory.memo import Memo
 
 
 class Clock:

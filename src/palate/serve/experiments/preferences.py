@@ -23,11 +23,11 @@ from palate.evaluation.experiments.results import Comparison, Conclusion, Readin
 from palate.evaluation.experiments.sequential import START, anytime_p, best_clock, multiplier
 from palate.evaluation.experiments.words import conclude
 from palate.evaluation.significance import holm
-from palate.serve import outcomes
+from palate.serve.experiments import outcomes
 from palate.serve.store import Store
 
 if TYPE_CHECKING:
-    from palate.serve.experiments import ExperimentSpec
+    from palate.serve.experiments.live import ExperimentSpec
 
 CONFIDENCE = 0.95
 

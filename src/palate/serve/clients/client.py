@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from palate.errors import PalateError
 from palate.extras import require
 from palate.serve import wire
-from palate.serve.calls import Call, Calls
+from palate.serve.clients.calls import Call, Calls
 
 A = TypeVar("A")
 #: Statuses after which asking again may help.
@@ -211,7 +211,7 @@ class Client(ClientBase):
         return self.send(Calls.experiments())
 
     def make_experiment(self, name: str, spec: Mapping[str, Any]) -> wire.ExperimentOut:
-        """Make an experiment (keys of :class:`~palate.serve.experiments.ExperimentSpec`); it begins when it is started."""
+        """Make an experiment (keys of :class:`~palate.serve.experiments.live.ExperimentSpec`); it begins when it is started."""
         return self.send(Calls.make_experiment(name, spec))
 
     def start_experiment(self, name: str) -> wire.ExperimentOut:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from palate.evaluation.experiments.interleaving import credit, preferences, team_draft
-from palate.serve.interleave import draft
+from palate.serve.experiments.interleave import draft
 
 LISTS = [
     ([0, 1, 2, 3], [0, 1, 2, 3]),

@@ -9,8 +9,8 @@ import numpy as np
 from palate.errors import UnsupportedError
 from palate.retrieval.fusion import Fused, Source, weighted_scores
 from palate.serve import wire
+from palate.serve.memory.people import Person
 from palate.serve.models.shelf import Loaded
-from palate.serve.people import Person
 from palate.serve.questions import allowed_rows
 from palate.serve.service import Service
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palate.errors import ConfigError
-from palate.serve.catalogue import Item
+from palate.serve.memory.catalogue import Item
 from palate.serve.pipeline.rules import Rule
 
 ITEM = Item("m1", title="Alien", categories=("Horror",), price=9.5, attributes={"country": "us", "year": 1979})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from palate.errors import DataError
-from palate.serve.catalogue import Catalogue, Item
+from palate.serve.memory.catalogue import Catalogue, Item
 from palate.serve.pipeline.caps import Caps
 from palate.serve.pipeline.config import CapConfig, ExploreConfig
 from palate.serve.pipeline.explorers import Epsilon, Explorer, Greedy, Thompson

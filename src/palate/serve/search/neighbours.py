@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from palate.retrieval.fusion import reciprocal_ranks_of_few
-from palate.serve.content import Content
+from palate.serve.memory.people import Person
 from palate.serve.models.shelf import Loaded
-from palate.serve.people import Person
+from palate.serve.search.content import Content
 
 #: Latest items of a person that stand for them where content is compared.
 LATEST = 20

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate.retrieval.bm25 import BM25
-from palate.serve.catalogue import Catalogue, Item
+from palate.serve.memory.catalogue import Catalogue, Item
 
 #: How much a word counts by where it stands.
 WEIGHTS = {"title": 3.0, "categories": 2.0, "text": 1.0}

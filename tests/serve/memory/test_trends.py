@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palate.serve.memory.trends import ANEW, Trends
 from palate.serve.store import Store
 from palate.serve.store.rows import Event
-from palate.serve.trends import ANEW, Trends
 
 ROWS = {f"i{at}": at for at in range(20)}
 

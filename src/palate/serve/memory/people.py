@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from palate.serve.catalogue import Catalogue
+from palate.serve.memory.catalogue import Catalogue
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 A variant is a change of the pipeline or another model. In an experiment of the kind ``split`` people are assigned by a salted
 hash of their id, so every worker gives the same answer without asking anybody; the first time somebody meets a variant is kept
 as an exposure, and only what happens after it counts. In one of the kind ``interleaving`` every answer to those who take part
-is drafted from the lists of both variants (:mod:`palate.serve.interleave`), and whose items they choose says what they prefer
-(:mod:`palate.serve.preferences`): a person is compared with themselves, so fewer decide, but about rankings only. An answer is
-part of one experiment at most: the first running one, by start, whose traffic the person is in.
+is drafted from the lists of both variants (:mod:`palate.serve.experiments.interleave`), and whose items they choose says what
+they prefer (:mod:`palate.serve.experiments.preferences`): a person is compared with themselves, so fewer decide, but about
+rankings only. An answer is part of one experiment at most: the first running one, by start, whose traffic the person is in.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from palate.errors import ConfigError, DataError
 from palate.evaluation.experiments.analysis import analyse
 from palate.evaluation.experiments.assignment import OUTSIDE, Allocation, Assignment
 from palate.evaluation.experiments.guardrails import Guardrail
-from palate.serve import outcomes, preferences
 from palate.serve.errors import NotFound
+from palate.serve.experiments import outcomes, preferences
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.store import ExperimentRow, Store
 

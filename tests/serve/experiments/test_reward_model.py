@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palate.serve.catalogue import Catalogue
-from palate.serve.people import Person
-from palate.serve.reward_model import CrossRewards, ItemFacts
+from palate.serve.experiments.reward_model import CrossRewards, ItemFacts
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.memory.people import Person
 from palate.serve.store import ItemRow, Store
 
 KINDS = ("space", "garden")

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate.evaluation.offpolicy.crossfit import RewardModel, deal, fit
-from palate.serve.catalogue import Catalogue
-from palate.serve.people import Person
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.memory.people import Person
 
 #: Folds; categories that are told apart, at most: the most common ones.
 FOLDS, CATEGORIES = 3, 50

@@ -6,8 +6,8 @@ and the request as it was noted (length, words, filter, items to start from, ite
 likely the candidate shows just that slate gives the weights of the estimators of :mod:`palate.evaluation.offpolicy`, with
 intervals, an effective sample size, and a refusal where the log can't tell. By position: ``rips``, ``sips``, both
 self-normalised, and ``cascade_dr``; of the slate as one action: ``dm``, ``clipped_ips``, ``dr`` and ``switch_dr``. Those with a
-reward model use :mod:`palate.serve.reward_model`; what the candidate would earn by it is a mean over :data:`DRAWS` of its
-slates.
+reward model use :mod:`palate.serve.experiments.reward_model`; what the candidate would earn by it is a mean over
+:data:`DRAWS` of its slates.
 
 Models, catalogue and trends are as they are now, not as they were then; caps and rules too. The estimate answers: what would
 this pipeline have earned on those visits, had it run as it stands now? Every slate that is left out is counted, with the reason
@@ -30,12 +30,12 @@ from palate.errors import DataError
 from palate.evaluation.offpolicy.estimate import Estimate, estimate
 from palate.evaluation.offpolicy.log import Log, SlateLog
 from palate.serve.errors import NotFound
-from palate.serve.experiments import INTERLEAVED
-from palate.serve.people import Person
+from palate.serve.experiments.live import INTERLEAVED
+from palate.serve.experiments.reward_model import FOLDS, CrossRewards, ItemFacts
+from palate.serve.memory.people import Person
 from palate.serve.pipeline.config import PipelineConfig
 from palate.serve.pipeline.pipeline import Pipeline, Prospect
 from palate.serve.questions import given_history, question_of, recalled
-from palate.serve.reward_model import FOLDS, CrossRewards, ItemFacts
 from palate.serve.service import Service
 from palate.serve.wire import RecommendIn
 

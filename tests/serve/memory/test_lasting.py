@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from palate.serve.lasting import lasting
+from palate.serve.memory.lasting import lasting
 
 
 class _Ring:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from palate.errors import ConfigError
-from palate.serve.catalogue import Catalogue, Item
-from palate.serve.people import Person
+from palate.serve.memory.catalogue import Catalogue, Item
+from palate.serve.memory.people import Person
 from palate.serve.pipeline.config import OrderConfig, PipelineConfig
 from palate.serve.pipeline.order import CascadeOrder
 from palate.serve.pipeline.pipeline import Pipeline

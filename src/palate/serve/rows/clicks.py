@@ -1,7 +1,7 @@
 """Click rows: the service's own log of slates as training rows for rankers, made by the code that makes rows for answers.
 
 A row is an item that was shown: ``slate`` (the request), ``time``, ``click`` (1 where feedback on it has a value above 0), and
-the columns of :mod:`palate.serve.asked_rows`, with the history as it was when the slate was shown.
+the columns of :mod:`palate.serve.rows.asked`, with the history as it was when the slate was shown.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from palate.errors import DataError
 from palate.evaluation.report_files import write_atomic
 from palate.progress import Progress, ProgressEvent, silent
-from palate.serve.asked_rows import RECENT, Asker, kinds_of, rows_of
-from palate.serve.catalogue import Catalogue
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.rows.asked import RECENT, Asker, kinds_of, rows_of
 from palate.serve.store import Store
 
 #: Slates of a block.

@@ -26,7 +26,7 @@ from palate.extras import available
 from palate.language.encoder import TextEncoder, encoder
 from palate.language.encoders.tfidf import TfidfEncoder
 from palate.retrieval.live import LiveVectors
-from palate.serve.catalogue import Catalogue, Item
+from palate.serve.memory.catalogue import Catalogue, Item
 from palate.serve.settings import SearchSettings
 
 log = logging.getLogger("palate.serve")

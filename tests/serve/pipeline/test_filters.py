@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from palate.errors import DataError
-from palate.serve.catalogue import Item
+from palate.serve.memory.catalogue import Item
 from palate.serve.pipeline.filters import Filter, compile_filter
 
 ITEM = Item(

@@ -13,8 +13,8 @@ from palate.contracts.bundle import read_manifest
 from palate.contracts.explanation import Explanation
 from palate.contracts.ranker import Ranker, Rows
 from palate.errors import ConfigError, UnsupportedError, nearest
-from palate.serve.asked_rows import Asker, Kind, rows_of
-from palate.serve.catalogue import Catalogue
+from palate.serve.memory.catalogue import Catalogue
+from palate.serve.rows.asked import Asker, Kind, rows_of
 
 #: How fields of a ranker are read from rows of the service.
 _KINDS: dict[str, Kind] = {"number": "number", "bucket": "number", "list": "list", "sequence": "list"}

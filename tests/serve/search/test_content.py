@@ -13,9 +13,9 @@ import pytest
 from palate.errors import ConfigError
 from palate.language.encoder import TextEncoder
 from palate.language.encoders.tfidf import TfidfEncoder
-from palate.serve import content
-from palate.serve.catalogue import Catalogue, Item
-from palate.serve.content import Content
+from palate.serve.memory.catalogue import Catalogue, Item
+from palate.serve.search import content
+from palate.serve.search.content import Content
 from palate.serve.settings import SearchSettings
 
 #: What "sofa" and "couch", "bike" and "bicycle" have to do with each other.

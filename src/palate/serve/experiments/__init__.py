@@ -1,0 +1,1 @@
+"""Experiments on live traffic, and what they say: assignment, outcomes, interleaving, off-policy estimates."""

@@ -1,0 +1,1 @@
+"""What the service holds in memory beside its store: the catalogue, people as they are now, trends, short-lived answers."""

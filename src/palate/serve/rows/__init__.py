@@ -1,0 +1,1 @@
+"""Rows for rankers: of a request, and of the service's own log."""

@@ -1,0 +1,1 @@
+"""How the service finds items: by words, by meaning, by likeness."""

@@ -1,0 +1,116 @@
+"""LLMRec with a language model: what it is asked, what it may answer, and what becomes of other answers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from palate.contracts.conformance_bench import small_world
+from palate.errors import ConfigError
+from palate.extras import available
+from palate.language.cache import AnswerCache
+from palate.language.failures import LanguageModelError, TransientError
+from palate.language.managed import ManagedModel
+from palate.language.model import Answer, LanguageModel
+from palate.language.texts import item_texts
+from palate.recommend.llmrec import LLMRec
+from palate.recommend.llmrec_augment import Candidates, LanguageAugmentor, pick_schema, picked
+
+needs_lm = pytest.mark.skipif(not all(map(available, ("tenacity", "jsonschema"))), reason="needs the extra lm")
+SMALL = {"dim": 8, "epochs": 3, "batch_size": 64, "lr": 0.02, "text_dim": 16, "base": "item_knn"}
+DATA = small_world()
+
+
+class Speaker(LanguageModel):
+    """Answers by a rule, counts its calls, and may fail from some call on."""
+
+    kind = name = fingerprint = "speaker"
+
+    def __init__(self, says, fails_after=10**9):
+        self.says, self.fails_after, self.calls = says, fails_after, []
+
+    def answer(self, call):
+        if len(self.calls) >= self.fails_after:
+            raise TransientError("the line is dead.")
+        self.calls.append(call)
+        return Answer(json.dumps(self.says(call)), tokens_in=1, tokens_out=1)
+
+
+OFFERED = Candidates(np.arange(3, dtype=np.int32), np.array([[20, 21, 22], [1, 2, -1], [7, -1, -1]], np.int32))
+
+
+@needs_lm
+def test_a_pick_is_a_number_of_the_candidates():
+    model = Speaker(lambda call: {"liked": 2, "disliked": 1})
+    picks = picked(LanguageAugmentor(model), DATA, OFFERED)
+    assert picks.liked.tolist() == [21, 2, -1] and picks.disliked.tolist() == [20, 1, -1] and picks.refused == 0
+    told = [call.text for call in model.calls]
+    names = item_texts(DATA)
+    assert len(told) == 2 and names[1] in told[0] and names[2] in told[0] and names[20] in told[1]
+    assert all(names[item] in told[1] for item in DATA.histories.take(np.array([0])).items)
+
+
+@needs_lm
+@pytest.mark.parametrize(
+    "says", [{"liked": 9, "disliked": 1}, {"liked": 0, "disliked": 1}, {"liked": 1}, ["x"], {"liked": "1"}]
+)
+def test_other_answers_are_asked_again_and_then_counted(says):
+    model = Speaker(lambda call: says)
+    picks = picked(LanguageAugmentor(model), DATA, OFFERED)
+    assert (picks.liked == -1).all() and picks.refused == 2 and len(model.calls) == 6
+
+
+@needs_lm
+def test_the_same_one_liked_and_disliked_is_no_pick():
+    picks = picked(LanguageAugmentor(Speaker(lambda call: {"liked": 1, "disliked": 1})), DATA, OFFERED)
+    assert (picks.liked == -1).all() and picks.refused == 2
+
+
+def test_schemas_of_picks():
+    value, fault = pick_schema(3).read('{"liked": 3, "disliked": 1}')
+    assert fault is None and value.liked == 3
+    assert pick_schema(3).read('{"liked": 4, "disliked": 1}')[1] and pick_schema(2).read('{"liked": 3, "disliked": 1}')[1]
+
+
+@needs_lm
+def test_attributes_are_told_or_empty():
+    model = Speaker(lambda call: {"maker": "Anna" if "red" in call.text else None})
+    found = LanguageAugmentor(model, attributes=("maker",)).item_attributes(DATA)
+    assert found == {"maker": ["Anna" if "red" in text else "" for text in item_texts(DATA)]}
+    for wrong in (("a", "a"), ("",)):
+        with pytest.raises(ConfigError):
+            LanguageAugmentor(model, attributes=wrong)
+    with pytest.raises(ConfigError):
+        LanguageAugmentor(model, most=0)
+
+
+@needs_lm
+def test_an_engine_that_fails_is_an_error_and_answers_are_kept(tmp_path):
+    cache, settings = AnswerCache(tmp_path / "a.sqlite"), {"retries": 0, "backoff": 0.0}
+    says = lambda call: {"maker": "Anna"}  # noqa: E731
+    dying = Speaker(says, fails_after=10)
+    with pytest.raises(LanguageModelError, match="run again"):
+        LanguageAugmentor(ManagedModel(dying, cache=cache, **settings), attributes=("maker",)).item_attributes(DATA)
+    alive = Speaker(says)
+    found = LanguageAugmentor(ManagedModel(alive, cache=cache, **settings), attributes=("maker",)).item_attributes(DATA)
+    assert set(found["maker"]) == {"Anna"} and len(dying.calls) == 10 and len(alive.calls) == DATA.n_items - 10
+
+
+@needs_lm
+def test_a_fit_with_a_language_model():
+    def says(call):
+        if "Candidates" in call.text:
+            return {"liked": 1, "disliked": 2}
+        if "attributes" in call.text:
+            return {"maker": "Anna"}
+        return "Likes quiet things."
+
+    class Whole(Speaker):
+        def answer(self, call):
+            said = super().answer(call)
+            return Answer(json.loads(said.text), tokens_in=1, tokens_out=1) if call.schema is None else said
+
+    augmentor = LanguageAugmentor(Whole(says), attributes=("maker",))
+    notes = LLMRec(**SMALL, augmentor=augmentor).fit(DATA).record_.notes["augmentation"]
+    assert notes["augmentor"] == "language model" and notes["picked"] == notes["asked"] == 60
+    assert notes["filled"]["maker"] == 1.0 and 0.9 < notes["filled"]["profile"] < 1
