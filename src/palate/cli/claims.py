@@ -26,7 +26,8 @@ def list_(folder: Folder = Path("claims"), as_json: Json = False) -> None:
     """List the claims, with the verdict of the last run."""
     from palate.study.claims import last_result, load
 
-    rows, faults = [], []
+    rows: list[dict[str, Any]] = []
+    faults = []
     for name, path in _found(folder).items():
         try:
             claim, result = load(path), last_result(name, folder) or {}

@@ -296,7 +296,7 @@ def _interval(terms: np.ndarray, units: Units, limits: tuple[float, float] | Non
 
 
 def _spanning(
-    found: Estimate, unbiased: Estimator, log: Log, units: Units, support: Support | None, options: Options
+    found: Estimate, unbiased: Estimator, log: Log | SlateLog, units: Units, support: Support | None, options: Options
 ) -> Estimate:
     """Return an estimate whose interval spans that of the unbiased form, if the log can carry that."""
     whole = _one(unbiased, log, units, support, options)

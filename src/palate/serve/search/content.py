@@ -8,13 +8,15 @@ encoder is used: for some, any two texts have a cosine of a half.
 
 Vectors follow the catalogue as it changes. A few changed items are encoded by whoever asks next, so that an item counts in the
 very next answer after it was put in. Many (a catalogue at the start, a large import), or few with a slow encoder, are encoded
-beside the requests, which meanwhile are answered from what is there.
+beside the requests, which meanwhile are answered from what is there; the thread that does it rests between small blocks, so
+that requests find the interpreter free.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,8 +35,9 @@ log = logging.getLogger("palate.serve")
 
 #: Items that are encoded while somebody waits, at most: with a fast encoder, and with a slow one.
 AT_ONCE, AT_ONCE_SLOW = 1_024, 8
-#: Items encoded at a time beside the requests, likewise.
-BLOCK, BLOCK_SLOW = 1_024, 32
+#: Items encoded at a time beside the requests, likewise; then the thread rests for so many times as long as that took.
+BLOCK, BLOCK_SLOW = 256, 32
+REST = 2.0
 #: Texts that an encoder is fitted on at most, evenly spaced; it is fitted anew when there are so many times more than then.
 LEARNT, DOUBLED = 20_000, 2
 #: Characters of an item's text that count.
@@ -109,7 +112,7 @@ class Content:
         self._waiting: set[int] = set()
         self._since: set[int] | None = None  # what changes while everything is made anew
         self._lock, self._here, self._making = threading.Lock(), threading.Lock(), threading.Lock()
-        self._busy = self._closed = False
+        self._busy, self._closed = False, threading.Event()
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="palate-content")
         if not self.off:
             catalogue.listen(self._changed)
@@ -191,14 +194,14 @@ class Content:
     def begin(self) -> None:
         """Make vectors of what has none yet, beside the requests."""
         with self._lock:
-            if self._busy or self._closed or self.off or not (self._waiting or self._due()):
+            if self._busy or self._closed.is_set() or self.off or not (self._waiting or self._due()):
                 return
             self._busy = True
         self._maker.submit(self._beside)
 
     def close(self) -> None:
         """Make no more vectors."""
-        self._closed = True
+        self._closed.set()
         self.catalogue.forget(self._changed)
         self._maker.shutdown(wait=True, cancel_futures=True)
 
@@ -232,36 +235,36 @@ class Content:
 
     def _beside(self) -> None:
         try:
-            self._work()
+            self._work(REST)
         finally:
             self._busy = False
 
-    def _work(self) -> None:
+    def _work(self, rest: float = 0.0) -> None:
         """Take up all that waits; what goes wrong is told, and tried again when something changes."""
         rows: list[int] = []
         try:
             if self._due():
                 with self._making:
                     if self._due():
-                        self._anew()
+                        self._anew(rest)
             if self._space is not None:
                 with self._lock:
                     rows, self._waiting = sorted(self._waiting), set()
-                self._take_up(self._space, rows)
+                self._take_up(self._space, rows, rest)
         except Exception as error:  # whatever an encoder meets must not end an answer that words alone can give
             with self._lock:
                 self._waiting |= set(rows)
                 self._trouble = error.what if isinstance(error, PalateError) else type(error).__name__
             log.exception("texts have no vectors")
 
-    def _anew(self) -> None:
+    def _anew(self, rest: float) -> None:
         """Make encoder and vectors of all there is, then put them in the place of the old ones."""
         with self._lock:
             self._since = set()
             rows = range(len(self.catalogue))
         space = self._fresh([_words(self.catalogue.items[row]) for row in rows])
         if space is not None:
-            self._take_up(space, rows)
+            self._take_up(space, rows, rest)
         with self._lock:
             self._space, self._waiting, self._since = space, self._since, None
 
@@ -275,25 +278,42 @@ class Content:
             return None
         return _Space.of(TfidfEncoder().fit(texts[:: -(-len(texts) // LEARNT)]), len(texts))
 
-    def _take_up(self, space: _Space, rows: Sequence[int]) -> None:
-        """Encode what is new or says something else than before; forget what was deleted or has no words."""
+    def _take_up(self, space: _Space, rows: Sequence[int], rest: float) -> None:
+        """Encode what is new or says something else than before; forget what was deleted or has no words.
+
+        A space that nobody asks yet gets its vectors in one piece, so that they are laid out once.
+        """
         changed: list[tuple[int, Item]] = []
         for row in rows:
             item, known = self.catalogue.items[row], space.known.get(row)
             if known is None or _words(known) != _words(item):
                 changed.append((row, item))
         size = BLOCK_SLOW if space.encoder.cached else BLOCK
+        asked = space is self._space
+        made = np.empty((0 if asked else len(changed), space.encoder.dim), np.float32)
         for start in range(0, len(changed), size):
-            if self._closed:
+            if self._closed.is_set():
                 return
+            began = time.perf_counter()
             some = changed[start : start + size]
             vectors = space.encode([_words(item) for _, item in some], kept=True)
-            with self._lock:  # an item that changed meanwhile waits for its turn: older words must not replace newer ones
-                same = np.array([self.catalogue.items[row] is item for row, item in some])
-                at, said = np.array([row for row, _ in some]), vectors.any(axis=1)
-                space.vectors.put(at[same & said], vectors[same & said])
-                space.vectors.remove(at[same & ~said])
-                space.known.update(pair for pair, good in zip(some, same, strict=True) if good)
+            if asked:
+                self._put(space, some, vectors)
+            else:
+                made[start : start + size] = vectors
+            if rest and start + size < len(changed):
+                self._closed.wait(rest * (time.perf_counter() - began))
+        if len(made):
+            self._put(space, changed, made)
+
+    def _put(self, space: _Space, some: Sequence[tuple[int, Item]], vectors: np.ndarray) -> None:
+        """Take vectors into a space; an item that changed meanwhile waits for its turn: older words must not replace newer."""
+        with self._lock:
+            same = np.array([self.catalogue.items[row] is item for row, item in some])
+            at, said = np.array([row for row, _ in some]), vectors.any(axis=1)
+            space.vectors.put(at[same & said], vectors[same & said])
+            space.vectors.remove(at[same & ~said])
+            space.known.update(pair for pair, good in zip(some, same, strict=True) if good)
 
 
 def _static() -> bool:
