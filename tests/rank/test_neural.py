@@ -196,6 +196,20 @@ def test_penalties_hold_weights_down() -> None:
     assert sizes[1][0] < 0.5 * sizes[0][0] and sizes[2][1] < 0.5 * sizes[0][1]
 
 
+def test_a_penalty_on_the_table_holds_rare_values_down_most() -> None:
+    rare = np.arange(600) % 100 == 0
+    rows = Rows(table_of(item=np.where(rare, "rare", "common")), {"click": rare.astype(np.float32)})
+    of_common, of_rare = [], []
+    for where in ("batch", "table"):
+        net = LR(**QUICK | {"epochs": 60}, embedding_reg=1e-2, embedding_reg_on=where).fit(rows).net_
+        weights = net.get_parameter("main.weights.table").detach().numpy()[-2:, 0]
+        of_common.append(abs(weights[0]))
+        of_rare.append(abs(weights[1]))
+    assert of_rare[1] < 0.3 * of_rare[0] and of_common[1] > 0.9 * of_common[0]
+    with pytest.raises(ConfigError, match="embedding_reg_on"):
+        LR(embedding_reg_on="rows")
+
+
 @pytest.mark.parametrize("how", ["platt", "isotonic"])
 def test_calibrated_probabilities_are_met_and_saved(how: str, tmp_path: Path) -> None:
     rows, valid, new = click_rows(400), click_rows(1_500, seed=1), click_rows(1_500, seed=2)

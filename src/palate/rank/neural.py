@@ -6,8 +6,9 @@ A system gives its :class:`RowNet`; this gives everything else. Losses, summed o
     any other                         squared error of the standardised value
 
 plus ``embedding_reg/2`` times the mean over rows of the summed squares of the vectors that the batch looked up (so a vector
-is held down as often as it is used), and ``net_reg/2`` times the squares of all other weights. Probabilities may be calibrated
-on the validation rows afterwards (:mod:`palate.rank.calibration`).
+is held down as often as it is used), and ``net_reg/2`` times the squares of all other weights. With ``embedding_reg_on`` set to
+``"table"`` it is the sum over all vectors at every step instead, so that rare values are held down most (FuxiCTR's penalty, in
+its unit). Probabilities may be calibrated on the validation rows afterwards (:mod:`palate.rank.calibration`).
 
 A prediction is explained by Shapley values of its fields (:mod:`palate.rank.shapley`) against a few training rows that the
 ranker keeps in codes, unless a system has parts of its own.
@@ -62,7 +63,8 @@ class RankConfig(TrainConfig):
     fields: tuple[RowField, ...] = Field((), description="how columns become numbers; columns not named here are guessed")
     leave_out: tuple[str, ...] = Field((), description="columns that are not read")
     min_count: int = Field(1, gt=0, description="values seen less often in training count as unknown (guessed fields)")
-    embedding_reg: float = Field(1e-6, ge=0, description="penalty on the squares of the vectors that a batch looks up")
+    embedding_reg: float = Field(1e-6, ge=0, description="penalty on the squares of vectors")
+    embedding_reg_on: Literal["batch", "table"] = Field("batch", description="which: those that a batch looks up, or all")
     net_reg: float = Field(0.0, ge=0, description="penalty on the squares of all other weights")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden values set to zero in training")
     stop_on: Literal["auc", "log_loss"] = Field("auc", description="validation metric of early stopping (binary tasks)")
@@ -133,11 +135,14 @@ class NeuralRanker(Ranker):
         held_out = None if validation is None else self._store(validation)
         self.net_ = self._network(self.encoder_.layout, len(self.tasks_), fitting.rng("start")).to(fitting.device)
         own = self.net_.vectors()
+        tables = [p for p in self.net_.parameters() if id(p) in own]
         others = [p for p in self.net_.parameters() if id(p) not in own]
 
         def loss(batch: RowBatch, generator: torch.Generator) -> Tensor:
             outputs, size = self.net_(batch.rows, Dropout(c.dropout, generator))
             labels, weights = (torch.from_numpy(a).to(outputs.device) for a in (batch.labels, batch.weights))
+            if c.embedding_reg_on == "table":
+                size = sum((p.square().sum() for p in tables), torch.zeros(()))
             total = self._loss(outputs, labels, weights) + c.embedding_reg / 2 * size
             if c.net_reg:
                 total = total + c.net_reg / 2 * sum(p.square().sum() for p in others)
