@@ -43,7 +43,6 @@ from palate.kernels.spmm import spmm
 from palate.language.encoder import encoder
 from palate.language.encoders.tfidf import TfidfEncoder
 from palate.language.texts import ItemTexts, item_texts
-from palate.nn.adam import Adam
 from palate.nn.hetero import Block, Pool, SAGELayer
 from palate.nn.knowledge import Edges, Knowledge
 from palate.nn.softmax import shared_softmax
@@ -53,10 +52,8 @@ from palate.recommend.layered import LayeredRecommender
 from palate.runtime import single_threaded_blas
 from palate.training.config import TrainConfig
 from palate.training.device import usable_device
-from palate.training.loop import fit_module
 from palate.training.neighbours import NeighbourSampler
 from palate.training.triples import Pairs, Triples
-from palate.training.validation import validator
 
 
 class GraphSAGEConfig(TrainConfig):
@@ -89,6 +86,7 @@ class GraphSAGE(LayeredRecommender):
     """Heterogeneous GraphSAGE (see the module's text)."""
 
     name: ClassVar[str] = "graphsage"
+    title: ClassVar[str] = "GraphSAGE"
     Settings = GraphSAGEConfig
     config: GraphSAGEConfig
 
@@ -106,25 +104,7 @@ class GraphSAGE(LayeredRecommender):
         )
         network.to(usable_device(fitting.device))
         pairs, steps = Pairs(matrix, c.batch_size), _Steps(c, network, np.flatnonzero(dataset.item_counts > 0))
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(network, dataset)
-            return check()
-
-        on_cpu = network.free.device.type == "cpu"
-        record = fit_module(
-            network,
-            batches=lambda epoch, rng: pairs.epoch(rng, negatives=c.loss == "bpr"),
-            loss=steps,
-            config=c,
-            fitting=fitting,
-            title="GraphSAGE",
-            evaluate=None if check is None else look,
-            optimizer=Adam(network.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
-        )
-        self._finish(network, dataset)
+        record = self._descend(network, dataset, fitting, lambda epoch, rng: pairs.epoch(rng, negatives=c.loss == "bpr"), steps)
         told = int(network.texts.any(dim=1).sum())
         return {**record.notes, "knowledge": knowledge.notes, "items_with_text": told}
 

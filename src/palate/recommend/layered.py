@@ -12,22 +12,29 @@ guess of the free vector that training would have found. Items of the history wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from palate.contracts.explanation import Evidence, Explanation
+from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.kernels.rows import sum_rows
+from palate.nn.adam import Adam
 from palate.recommend.folded import fold, ridge
 from palate.recommend.shares import explain_by_shares, one_history
+from palate.training.config import TrainConfig
+from palate.training.loop import TrainingRecord, fit_module
+from palate.training.validation import validator
 
 
 class LayeredRecommender(VectorRecommender):
-    """Base of recommenders of this form; ``_fit`` sets the arrays, ``_climb`` goes through the layers.
+    """Base of recommenders of this form; ``_finish`` sets the arrays, ``_climb`` goes through the layers.
 
     Attributes
     ----------
@@ -41,12 +48,49 @@ class LayeredRecommender(VectorRecommender):
         ``float32[n_items, d_0]``, ``V e_i``; ``float32[n_users, d_0]``, ``e_u - F(H_u)``.
     """
 
+    title: ClassVar[str]
+    config: TrainConfig
+
     item_vectors_: np.ndarray
     below_: list[np.ndarray]
     weights_: list[np.ndarray]
     shares_: np.ndarray
     own_: np.ndarray
     linked_: np.ndarray
+
+    def _descend(
+        self,
+        network: Any,
+        dataset: Dataset,
+        fitting: Fitting,
+        batches: Callable[[int, np.random.Generator], Any],
+        steps: Callable[..., Tensor],
+    ) -> TrainingRecord:
+        """Train a network with free vectors ``free``; validation answers by what ``_finish`` makes of it so far."""
+        c, check = self.config, validator(self, fitting.validation)
+
+        def look() -> float:
+            assert check is not None
+            self._finish(network, dataset)
+            return check()
+
+        on_cpu = network.free.device.type == "cpu"
+        record = fit_module(
+            network,
+            batches=batches,
+            loss=steps,
+            config=c,
+            fitting=fitting,
+            title=self.title,
+            evaluate=None if check is None else look,
+            optimizer=Adam(network.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
+        )
+        self._finish(network, dataset)
+        return record
+
+    def _finish(self, network: Any, dataset: Dataset) -> None:
+        """Set the arrays that answer."""
+        raise NotImplementedError
 
     def _climb(self, x: np.ndarray, offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return ``float32[n, d]`` vectors of people with free vectors ``x`` and the ragged items given."""

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.kernels.spmm import spmm
-from palate.nn.adam import Adam
 from palate.nn.hetero import Block, RGCNLayer
 from palate.nn.knowledge import Edges, Knowledge
 from palate.nn.triples import triple_bpr
@@ -35,10 +34,8 @@ from palate.recommend.layered import LayeredRecommender
 from palate.runtime import single_threaded_blas
 from palate.training.config import TrainConfig
 from palate.training.device import usable_device
-from palate.training.loop import fit_module
 from palate.training.neighbours import NeighbourSampler
 from palate.training.triples import Pairs, Triples
-from palate.training.validation import validator
 
 
 class RGCNConfig(TrainConfig):
@@ -63,6 +60,7 @@ class RGCN(LayeredRecommender):
     """Relational graph convolution (see the module's text)."""
 
     name: ClassVar[str] = "rgcn"
+    title: ClassVar[str] = "R-GCN"
     Settings = RGCNConfig
     config: RGCNConfig
 
@@ -73,25 +71,7 @@ class RGCN(LayeredRecommender):
         network = _Network(knowledge.with_people(matrix), c, fitting.rng("rgcn", "weights"))
         network.to(usable_device(fitting.device))
         pairs, steps = Pairs(matrix, c.batch_size), _Steps(c, network, dataset.n_users)
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(network, dataset)
-            return check()
-
-        on_cpu = network.free.device.type == "cpu"
-        record = fit_module(
-            network,
-            batches=lambda epoch, rng: pairs.epoch(rng),
-            loss=steps,
-            config=c,
-            fitting=fitting,
-            title="R-GCN",
-            evaluate=None if check is None else look,
-            optimizer=Adam(network.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
-        )
-        self._finish(network, dataset)
+        record = self._descend(network, dataset, fitting, lambda epoch, rng: pairs.epoch(rng), steps)
         return {**record.notes, "knowledge": knowledge.notes}
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from palate.serve.store.checks import (
     object_to_json,
 )
 from palate.serve.store.items import ensure_items
-from palate.serve.store.part import Part, raised
+from palate.serve.store.part import Part, raised, sort_out
 from palate.serve.store.rows import Added, Event
 from palate.serve.store.tables import events
 from palate.serve.store.users import ensure_users
@@ -145,25 +146,13 @@ def write_events(connection: Connection, batches: Sequence[Sequence[Event]], now
     ready = [_checked(batch, now) for batch in batches]
     good = [batch for batch in ready if not isinstance(batch, PalateError)]
     kept = _kept(connection, {row["id"] for batch in good for row in batch if row["id"] is not None})
-    fresh: list[dict[str, Any]] = []
-    outcomes: list[int | PalateError] = []
-    for batch in ready:
-        try:
-            new = _new_rows(raised(batch), kept)
-        except PalateError as error:
-            outcomes.append(error)
-            continue
-        fresh.extend(new)
-        outcomes.append(len(new))
+    fresh, outcomes = sort_out(ready, lambda batch: _new_rows(batch, kept))
     if fresh:
         ensure_users(connection, {row["user"] for row in fresh}, now)
         ensure_items(connection, {row["item"] for row in fresh}, now)
         put_block(connection, events, NAMES, ([row[name] for name in NAMES] for row in fresh))
     position = last_number(connection)
-    return [
-        new if isinstance(new, PalateError) else Added(new, len(batch) - new, position)
-        for batch, new in zip(batches, outcomes, strict=True)
-    ]
+    return [one if isinstance(one, PalateError) else replace(one, position=position) for one in outcomes]
 
 
 def last_number(connection: Connection) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, tuple_, update
 from palate.errors import DataError, PalateError
 from palate.serve.errors import ConflictError, NotFound
 from palate.serve.store.checks import check_id, check_new_id, check_time, from_json, object_to_json
-from palate.serve.store.part import Part, chunks, raised
+from palate.serve.store.part import Part, chunks, raised, sort_out
 from palate.serve.store.rows import Added, ExperimentRow, Exposure
 from palate.serve.store.tables import experiments, exposures
 
@@ -118,16 +118,7 @@ def write_exposures(connection: Connection, batches: Sequence[Sequence[Exposure]
         met = tuple_(exposures.c.experiment, exposures.c.unit).in_(pairs)
         found = connection.execute(select(exposures.c.experiment, exposures.c.unit, exposures.c.variant).where(met))
         kept.update(((e, u), v) for e, u, v in found)
-    fresh: list[dict[str, Any]] = []
-    outcomes: list[Added | PalateError] = []
-    for batch in ready:
-        try:
-            new = _new(raised(batch), there, kept)
-        except PalateError as error:
-            outcomes.append(error)
-            continue
-        fresh.extend(new)
-        outcomes.append(Added(len(new), len(raised(batch)) - len(new), 0))
+    fresh, outcomes = sort_out(ready, lambda batch: _new(batch, there, kept))
     if fresh:
         connection.execute(insert(exposures), fresh)
     return outcomes

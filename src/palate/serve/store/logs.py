@@ -18,7 +18,7 @@ from palate.serve.store.checks import (
     object_to_json,
     to_json,
 )
-from palate.serve.store.part import Part, raised, upsert
+from palate.serve.store.part import Part, raised, sort_out, upsert
 from palate.serve.store.rows import Added, Conversation, Search
 from palate.serve.store.tables import conversations, searches
 
@@ -67,16 +67,7 @@ class Logs(Part):
 
 def write_searches(connection: Connection, batches: Sequence[Sequence[Search]], now: float) -> list[Added | PalateError]:
     """Write batches of searches in one transaction; a bad batch gives its error, and leaves the others alone."""
-    outcomes: list[Added | PalateError] = []
-    fresh: list[dict[str, Any]] = []
-    for batch in batches:
-        try:
-            rows = [_row(search, f"searches[{at}]", now) for at, search in enumerate(batch)]
-        except PalateError as error:
-            outcomes.append(error)
-            continue
-        fresh.extend(rows)
-        outcomes.append(Added(len(rows), 0, 0))
+    fresh, outcomes = sort_out(batches, lambda batch: [_row(search, f"searches[{at}]", now) for at, search in enumerate(batch)])
     if fresh:
         connection.execute(insert(searches), fresh)
     return outcomes

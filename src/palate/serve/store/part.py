@@ -11,8 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from palate.errors import PalateError
 from palate.serve.store.database import Database
+from palate.serve.store.rows import Added
 
 T = TypeVar("T")
+R = TypeVar("R")
 #: Ids looked up in one statement.
 CHUNK = 500
 
@@ -56,3 +58,29 @@ def raised(outcome: T | PalateError) -> T:
     if isinstance(outcome, PalateError):
         raise outcome
     return outcome
+
+
+def sort_out(
+    batches: Iterable[Sequence[T] | PalateError], new_of: Callable[[Sequence[T]], Sequence[R]]
+) -> tuple[list[R], list[Added | PalateError]]:
+    """Return what is new in all good batches, and for each batch how much that is, or its error.
+
+    Parameters
+    ----------
+    batches
+        Batches, or what was wrong with them.
+    new_of
+        Gives what is new in a batch, or raises what is wrong with it (and then the others stand).
+    """
+    fresh: list[R] = []
+    outcomes: list[Added | PalateError] = []
+    for given in batches:
+        try:
+            batch = raised(given)
+            new = new_of(batch)
+        except PalateError as error:
+            outcomes.append(error)
+            continue
+        fresh.extend(new)
+        outcomes.append(Added(len(new), len(batch) - len(new), 0))
+    return fresh, outcomes

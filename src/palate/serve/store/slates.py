@@ -23,7 +23,7 @@ from palate.serve.store.checks import (
     object_to_json,
     to_json,
 )
-from palate.serve.store.part import Part, chunks, raised
+from palate.serve.store.part import Part, chunks, raised, sort_out
 from palate.serve.store.rows import Added, Feedback, Shown, Slate
 from palate.serve.store.tables import feedback, impressions, slates
 
@@ -174,18 +174,9 @@ def write_slates(connection: Connection, batches: Sequence[Sequence[Slate]], now
     kept: dict[str, Slate] = {}
     for some in chunks(row[0] for row in rows_named(connection, [slates.c.id], slates.c.id, ids)):
         kept.update((s.id, s) for s in read_slates(connection, slates.c.id.in_(some)))
-    outcomes: list[Added | PalateError] = []
-    heads: list[dict[str, Any]] = []
-    bodies: list[dict[str, Any]] = []
-    for batch in batches:
-        try:
-            new = _new_slates(batch, kept, now)
-        except PalateError as error:
-            outcomes.append(error)
-            continue
-        heads.extend(head for head, _ in new)
-        bodies.extend(shown for _, body in new for shown in body)
-        outcomes.append(Added(len(new), len(batch) - len(new), 0))
+    fresh, outcomes = sort_out(batches, lambda batch: _new_slates(batch, kept, now))
+    heads = [head for head, _ in fresh]
+    bodies = [shown for _, body in fresh for shown in body]
     if heads:
         put_block(connection, slates, list(heads[0]), (head.values() for head in heads))
     if bodies:
@@ -205,16 +196,7 @@ def write_feedback(connection: Connection, batches: Sequence[Sequence[Feedback]]
     for some in chunks(sorted({row["key"] for row in rows})):
         for row in connection.execute(select(feedback).where(feedback.c.key.in_(some))).mappings():
             kept[row["key"]] = dict(row)
-    fresh: list[dict[str, Any]] = []
-    outcomes: list[Added | PalateError] = []
-    for batch in ready:
-        try:
-            new = _new_feedback(raised(batch), shown, kept)
-        except PalateError as error:
-            outcomes.append(error)
-            continue
-        fresh.extend(new)
-        outcomes.append(Added(len(new), len(raised(batch)) - len(new), 0))
+    fresh, outcomes = sort_out(ready, lambda batch: _new_feedback(batch, shown, kept))
     if fresh:
         connection.execute(insert(feedback), fresh)
     return outcomes
