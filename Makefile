@@ -1,7 +1,8 @@
 # make demo   the main job on MovieLens 100K: compare, explain, save, report
 # make test   everything that CI runs; what is left out for want of a tool (PostgreSQL, Chromium) is named at the end
 # make docs   the documentation, into docs/_build/html
-# make audit  known vulnerabilities of the pinned dependencies (needs PyPI's list; PALATE_AUDIT=required fails without it)
+# make audit  known vulnerabilities of the pinned dependencies (needs PyPI's list; PALATE_AUDIT=required fails without it);
+#             AUDIT_ARGS=--record keeps a clean audit, for networks without the list
 # make claims every claim, from its data to its verdict (long)
 # make bench  every benchmark, beside its peers where they are installed (long)
 #
@@ -14,6 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH_ARGS ?=
 PYTEST_ARGS ?=
+AUDIT_ARGS ?=
 
 export PYTHONUTF8 = 1
 
@@ -34,7 +36,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 audit: $(VENV)/.dev
-	$(BIN)/python .ci/audit.py
+	$(BIN)/python .ci/audit.py $(AUDIT_ARGS)
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal --ignore tests/distributed $(PYTEST_ARGS)

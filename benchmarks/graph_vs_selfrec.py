@@ -1,9 +1,10 @@
 """LightGCN, SGL, SimGCL and XSimGCL beside SELFRec (commit 5b02294): the same pairs, dims, layers, weights and batch.
 
-An epoch on Gowalla is the median batch times the batches of an epoch; drawing negatives counts on both sides, drawing SGL's two
-graphs once an epoch on neither. Palate is timed before and after SELFRec, and the slower of both counts. The time to SELFRec's best validation Recall@20 is measured on
-MovieLens 100K, where its epochs are short, with a lighter contrast (λ = 0.01; with the published weights, made for sparser
-data, both sides fall from the first epoch on). Evaluations count on both sides; Palate's batches and step size are free there.
+An epoch on Gowalla is the median batch times the batches of an epoch; drawing negatives counts on both sides, drawing SGL's
+two graphs once an epoch on neither. Palate is timed before and after SELFRec, and the slower of both counts. The time to
+SELFRec's best validation Recall@20 is measured on MovieLens 100K, where its epochs are short, with a lighter contrast (λ =
+0.01; with the published weights, made for sparser data, both sides fall from the first epoch on). Evaluations count on both
+sides; Palate's batches and step size are free there.
 
     python benchmarks/graph_vs_selfrec.py            all
     python benchmarks/graph_vs_selfrec.py xsimgcl    one system (rows of the others stay as they are)

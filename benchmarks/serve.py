@@ -169,20 +169,18 @@ def over_http(url: str, home: Path, seconds: float, soak: float) -> list[dict[st
         "event batches of 100 at 100/s": (batches, 100.0, 4),
         "event batches of 100, closed loop": (batches, None, 4),
     }
-    memory = [resident_mb(process.pid)]
+    memory = {"at the start": resident_mb(process.pid)}
     for name, (make, rate, lanes) in asks.items():
         ask(target, make, rate, 2.0, lanes)
         rows.append({"what": name, **ask(target, make, rate, seconds, lanes)})
         print(rows[-1], flush=True)
     rows += mixed(target, seconds, 100.0)
     print(rows[-2], rows[-1], sep="\n", flush=True)
-    memory.append(resident_mb(process.pid))
+    memory["after the loads"] = resident_mb(process.pid)
     if soak:
         rows += [{**row, "what": f"soak: {row['what']}"} for row in mixed(target, 60 * soak, SOAKED)]
-        memory.append(resident_mb(process.pid))
-    rows.append(
-        {"what": "resident memory, MB: at the start, after the loads, after the soak", "MB": [round(m) for m in memory]}
-    )
+        memory["after the soak"] = resident_mb(process.pid)
+    rows.append({"what": f"resident memory, MB: {', '.join(memory)}", "MB": [round(m) for m in memory.values()]})
     print(rows[0], rows[-1], sep="\n", flush=True)
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -73,6 +74,7 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (tmp_path / "constraints.txt").write_text("# pins\nSome_Thing==1.0\nother==2.0  # a word\n")
     monkeypatch.setattr(module, "PINS", tmp_path / "constraints.txt")
     monkeypatch.setattr(module, "RECORD", tmp_path / "audited.json")
+    monkeypatch.setattr(module, "COPY_RECORD", tmp_path / "audited-copy.json")
     monkeypatch.delenv("PALATE_AUDIT", raising=False)
     return module
 
@@ -120,3 +122,74 @@ def test_the_last_audit_is_remembered(audit: ModuleType, monkeypatch: pytest.Mon
     audit.PINS.write_text("some-thing==1.0\n")
     assert _run(audit, monkeypatch, "ServiceError") == 0
     assert "none was changed since" in capsys.readouterr().out
+
+
+def test_where_the_list_is_reached_it_decides_and_a_record_out_of_date_is_told(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert _run(audit, monkeypatch, GOOD) == 0
+    assert "no audit of these pins is on record" in capsys.readouterr().out
+    assert _run(audit, monkeypatch, GOOD, "--record") == _run(audit, monkeypatch, GOOD) == 0
+    assert "out of date" not in capsys.readouterr().out, "a package that the list lacks is on record as such"
+    audit.PINS.write_text("some-thing==1.0\nother==2.1\n")
+    assert _run(audit, monkeypatch, GOOD) == 0
+    assert "pinned since" in (said := capsys.readouterr().out) and ": other." in said
+    assert _run(audit, monkeypatch, GOOD, "--record") == 0
+    known = json.loads(audit.RECORD.read_text())
+    audit.RECORD.write_text(json.dumps({**known, "date": (date.today() - timedelta(days=40)).isoformat()}))
+    assert _run(audit, monkeypatch, GOOD) == 0
+    assert "40 days old" in capsys.readouterr().out
+    assert _run(audit, monkeypatch, [{**GOOD[0], "vulns": [FLAW]}, GOOD[1]]) == 1, "a record excuses nothing"
+
+
+ADVISORY = """\
+id: PYSEC-2024-7
+modified: '2024-03-02T00:00:00Z'
+affected:
+- package: {ecosystem: PyPI, name: Some.Thing}
+  ranges:
+  - type: ECOSYSTEM
+    events: [%s]
+  versions: [%s]
+"""
+
+
+@pytest.mark.parametrize(
+    ("events", "versions", "fits"),
+    [
+        ('introduced: "0"', "0.9", True),
+        ('introduced: "0"}, {fixed: "1.0"', "0.9", False),
+        ('introduced: "0"}, {fixed: "1.0.1"', "0.9", True),
+        ("introduced: 0.5}, {last_affected: 0.10", "0.9", False),
+        ("introduced: 0.5}, {fixed: 0.6}, {introduced: 0.9}, {fixed: 1.10", "", True),
+        ("introduced: 1.1", "", False),
+        ("introduced: 1.1", "1.0", True),
+    ],
+)
+def test_a_copy_of_the_advisories_is_looked_in_and_its_age_is_told(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, events: str, versions: str, fits: bool
+) -> None:
+    place = tmp_path / "copy" / "vulns" / "some-thing" / "PYSEC-2024-7.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text(ADVISORY % (f"{{{events}}}", versions))
+    monkeypatch.setattr(audit.sys, "argv", ["audit.py", "--copy", str(tmp_path / "copy"), "--record"])
+    assert audit.main() == fits
+    said = capsys.readouterr().out
+    assert "as of 2024-03-02" in said and ("some-thing 1.0: PYSEC-2024-7" in said) == fits
+    assert audit.COPY_RECORD.exists() != fits and not audit.RECORD.exists(), "a copy is no audit"
+    assert _run(audit, monkeypatch, "ServiceError") == 0
+    assert ("It says nothing of what became known after 2024-03-02." in capsys.readouterr().out) != fits
+
+
+def test_a_folder_that_is_no_copy_of_the_advisories_is_told(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(audit.sys, "argv", ["audit.py", "--copy", str(tmp_path)])
+    assert audit.main() == 1
+    assert "NOT LOOKED UP" in capsys.readouterr().out
+
+
+def test_the_records_in_the_repository_are_of_pins_and_days(audit: ModuleType) -> None:
+    known = json.loads((CI / "audited-copy.json").read_text())
+    assert date.fromisoformat(known["newest"]) <= date.fromisoformat(known["date"])
+    assert known["looked_up"] and known["advisories"] > 0

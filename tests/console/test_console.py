@@ -43,6 +43,20 @@ def test_people(tour: Any) -> None:
     tour.press(f"Like {after[0]}")
     tour.sees(re.compile(f"Like on {re.escape(after[0])} is kept"))
     assert "Because of" in offers.inner_text()
+    liked = offers.get_by_role("link").all_inner_texts()
+    assert after[0] not in liked  # it counts as chosen
+    for verb, item in (("Hide", liked[0]), ("Dislike", liked[1])):
+        tour.press(f"{verb} {item}")
+        tour.sees(re.compile(f"{verb} on {re.escape(item)} is kept. The next answer changed"))
+        assert item not in offers.get_by_role("link").all_inner_texts()
+    said = page.get_by_role("list", name="What they said of items")
+    assert said.get_by_role("link").all_inner_texts() == [liked[1], liked[0], after[0]]
+    tour.press(f"Take back: {liked[0]} is hidden")
+    tour.sees(re.compile(f"{re.escape(liked[0])} is not hidden any more. The next answer changed"))
+    assert liked[0] in offers.get_by_role("link").all_inner_texts()
+    tour.press(f"Hide {liked[0]}")
+    tour.sees(re.compile(f"Hide on {re.escape(liked[0])} is kept"))
+    assert liked[0] not in offers.get_by_role("link").all_inner_texts()
     page.get_by_label("What they feel like, in words").fill("tale of the garden")
     page.keyboard.press("Enter")
     tour.sees(re.compile("Asked again. The next answer changed"))
@@ -195,64 +209,6 @@ def test_a_model_learns_on_from_the_active_one(tour: Any) -> None:
         tour.sees(re.compile("answers again"))
         tour.go("models")
     assert store.active_model().version == before
-
-
-def test_experiments(tour: Any) -> None:
-    page = tour.go("experiments")
-    _visits(tour.site, "w", 150, events=False)
-    tour.press("Judge the candidate")
-    tour.sees("What the candidate would have earned")
-    estimates = page.get_by_role("table", name="What the candidate would have earned").get_by_role("row").all_inner_texts()[1:]
-    assert all("refused" not in row for row in estimates)
-    page.get_by_role("img", name="Reward of a slate under the candidate").wait_for()
-    page.get_by_label("Name", exact=True).fill("calm-lists")
-    tour.choose("Diversity", "MMR")
-    tour.press("Make the experiment")
-    tour.sees("calm-lists is made")
-    tour.press("Start calm-lists")
-    tour.sure("Start")
-    tour.sees("calm-lists is running")
-    _visits(tour.site, "x", 300, events=True)  # at least 100 an arm, else intervals have no ends
-    tour.press("Read calm-lists")
-    tour.sees("Reading of calm-lists")
-    tour.sees("planned units are in")
-    page.get_by_role("img", name="Differences from the control").wait_for()
-    tour.check("experiments")
-    tour.press("Stop calm-lists")
-    tour.sure("Stop")
-    tour.sees("calm-lists is stopped")
-    assert tour.site.store.experiment("calm-lists").state == "stopped"
-
-
-def test_experiments_of_a_kind_to_come(tour: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from palate.serve.experiments import live
-
-    tour.site.store.add_experiment("two-teams", {"kind": "interleaving", "teams": ["one", "other"]})
-    told = {"experiment": "two-teams", "words": ["The team one is ahead."], "units": 12, "wins": {"one": 7, "other": 5}}
-    monkeypatch.setattr(live, "analysis", lambda store, name: told)
-    page = tour.go("experiments")
-    row = page.get_by_role("table", name="Experiments, newest first").get_by_role("row").filter(has_text="two-teams")
-    assert "–" in row.inner_text()
-    tour.press("Read two-teams")
-    tour.sees("The team one is ahead.")
-    assert "one 7, other 5" in page.get_by_role("table", name="What is known").inner_text()
-
-
-def _visits(site: Any, letter: str, people: int, *, events: bool) -> None:
-    """Let new people visit; some of them click, and come back to do something."""
-    from palate.serve import answers, records, wire
-
-    site.service.forget_caches()
-    slates = [answers.recommend(site.service, wire.RecommendIn(user=f"{letter}{n}", k=5)) for n in range(people)]
-    site.service.settle()
-    for n, slate in enumerate(slates):
-        if n % 3 == 0:
-            records.keep_feedback(site.service, wire.FeedbackIn(slate=slate.slate, item=slate.items[n % 5].id))
-        if events:
-            at = site.service.clock() + 1
-            did = [wire.EventIn(user=f"{letter}{n}", item=slate.items[0].id, time=at) for _ in range(1 + n % 3)]
-            records.keep_events(site.service, did)
-    site.service.settle()
 
 
 def test_data(tour: Any, tmp_path: Path) -> None:

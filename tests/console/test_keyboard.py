@@ -82,18 +82,34 @@ def test_models(tour: Any) -> None:
 
 def test_experiments(tour: Any) -> None:
     page = tour.go("experiments")
+    tour.tab_to("radio", "Split")
+    for key, kind in (("ArrowDown", "Interleaving"), ("ArrowUp", "Split")):
+        page.keyboard.press(key)
+        assert page.get_by_role("radio", name=kind).is_checked()
     tour.tab_to("textbox", "Name")
     page.keyboard.type("by-keys")
-    tour.tab_to("combobox", "Diversity")
+    tour.tab_to("button", "Another variant")
+    page.keyboard.press("Enter")
+    place = "document.activeElement.closest('fieldset')?.querySelector('legend').textContent"
+    page.wait_for_function(f"{place} === 'Variant 2'")  # the keyboard is led to what was added
+    page.keyboard.press("Control+A")
+    page.keyboard.type("calm")
+    for _ in range(3):  # past weight and model
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Diversity"
     page.keyboard.press("ArrowDown")
     page.get_by_role("option", name="MMR").wait_for()
     for _ in range(2):  # past "none"
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
+    tour.tab_to("button", "Remove variant 1", back=True)
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.textContent === 'Another variant'")
     tour.tab_to("button", "Make the experiment")
     page.keyboard.press("Enter")
     tour.sees("by-keys is made")
-    assert tour.site.store.experiment("by-keys").spec["variants"][1]["pipeline"]["diversity"]["kind"] == "mmr"
+    control, calm = tour.site.store.experiment("by-keys").spec["variants"]
+    assert (control["name"], calm["name"]) == ("control", "calm") and calm["pipeline"]["diversity"]["kind"] == "mmr"
 
 
 def test_data(tour: Any, tmp_path: Path) -> None:

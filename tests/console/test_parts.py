@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -19,12 +19,15 @@ from palate.console import charts, mount, numbers, slates, tradeoff, uploads
 from palate.console import format as show
 from palate.console.desk import Desk
 from palate.console.setting import parse_settings, settings_rows
+from palate.contracts.explanation import Evidence
 from palate.errors import ConfigError, DataError
 from palate.serve import wire
+from palate.serve.answers import recommend
 from palate.serve.errors import ConflictError
 from palate.serve.http.app import make_app
 from palate.serve.http.problems import Refusal
 from palate.serve.http.security import new_key
+from palate.serve.models.retrain import retrain
 from palate.serve.service import Service
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Event, Feedback, ItemRow, Shown, Slate, Store
@@ -118,6 +121,14 @@ def test_an_interval_has_the_same_decimals_throughout(given: tuple[float, ...], 
     assert show.interval(*given) == text
 
 
+def test_p_values_and_shares_with_open_ends() -> None:
+    assert [show.chance(p) for p in (None, 1e-9, 0.00123, 1.0)] == ["–", "< 0.001", "0.00123", "1"]
+    assert show.share_interval(0.02, -0.01, 0.05) == "2.0% (-1.0% to 5.0%)"
+    assert show.share_interval(0.02, -0.01, None) == "2.0% (-1.0% to no end yet)"
+    assert show.share_interval(0.02, None, None) == "2.0%"
+    assert show.share_interval(None, 0.0, 1.0) == "–"
+
+
 def test_figures_of_a_column_share_their_decimals() -> None:
     assert show.decimals([0.012, 0.5, None, math.nan]) == 3
     assert show.decimals([1e-12]) == 6
@@ -143,6 +154,14 @@ def test_an_interval_is_drawn_from_its_low_to_its_high_end() -> None:
     assert drawn["series"][0]["data"][0]["coords"] == [[0.5, 0], [1.5, 0]]
 
 
+@pytest.mark.parametrize(("high", "sides"), [(0.4, (-0.5, 0.5)), (0.6, (None, None))])
+def test_an_axis_reaches_as_far_to_both_sides_unless_an_interval_goes_further(
+    high: float, sides: tuple[float | None, float | None]
+) -> None:
+    drawn = charts.intervals(False, [charts.Estimate("a", 0.1, -0.2, high)], axis_name="x", zero=True, reach=0.5)
+    assert (drawn["xAxis"].get("min"), drawn["xAxis"].get("max")) == sides
+
+
 def test_days_without_anything_are_left_out_of_the_table() -> None:
     rows = charts.day_rows(["d1", "d2", "d3"], {"A": [1.0, 0.0, 2.0], "B": [0.0, 0.0, 5.0]})
     assert rows == [["d3", "2", "5"], ["d1", "1", "0"]]
@@ -162,6 +181,27 @@ def test_reasons_are_one_sentence() -> None:
     ]
     assert slates.why(liked) == "Because of Dune (75%), Emma (25%)."
     assert slates.why([]) == "The model gives no reason."
+    against = wire.Reason(kind="content", text="Ubik", weight=-0.2)
+    assert slates.why([against]) == "No single reason stands out."
+    close = [wire.Reason(kind="content", text="Dune", item="i", weight=0.3), against]
+    assert slates.why(close) == "Not known to the model yet; says the like of Dune (100%), which they chose."
+    assert slates.why([wire.Reason(kind="popularity", text="chosen by others", weight=3.0)]) == "Chosen 3 times by others."
+
+
+@pytest.mark.parametrize("kind", [*get_args(get_type_hints(Evidence)["kind"]), "content", "a kind to come"])
+def test_every_kind_of_reason_has_its_words(kind: str) -> None:
+    told = slates.why([wire.Reason(kind=kind, text="The Garden", weight=2.0)])
+    assert "The Garden" in told or told == "Chosen 2 times by others."
+
+
+def test_an_item_that_the_model_does_not_know_says_why(service: Service, tmp_path: Path) -> None:
+    retrain(service.store, service.models, "ease", gate=False, activate=True)
+    service.catch_up()
+    service.store.put_items([ItemRow(id="new", title="Item 1", text="", categories=("a",))])
+    service.stale()
+    asked = wire.RecommendIn(user="u1", k=9, why=True, seen="allow")
+    item = next(one for one in recommend(service, asked).items if one.id == "new")
+    assert slates.why(item.why).startswith("Not known to the model yet; says the like of Item ")
 
 
 def test_settings_are_checked() -> None:
@@ -190,6 +230,20 @@ def test_alerts_name_what_is_wrong(service: Service) -> None:
         assert word in told
 
 
+def test_everything_that_could_not_be_logged_is_an_alert(service: Service) -> None:
+    assert not any("logged" in told for told in numbers.alerts(service, numbers.traffic(service)))
+    for lost, (kind, words) in enumerate(
+        {"slates": "slates could", "exposures": "exposures could", "searches": "searches could"}.items(), 2
+    ):
+        service.lost[kind] = lost
+        alerts = numbers.alerts(service, numbers.traffic(service))
+        assert sum(f"{lost} {words} not be logged" in told for told in alerts) == 1, alerts
+    assert set(numbers.LOST) == set(service.lost)
+    service.lost["exposures"] = service.lost["searches"] = 1
+    told = " ".join(numbers.alerts(service, numbers.traffic(service)))
+    assert "1 exposure could" in told and "bias a split" in told and "interleaving" in told and "1 search could" in told
+
+
 def test_people_by_their_latest_event(service: Service) -> None:
     assert numbers.latest_people(service.store, 2) == ["u0", "u1"]
 
@@ -211,6 +265,21 @@ def test_an_upload_is_looked_at_read_and_loaded_once(service: Service, tmp_path:
     assert uploads.into_store(service, data, lambda event: None) == 40
     assert uploads.into_store(service, data, lambda event: None) == 0
     assert service.store.position() == before + 40
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_an_upload_into_an_empty_store_is_loaded_once(tmp_path: Path, times: bool) -> None:
+    lines = ["user,item,time" if times else "user,item", *(f"u{n},i{n}{f',{1_690_000_000 + n}' * times}" for n in range(3))]
+    with Store.open(f"sqlite:///{tmp_path / 'palate.db'}") as store:
+        empty = Service(store, ServiceSettings(), tmp_path / "models")
+        for more, came in (([], 3), ([], 0), ([lines[-1].replace("u2", "u9")], 1), ([], 0)):
+            lines += more
+            folder, path = uploads.place_for("events.csv")
+            path.write_text("\n".join(lines) + "\n")
+            found = uploads.look(folder, path, "events.csv")
+            assert uploads.into_store(empty, uploads.take(found, found.roles, drop=False), lambda event: None) == came
+        assert store.position() == 4
+        empty.close()
 
 
 def test_other_files_and_names_are_refused(service: Service) -> None:

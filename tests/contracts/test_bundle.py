@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from palate.catalog.registry import create, load
 from palate.contracts import bundle as module
-from palate.contracts.bundle import MANIFEST, SCHEMA, Bundle, read_bundle, read_manifest, write_bundle
+from palate.contracts.bundle import MANIFEST, SCHEMA, Bundle, only_one, read_bundle, read_manifest, write_bundle
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
 from palate.data.fingerprint import file_sha256
@@ -262,3 +263,46 @@ def test_a_failed_save_keeps_the_old_bundle(parts: Bundle, tmp_path: Path, monke
         write_bundle(tmp_path / "model", replace(parts, manifest={"system": "second"}))
     assert read_bundle(tmp_path / "model").manifest["system"] == "sample"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("system", ["this one", "one that can't lock folders"])
+def test_changes_of_bundles_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    if system != "this one":
+        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    done: list[str] = []
+    begun = threading.Event()
+
+    def change() -> None:
+        begun.set()
+        with only_one(tmp_path / "second"):
+            done.append("second")
+
+    thread = threading.Thread(target=change)
+    with only_one(tmp_path / "first"):
+        thread.start()
+        assert begun.wait(10)
+        time.sleep(0.05)
+        done.append("first")
+    thread.join()
+    assert done == ["first", "second"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows can't lock a folder")
+def test_processes_wait_for_each_other(tmp_path: Path) -> None:
+    place = str(tmp_path / "b")
+    lines = (
+        "from palate.contracts.bundle import only_one",
+        "print('here', flush=True)",
+        f"with only_one({place!r}): print('mine')",
+    )
+    with only_one(place):
+        other = subprocess.Popen([sys.executable, "-c", "\n".join(lines)], stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None and other.stdout.readline() == "here\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.3)
+    assert other.communicate(timeout=30)[0] == "mine\n"
+
+
+def test_nobody_can_change_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle"), only_one(tmp_path / "gone" / "b"):
+        raise AssertionError("it is not there")

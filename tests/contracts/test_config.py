@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from palate.contracts.config import Config
+from palate.contracts.config import Config, KeysOf
 from palate.errors import ConfigError
 
 
@@ -50,6 +51,21 @@ def test_wrong_values_say_what_is_right(key: str, value: object, advice: str) ->
     assert caught.value.value == value and f"'{key}'" in caught.value.what
 
 
+def test_a_check_of_several_settings_may_name_the_one_to_change() -> None:
+    class Span(Config):
+        low: int = 0
+        high: int = 1
+
+        @model_validator(mode="after")
+        def _rising(self) -> Span:
+            if self.low > self.high:
+                raise PydanticCustomError("span", "low must not be above high", {"path": ("low",)})
+            return self
+
+    with pytest.raises(ConfigError, match="setting 'low' is wrong: low must not be above high"):
+        Span.parse({"low": 2})
+
+
 def test_replace_checks_again() -> None:
     with pytest.raises(ConfigError):
         Sample().replace(dim=-1)
@@ -63,3 +79,41 @@ def test_settings_are_frozen() -> None:
 def test_one_definition_gives_the_json_schema() -> None:
     schema = Sample.model_json_schema()
     assert schema["properties"]["dim"]["description"] == "length of vectors" and schema["additionalProperties"] is False
+
+
+def test_what_came_as_json_is_read_as_its_schema_says() -> None:
+    given = {"dim": 8, "lr": 1, "layers": [2, 3], "window": None}
+    assert Sample.parse(given, strict=True) == Sample(dim=8, lr=1.0, layers=(2, 3))
+    assert Sample.parse({"dim": "8"}).dim == 8, "words of a command line"
+    for wrong in ({"dim": "8"}, {"dim": 8.0}, {"lr": True}, {"name": 3}, {"layers": "[2]"}, {"layers": [2.5]}):
+        with pytest.raises(ConfigError, match=f"setting '{next(iter(wrong))}"):
+            Sample.parse(wrong, strict=True)
+    with pytest.raises(ConfigError, match="no JSON"):
+        Sample.parse({"lr": float("nan")}, strict=True)
+    with pytest.raises(ConfigError, match="no JSON"):
+        Sample.parse({"name": object()}, strict=True)
+    with pytest.raises(ConfigError, match="did you mean 'dim'"):
+        Sample.parse({"dims": 1}, strict=True)
+    base = Sample(dim=8, layers=(1, 2))
+    assert base.differing({"lr": 0.5}) == Sample(dim=8, layers=(1, 2), lr=0.5)
+    with pytest.raises(ConfigError, match="'dim'") as caught:
+        base.differing({"dim": "9"}, system="the sample")
+    assert "settings of the sample" in str(caught.value)
+
+
+def test_a_needed_setting_has_no_default_to_tell() -> None:
+    class Needy(Config):
+        size: int = Field(..., description="how many")
+
+    with pytest.raises(ConfigError) as caught:
+        Needy.parse({"size": "many"})
+    assert "how many" in str(caught.value) and "default" not in str(caught.value)
+
+
+def test_a_free_object_tells_its_keys_in_the_schema_and_stays_free() -> None:
+    class Body(BaseModel):
+        settings: Annotated[dict[str, Any], KeysOf(Sample)]
+
+    told = Body.model_json_schema()["properties"]["settings"]
+    assert told["properties"]["dim"]["minimum"] == 1 and told["additionalProperties"] is False
+    assert Body(settings={"dims": 1}).settings == {"dims": 1}

@@ -104,6 +104,14 @@ def test_steepness_of_a_power_is_its_exponent(pages: ModuleType) -> None:
     assert math.isnan(pages.steepness([1.0, 100.0], [1.0, 2.0]))
 
 
+def test_a_row_of_memory_names_a_moment_for_each_of_its_values() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "serve.json").read_text(encoding="utf-8"))
+    rows = [row for row in result["rows"] if "MB" in row]
+    assert len(rows) == 2
+    for row in rows:
+        assert len(row["what"].rpartition(": ")[2].split(", ")) == len(row["MB"]), row["what"]
+
+
 def test_decisions_are_numbered_and_formed_alike() -> None:
     files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert [int(path.name[:4]) for path in files] == list(range(1, len(files) + 1))

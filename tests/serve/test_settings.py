@@ -54,6 +54,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("[[pipeline.caps]]\nmost = 2\nfeild = 'x'", ["pipeline.caps.0.feild", "did you mean 'field'"]),
         ("[[pipeline.sources]]\nkind = 'nonsense'", ["pipeline.sources.0", "nonsense"]),
         ("[pipeline.explore]\nepsilon = 3", ["pipeline.explore.epsilon", "less than or equal to 1"]),
+        ("[server]\ntrusted_proxies = ['*']", ["server.trusted_proxies", "name an address or a network"]),
+        ("[server]\ntrusted_proxies = ['10.0.0.1/8']", ["server.trusted_proxies", "host bits"]),
         ("[server\n", ["not valid TOML"]),
     ],
 )

@@ -212,13 +212,17 @@ def retrain_(
         how["undecided"] = "publish" if publish_undecided else "refuse"
         done = retrain(opened, place, system, settings_of(set_, None) or None, **how, progress=progress)
     facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate}
-    facts |= {"learnt_on_from": done.before, "updates": done.updates}
+    facts |= {"learnt_on_from": done.before, "updates": done.updates, "forgotten": done.forgotten}
     if as_json:
         print_json(facts)
         return
     say(f"{done.version} {'answers now' if activate else 'is published'} ({done.seconds:.1f} s): {done.folder}")
     if done.before is not None:
         say(f"It learnt on from {done.before} (updates since the last full fit: {done.updates}).")
+    if done.forgotten:
+        say(
+            f"People erased while it learnt: {done.forgotten}. Its bundle is without them; retrain again to learn without them."
+        )
     say("Gate: " + ("left out, or no model was active" if done.gate is None else done.gate.words))
 
 

@@ -78,8 +78,18 @@ def by_day(dark: bool, days: Sequence[str], series: Mapping[str, Sequence[float]
     }
 
 
-def intervals(dark: bool, estimates: Sequence[Estimate], *, axis_name: str, zero: bool = False) -> dict[str, Any]:
-    """Return a chart of values with their intervals, one a line; ``zero`` marks no difference."""
+def intervals(
+    dark: bool, estimates: Sequence[Estimate], *, axis_name: str, zero: bool = False, reach: float | None = None
+) -> dict[str, Any]:
+    """Return a chart of values with their intervals, one a line.
+
+    Parameters
+    ----------
+    zero
+        Whether to mark no difference.
+    reach
+        How far the axis goes to both sides of 0, where all ends are within.
+    """
     look: dict[str, Any] = NIGHT if dark else DAY
     colour = look["series"][0]
     rows = list(enumerate(estimates))
@@ -115,12 +125,14 @@ def intervals(dark: bool, estimates: Sequence[Estimate], *, axis_name: str, zero
             "lineStyle": {"color": look["words"], "type": "dashed"},
             "data": [{"xAxis": 0}],
         }
+    within = reach is not None and all(-reach <= end <= reach for one in estimates for end in (one.low, one.high))
+    sides = {"min": -reach, "max": reach, "interval": reach / 2} if reach is not None and within else {}
     return {
         **base(dark),
         "legend": {"show": False},
         "tooltip": {"show": False},
         "grid": {"left": 20, "right": 24, "top": 12, "bottom": 28, "containLabel": True},
-        "xAxis": axis(dark, "value", name=axis_name, nameLocation="middle", nameGap=28, scale=not zero),
+        "xAxis": axis(dark, "value", name=axis_name, nameLocation="middle", nameGap=28, scale=not zero, **sides),
         "yAxis": {
             **axis(dark, "category", data=[one.name for one in estimates], inverse=True, axisTick={"show": False}),
             # names stand above their lines: long ones leave room for the drawing on a phone

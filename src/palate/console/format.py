@@ -65,6 +65,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.{digits}g}"
 
 
+def chance(value: float | None) -> str:
+    """Return a p-value; small ones by what they are below."""
+    return "< 0.001" if value is not None and 0 <= value < 0.001 else number(value, 3)
+
+
 def share(value: float | None) -> str:
     """Return a share as a percentage."""
     return DASH if value is None or not math.isfinite(value) else f"{value:.1%}"
@@ -85,6 +90,12 @@ def interval(value: float | None, low: float | None, high: float | None, places:
         return number(value, 3) if places is None else f"{value:,.{places}f}"
     digits = decimals([value, *ends]) if places is None else places
     return f"{value:,.{digits}f} ({ends[0]:,.{digits}f} to {ends[1]:,.{digits}f})"
+
+
+def share_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a share with its interval as percentages; an end that is not known yet is left open."""
+    ends = [share(end) if end is not None and math.isfinite(end) else "no end yet" for end in (low, high)]
+    return share(value) if ends == ["no end yet"] * 2 or share(value) == DASH else f"{share(value)} ({ends[0]} to {ends[1]})"
 
 
 def price(value: float | None) -> str:

@@ -16,6 +16,18 @@ from palate.serve.store import Store
 from palate.serve.store.tables import events, feedback, impressions, items, slates
 
 DAY = 86_400.0
+#: Kinds of what may not be logged (:attr:`~palate.serve.service.Service.lost`): the name of one, and what follows from a loss.
+LOST = {
+    "slates": ("slate", "off-policy estimates and click rates will miss them."),
+    "exposures": (
+        "exposure",
+        "their people may be missing from an experiment, which can bias a split and keeps an interleaving from being read; "
+        "where there were many, make a new one.",
+    ),
+    "searches": ("search", "what people look for is not all on record."),
+}
+#: What follows while an experiment rests.
+RESTING = "Its people get the control's answer, and nobody is counted meanwhile. Restore the bundle, or stop the experiment."
 #: Days looked at, and days of "lately".
 DAYS, LATELY = 30, 7
 
@@ -136,13 +148,21 @@ def alerts(service: Service, seen: Traffic, refused: Sequence[str] = ()) -> list
             f"The active model {late.version} can't be loaded: {late.words} {_in_its_place(service)} "
             "Restore its bundle, or roll back on the page Models."
         )
+    behind = service.forgetting.trouble
+    if behind is not None:
+        found.append(f"Forgetting is behind: {behind} Restore the bundle, or erase the person again.")
     if seen.latest is None:
         found.append("The store holds no events. Send some to /v1/events, or load a file on the page Data.")
     elif now - seen.latest > DAY:
         found.append(f"No event came in for a day; the last one was {ago(seen.latest, now)}.")
-    lost = service.lost["slates"]
-    if lost:
-        found.append(f"{counted(lost, 'slate')} could not be logged since the start: off-policy estimates will miss them.")
+    for kind, (one, harm) in LOST.items():
+        if service.lost[kind]:
+            found.append(f"{counted(service.lost[kind], one, kind)} could not be logged since the start: {harm}")
+    found.extend(
+        f"The experiment {rest.experiment} rests: {rest.words} {RESTING}" for rest in service.arms.resting() if rest.lost
+    )
+    if service.arms.trouble is not None:
+        found.append(f"In the settings, {service.arms.trouble} Restore its bundle, or name another version.")
     if not seen.offerable:
         found.append("No item may be shown.")
     found.extend(f"The gate refused a new model: {reason}" for reason in refused)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from nicegui import events, ui
 from nicegui.element import Element
+from nicegui.elements.mixins.validation_element import ValidationElement
 
 from palate.console import format as show
 from palate.console.desk import Job, Visit
@@ -21,9 +23,11 @@ LONG, WORDS = 32, 14
 NARROW, STACKED = 2, 3
 #: Words that have a colour.
 GOOD_OR_BAD = {
-    **dict.fromkeys(("holds", "met", "differs", "active", "running"), "yes"),
-    **dict.fromkeys(("does not hold", "not met", "leak"), "no"),
+    **dict.fromkeys(("holds", "met", "differs", "active", "running", "safe"), "yes"),
+    **dict.fromkeys(("does not hold", "not met", "leak", "harmed"), "no"),
 }
+#: A field that can be told to be wrong.
+Field = ValidationElement[Any]
 #: Makes the content of a cell by hand.
 Cell = str | Callable[[], Any]
 
@@ -185,6 +189,63 @@ def entry(label: str, value: str = "", classes: str = "field", **more: Any) -> u
 def figure(label: str, value: float | None, classes: str = "field", **more: Any) -> ui.number:
     """Make a field for a number."""
     return ui.number(label, value=value, **more).props("outlined dense").classes(classes)
+
+
+def choice(title: str, options: Mapping[str, tuple[str, str]], value: str, chosen: Callable[[str], Any]) -> None:
+    """Make a choice of one among a few, each with a name and a sentence that says what it means.
+
+    These are the browser's own radio buttons, which arrow keys and screen readers know.
+    """
+    dots: dict[str, Element] = {}
+
+    def turn(key: str) -> None:
+        for name, dot in dots.items():
+            dot.props["checked"] = name == key
+        chosen(key)
+
+    with group(title) as made:
+        for key, (label, meaning) in options.items():
+            with box("label", "choice"):
+                dots[key] = dot = box("input", type="radio", name=made.html_id, value=key)
+                with box("span"):
+                    called = text(label, "span", "strong")
+                    about = text(meaning, "span", "soft small")
+            dot.props["checked"] = key == value
+            dot.props["aria-labelledby"], dot.props["aria-describedby"] = called.html_id, about.html_id
+            dot.on("change", partial(turn, key), args=[])
+
+
+def hint(field: Field, words: str) -> None:
+    """Put words below a field, and let screen readers say them with it."""
+    field.props["hint"] = words
+    if field.error is None:
+        field.props["aria-description"] = words
+
+
+def fault(field: Field, words: str | None) -> None:
+    """Tell beside a field what is wrong with it, or (``None``) that nothing is."""
+    field.error = words
+    field.props["aria-invalid"] = "false" if words is None else "true"
+    field.props["aria-description"] = words or field.props.get("hint", "")
+
+
+def forgives(field: Field) -> None:
+    """Let a field forget what was wrong as soon as it is changed."""
+    field.on_value_change(lambda: fault(field, None))
+
+
+def said() -> ui.label:
+    """Make a place for what is wrong with several fields at once; it is not seen until something is."""
+    made = text("", classes="bad")
+    made.props["role"] = "alert"
+    return made
+
+
+def focus(element: Element) -> None:
+    """Lead the keyboard to a field or a button, also to one that was just made."""
+    able = "input, textarea, button, [tabindex]"
+    find = f"const e = getHtmlElement({element.id}); (e?.matches('{able}') ? e : e?.querySelector('{able}'))?.focus()"
+    element.client.run_javascript(f"setTimeout(() => {{ {find} }}, 60)")
 
 
 async def sure(question: str, consequence: str, action: str) -> bool:

@@ -6,24 +6,47 @@ from collections.abc import Callable, Mapping, Sequence
 
 from palate.console import format as show
 from palate.console import parts
-from palate.serve import wire
+from palate.serve import answers, wire
+from palate.serve.pipeline.config import Need
+from palate.serve.service import Service
 
 #: Puts something to press under an item.
 Act = Callable[[wire.Offered], None]
 
 
+def recommend(service: Service, asked: wire.RecommendIn) -> wire.Slate:
+    """Return an answer; a model that is named and not in memory is waited for, in this thread of the console's own."""
+    load = None if asked.model in (None, "active") else service.loading.ask(Need("model", str(asked.model)))
+    if load is not None:
+        load.result()
+    return answers.recommend(service, asked)
+
+
+#: Kinds of reasons in the order in which they are told, and the words around the first of them.
+REASONS: Mapping[str, tuple[str, str]] = {
+    "history": ("Because of ", "."),
+    "content": ("Not known to the model yet; says the like of ", ", which they chose."),
+    "path": ("By way of ", "."),
+    "feature": ("What speaks for it: ", "."),
+    "dimension": ("By a taste for ", "."),
+}
+
+
 def why(reasons: Sequence[wire.Reason] | None) -> str:
-    """Return the reasons of an item as one sentence."""
+    """Return the reasons of an item as one sentence: those of the first kind that speaks for it, with their shares."""
     if not reasons:
         return "The model gives no reason."
-    liked = [r for r in reasons if r.kind == "history" and r.weight > 0]
-    if liked:
-        total = sum(r.weight for r in liked)
-        return "Because of " + ", ".join(f"{r.text} ({r.weight / total:.0%})" for r in liked[:3]) + "."
-    popular = next((r for r in reasons if r.kind == "popularity"), None)
-    if popular is not None:
-        return f"Chosen {show.counted(round(popular.weight), 'time')} by others."
-    return "No single reason stands out."
+    told = [reason for reason in reasons if reason.weight > 0]
+    kinds = {reason.kind for reason in told}
+    kind = next((kind for kind in [*REASONS, "popularity", *sorted(kinds)] if kind in kinds), None)
+    if kind is None:
+        return "No single reason stands out."
+    told = [reason for reason in told if reason.kind == kind]
+    if kind == "popularity":
+        return f"Chosen {show.counted(round(told[0].weight), 'time')} by others."
+    before, after = REASONS.get(kind, (f"By {kind}: ", "."))
+    total = sum(reason.weight for reason in told)
+    return before + ", ".join(f"{r.text} ({r.weight / total:.0%})" for r in told[:3]) + after
 
 
 def changes(before: Sequence[str], after: Sequence[str], titles: Mapping[str, str]) -> str:

@@ -49,6 +49,15 @@ ul.words { margin: 0; padding-left: 1.2rem; max-width: 80ch; } ul.words li { mar
 .fields > .field { max-width: none; min-width: 0; } .fields > .wide { grid-column: 1 / -1; max-width: none; }
 fieldset { border: 0; margin: 0; padding: 0; min-width: 0; display: flex; flex-direction: column; gap: 8px; }
 legend { font-weight: 650; padding: 0 0 6px; }
+.choice { display: flex; gap: 10px; align-items: flex-start; cursor: pointer; max-width: 80ch; }
+.choice input { width: 18px; height: 18px; margin: 2px 0 0; flex: none; accent-color: var(--link); }
+.choice .strong { display: block; } [role=alert]:empty { display: none; }
+.q-field__bottom { color: var(--soft) !important; font-size: .75rem; line-height: 1.3; padding: 4px 12px 0; min-height: 0; }
+.q-field__messages { line-height: 1.3; } .q-field--with-bottom { padding-bottom: 0; }
+.q-field__bottom--animated { position: static; transform: none; }
+.q-transition--field-message-leave-active { display: none; }
+.q-transition--field-message-enter-active { transition: none; opacity: 1 !important; transform: none !important; }
+.q-field--error .q-field__bottom { color: var(--bad) !important; }
 .q-checkbox, .q-toggle { margin-left: -10px; }
 .filing { display: flex; flex-direction: column; gap: 6px; align-items: flex-start; } .filing label { font-size: .875rem;
   color: var(--soft); }

@@ -21,15 +21,14 @@ from palate.data.readers.tables import open_table
 from palate.data.split import Split
 from palate.errors import ConfigError, DataError
 from palate.evaluation.bootstrap import Interval, bootstrap_ci
-from palate.progress import Progress, ProgressEvent
+from palate.progress import Progress
 from palate.serve.errors import ConflictError
 from palate.serve.service import Service
-from palate.serve.store import Event
-from palate.serve.store.exchange import load_dataset
+from palate.serve.store.exchange import add_dataset
 from palate.study.evaluate import evaluate
 
-#: Endings of files that are taken, events written in one transaction, rows shown, and the metric of a fit.
-ENDINGS, BATCH, SHOWN, METRIC = (".csv.gz", ".tsv.gz", ".csv", ".tsv"), 1_000, 5, "ndcg@10"
+#: Endings of files that are taken, rows shown, and the metric of a fit.
+ENDINGS, SHOWN, METRIC = (".csv.gz", ".tsv.gz", ".csv", ".tsv"), 5, "ndcg@10"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -112,37 +111,10 @@ def audited(data: Dataset, protocol: str) -> tuple[Split, Audit]:
 
 
 def into_store(service: Service, data: Dataset, progress: Progress) -> int:
-    """Put all events into the store; the same file again is harmless. Return how many were new."""
-    try:
-        count = load_dataset(service.store, data, progress=progress)
-    except ConflictError:
-        count = _added(service, data, progress)
+    """Put all events into the store; those that came in before, in whatever file, stay once. Return how many are new."""
+    count = add_dataset(service.store, data, progress=progress)
     service.pulse()
     return count
-
-
-def _added(service: Service, data: Dataset, progress: Progress) -> int:
-    """Add events to a store that has some, with ids made of the file's content and row."""
-    events = data.interactions
-    users = [str(raw) for raw in data.users.ids.decode(events.user).to_pylist()]
-    items = [str(raw) for raw in data.items.ids.decode(events.item).to_pylist()]
-    kinds = None if events.action is None or data.actions is None else data.actions.decode(events.action).to_pylist()
-    now, new = service.clock(), 0
-    for start in range(0, len(users), BATCH):
-        batch = [
-            Event(
-                user=users[at],
-                item=items[at],
-                type="view" if kinds is None else str(kinds[at]),
-                value=None if events.value is None else float(events.value[at]),
-                time=now if events.time is None else float(events.time[at]),
-                id=f"upload-{data.fingerprint}-{at}",
-            )
-            for at in range(start, min(start + BATCH, len(users)))
-        ]
-        new += service.store.add_events(batch).stored
-        progress(ProgressEvent("Load events", start + len(batch), len(users)))
-    return new
 
 
 def fit(service: Service, made: Split, system: str, settings: Mapping[str, Any], name: str, progress: Progress) -> Fitted:

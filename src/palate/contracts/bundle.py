@@ -8,12 +8,15 @@ code from the folder.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ from palate.errors import BundleError
 #: Version of the folder's layout; older ones are migrated, newer ones refused.
 SCHEMA = 1
 MANIFEST = "manifest.json"
+#: Turn of those who change bundles, where the system can't lock a folder.
+_ONE_AT_A_TIME = threading.Lock()
 #: Files that every bundle holds beside it.
 PARTS = ("state.safetensors", "histories.safetensors", "users.parquet", "items.parquet")
 
@@ -81,6 +86,34 @@ def write_bundle(folder: str | Path, bundle: Bundle) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+@contextmanager
+def only_one(folder: str | Path) -> Iterator[None]:
+    """Let nobody else who asks so change this bundle, or one beside it, until the end: two changes would undo each other.
+
+    Threads wait for each other everywhere, processes where the system can lock a folder (not on Windows).
+
+    Raises
+    ------
+    BundleError
+        If the folder that holds it is gone.
+    """
+    if importlib.util.find_spec("fcntl") is None:
+        with _ONE_AT_A_TIME:
+            yield
+        return
+    import fcntl
+
+    try:
+        place = os.open(Path(folder).resolve().parent, os.O_RDONLY)
+    except OSError as error:
+        raise BundleError("no bundle here.", where=folder, value=error.strerror, remedy="check the path") from None
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def check_place(folder: str | Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 import sys
 import time
@@ -17,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.contracts.bundle import read_manifest
 from palate.distributed.cluster import ray_module
 from palate.errors import PalateError
 from palate.extras import require
 from palate.runtime import set_threads
-from palate.serve.errors import NotFound, Unavailable
+from palate.serve.errors import Unavailable
 from palate.serve.memory.lasting import lasting
 from palate.serve.run import SWITCH
 from palate.serve.service import Service
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
     from palate.serve.http.guard import App, Message, Receive, Scope, Send
 
-log = logging.getLogger("palate.serve")
 #: Names on the cluster.
 APPLICATION, DEPLOYMENT = "palate", "Replica"
 #: Header that names the replica which answered.
@@ -87,7 +84,11 @@ class SharedService(Service):
         self.everyone("settle")
 
     def forget_caches(self) -> None:
-        """Drop everywhere what is remembered, and have bundles that were changed read anew."""
+        """Drop everywhere what is remembered."""
+        self.everyone("forget")
+
+    def forget_erased(self) -> None:
+        """Have no replica hold whomever the store's erasures removed."""
         self.everyone("forget")
 
     def settle_here(self) -> None:
@@ -95,16 +96,8 @@ class SharedService(Service):
         super().settle()
 
     def forget_here(self) -> None:
-        """Drop what this replica remembers, and read bundles anew whose files were changed."""
-        super().forget_caches()
-        self._read_changed()
-
-    def _read_changed(self) -> None:
-        for version in self.shelf.versions():
-            with contextlib.suppress(NotFound):  # let go meanwhile
-                loaded = self.shelf.get(version)
-                if read_manifest(loaded.folder)["checksum"] != loaded.facts["checksum"]:
-                    self.shelf.reload(version)
+        """Drop what this replica remembers, and whoever was erased."""
+        self.forgetting.catch_up()
 
     def healthy(self) -> None:
         """Raise if only a new process can help: what is handed to the writer never comes back.
@@ -113,10 +106,6 @@ class SharedService(Service):
         it, requests are answered with 503, and all goes on when the store is back.
         """
         self.ready()
-        try:
-            self._read_changed()  # a process outside of this service may have erased somebody
-        except PalateError as error:
-            log.warning("a bundle could not be read anew: %s", error.what)
         with contextlib.suppress(Unavailable):
             self.writer.add_events([]).result(HUNG)
 

@@ -14,12 +14,13 @@ from palate.errors import UnsupportedError
 from palate.serve import wire
 from palate.serve.experiments.interleave import interleaved
 from palate.serve.experiments.live import INTERLEAVED, Assigned, assign, with_model
-from palate.serve.memory.people import Person
+from palate.serve.memory.people import Person, standing
 from palate.serve.models.rankers import LoadedRanker, is_ranker
 from palate.serve.models.shelf import Loaded
+from palate.serve.pipeline.config import Need
 from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
-from palate.serve.questions import allowed_rows, check_k, given_history, question_of, row_of
+from palate.serve.questions import Whose, allowed_rows, check_k, given_history, heard, kept_out, question_of, row_of
 from palate.serve.search.finding import find
 from palate.serve.search.neighbours import content_reasons, neighbours
 from palate.serve.service import Service
@@ -42,13 +43,12 @@ def recommended(service: Service, asked: wire.RecommendIn) -> Recommended:
     """Answer with a slate, log it with its propensities, and say where its items came from."""
     service.pulse()
     check_k(asked.k, service.settings.server.max_k)
-    assigned = _assigned(service, asked)
-    pipelines = _pipelines(service, asked, assigned)
-    person = _person(service, asked.user, asked.history)
+    assigned, pipelines = _plan(service, asked)
+    person = _person(service, asked, asked.history)
     now = service.clock()
-    questions = [question_of(asked, person, pipeline.config.seen, service.catalogue, now) for pipeline in pipelines]
+    questions = [question_of(asked, person, pipeline.config, service.catalogue, now) for pipeline in pipelines]
     answer, teams = _answer(service, asked, assigned, pipelines, questions)
-    slate = _slate(service, pipelines, asked, person, answer, teams)
+    slate = _slate(service, pipelines, asked, questions, answer, teams)
     logged = asked.model is None and not for_nobody(asked)
     slate.slate = uuid.uuid4().hex if logged else None
     if assigned is not None:
@@ -67,24 +67,32 @@ def for_nobody(asked: wire.RecommendIn) -> bool:
     return asked.user is None and asked.anonymous is None and not asked.history
 
 
-def _assigned(service: Service, asked: wire.RecommendIn) -> Assigned | None:
+def _plan(service: Service, asked: wire.RecommendIn) -> tuple[Assigned | None, list[Pipeline]]:
+    """Return the experiment that the answer is part of, if any, and what answers: the service's own pipeline, an experiment's
+    variant (or both), what stands in while the experiment rests, or a pipeline with another model.
+    """
     unit = asked.user or asked.anonymous
-    if unit is None or asked.model is not None or not asked.experiments:
-        return None
-    return assign(service.running(), unit)
-
-
-def _pipelines(service: Service, asked: wire.RecommendIn, assigned: Assigned | None) -> list[Pipeline]:
-    """Return what answers: the service's own pipeline, an experiment's variant (or both), or one with another model."""
-    base = service.settings.pipeline
     if asked.model is not None:
-        return [service.pipeline_of(with_model(base, service.model(asked.model).version))]
+        version = _named(service, asked.model).version
+        return None, [service.pipeline_of(with_model(service.settings.pipeline, version))]
+    assigned = assign(service.running(), unit) if unit is not None and asked.experiments else None
     if assigned is None:
-        return [service.pipeline]
-    spec = assigned.running.spec
-    if not assigned.interleaves:
-        return [service.pipeline_of(spec.pipeline_of(assigned.variant, base))]
-    return [service.pipeline_of(spec.pipeline_of(team, base).model_copy(update={"caps": ()})) for team in (0, 1)]
+        return None, [service.pipeline]
+    instead = service.arms.stand_in(assigned)
+    if instead is not None:
+        return None, [service.pipeline_of(instead)]
+    teams = (0, 1) if assigned.interleaves else (assigned.variant,)
+    configs = [config for team in teams if (config := assigned.running.pipelines[team]) is not None]
+    if assigned.interleaves:
+        configs = [config.model_copy(update={"caps": ()}) for config in configs]
+    return assigned, [service.pipeline_of(config) for config in configs]
+
+
+def _named(service: Service, version: str) -> Loaded:
+    """Return a recommender that the caller names: at once, or not at all (see :meth:`Loading.require`)."""
+    if version != "active":
+        service.loading.require(Need("model", version))
+    return service.model(version)
 
 
 def _answer(
@@ -99,9 +107,10 @@ def _answer(
         answer = pipelines[0].answer(questions[0], service.rng, explore=asked.model is None and asked.experiments)
         return answer, [0] * len(answer.picks)
     assert assigned is not None
-    spec, base = assigned.running.spec, service.settings.pipeline
+    control = assigned.running.pipelines[0]
+    assert control is not None
     both, asks = (pipelines[0], pipelines[1]), (questions[0], questions[1])
-    found = interleaved(both, spec.names, asks, service.rng, spec.pipeline_of(0, base).caps)
+    found = interleaved(both, assigned.running.spec.names, asks, service.rng, control.caps)
     return found.answer, found.teams
 
 
@@ -109,14 +118,14 @@ def _slate(
     service: Service,
     pipelines: Sequence[Pipeline],
     asked: wire.RecommendIn,
-    person: Person,
+    questions: Sequence[Question],
     answer: Answer,
     teams: Sequence[int],
 ) -> wire.Slate:
     used = [_used(service, pipeline) for pipeline in pipelines]
     versions = {None if model is None else model.version for model in used}
     reasons = [
-        _why(service, used[team], person, pick.row) if asked.why else None
+        _why(service, used[team], questions[team].person, pick.row) if asked.why else None
         for pick, team in zip(answer.picks, teams, strict=True)
     ]
     steps = [wire.TraceStep(step=s.step, came=s.came, left=s.left, ms=s.ms, note=s.note) for s in answer.trace.steps]
@@ -128,7 +137,7 @@ def _slate(
         ],
         policy=pipelines[0].config.name if len(pipelines) == 1 else INTERLEAVED,
         model=versions.pop() if len(versions) == 1 else None,
-        cold=not len(person.rows),
+        cold=not any(len(question.person.rows) for question in questions),
         trace=steps if asked.trace else None,
     )
 
@@ -159,7 +168,9 @@ def similar(service: Service, asked: wire.SimilarIn) -> wire.ScoredList:
     service.pulse()
     check_k(asked.k, service.settings.server.max_k)
     bare = asked.model is None and service.shelf.active is None and not service.content.off
-    model, allows = None if bare else service.model(asked.model or "active"), allowed_rows(asked.filter, service.catalogue)
+    model = None if bare else _named(service, asked.model or "active")
+    unwanted = kept_out(_person(service, asked), service.settings.pipeline.feedback)
+    allows = allowed_rows(asked.filter, service.catalogue, unwanted)
     seeds = [row_of(item, service.catalogue) for item in asked.items]
     wanted = asked.k + len(seeds)
     while True:
@@ -173,26 +184,33 @@ def similar(service: Service, asked: wire.SimilarIn) -> wire.ScoredList:
 
 
 def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
-    """Put the caller's candidates into order; what the model doesn't know comes last, in the order given."""
+    """Put the caller's candidates into order; what the model doesn't know comes last, in the order given.
+
+    What the person hid or disliked is named apart.
+    """
     service.pulse()
-    person, ranker = _person(service, asked.user, asked.history), _ranker(service, asked)
-    rows, unknown = [], []
+    person, ranker = _person(service, asked, asked.history), _ranker(service, asked)
+    feedback = service.settings.pipeline.feedback
+    wanted, person = allowed_rows(None, service.catalogue, kept_out(person, feedback)), heard(person, feedback)
+    rows, unknown, unwanted = [], [], []
     for item in dict.fromkeys(asked.candidates):
         found = service.catalogue.known(item)
         if found is None or not found.shown:
             unknown.append(item)
+        elif wanted is not None and not wanted(service.catalogue.row[item]):
+            unwanted.append(item)
         else:
             rows.append(service.catalogue.row[item])
     if ranker is not None:
         version, told = ranker.version, service.asker(person, asked.context, service.clock(), ranker)
         scores = ranker.score(told, service.catalogue, rows) if rows else np.empty(0)
     else:
-        model = service.model(asked.model or "active")
+        model = _named(service, asked.model or "active")
         version = model.version
         scores = model.score(person, np.array(rows, np.int64)) if rows else np.empty(0, np.float32)
     order = np.argsort(-scores, kind="stable")[: asked.k]
     scored = _scored(service, [rows[at] for at in order], [float(scores[at]) for at in order])
-    return wire.ScoredList(items=scored, unknown=unknown, model=version)
+    return wire.ScoredList(items=scored, unknown=unknown, unwanted=unwanted, model=version)
 
 
 def _ranker(service: Service, asked: wire.RankIn) -> LoadedRanker | None:
@@ -207,7 +225,12 @@ def _ranker_of(service: Service, version: str) -> LoadedRanker | None:
     if version == "active":
         return None
     known = service.store.model(version)
-    return service.shelf.ranker(version, service.folder) if known is not None and is_ranker(known.system) else None
+    if known is None or not is_ranker(known.system):
+        return None
+    need = Need("ranker", version)
+    if need not in service.settings.pipeline.needs:
+        service.loading.require(need)
+    return service.shelf.ranker(version, service.folder)
 
 
 def search(service: Service, asked: wire.SearchIn) -> wire.ScoredList:
@@ -229,14 +252,15 @@ def asked_search(service: Service, asked: wire.SearchIn) -> wire.ScoredList:
 def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
     """Say why an item suits a person: by the active model, or by the recommender or ranker that is named."""
     service.pulse()
-    person, row = _person(service, asked.user, asked.history), row_of(asked.item, service.catalogue)
+    person, row = _person(service, asked, asked.history), row_of(asked.item, service.catalogue)
+    person = heard(person, service.settings.pipeline.feedback)
     ranker = None if asked.model is None else _ranker_of(service, asked.model)
     if ranker is not None:
         told = service.asker(person, asked.context, service.clock(), ranker)
         found, version = ranker.explain(told, service.catalogue, row), ranker.version
         reasons = [wire.Reason(kind=one.kind, text=str(one.subject), weight=one.weight) for one in found.evidence]
     else:
-        model = service.model(asked.model or "active")
+        model = _named(service, asked.model or "active")
         own = [] if model.knows(np.array([row]))[0] else content_reasons(service.content, person, row)
         if own:
             return _by_content(service, asked.item, own, model.version)
@@ -270,13 +294,17 @@ def profile(service: Service, user: str, recent: int = 50) -> wire.Profile:
     """Return a person in short."""
     service.pulse()
     kept, events = service.store.user(user), service.store.events_of(user, recent)
-    person = service.person(user)
+    person, said = service.person(user), dict(service.store.said_by(user))
+    words = sorted(standing(said).values(), key=lambda word: word.time)[::-1]
     taste = sorted(person.mix(service.catalogue).items(), key=lambda pair: -pair[1])
     return wire.Profile(
         user=user,
-        known=kept is not None or len(person.rows) > 0,
+        known=kept is not None or len(person.rows) > 0 or len(words) > 0,
         attributes={} if kept is None else dict(kept.attributes),
-        events=len(person.rows),
+        events=len(person.acts().rows),
+        said=[
+            {"item": w.item, "title": _title(service, w.item), "kind": w.kind, "time": w.time, "slate": said[w]} for w in words
+        ],
         recent=[
             {"item": e.item, "title": _title(service, e.item), "type": e.type, "time": e.time, "value": e.value}
             for e in reversed(events)
@@ -285,10 +313,10 @@ def profile(service: Service, user: str, recent: int = 50) -> wire.Profile:
     )
 
 
-def _person(service: Service, user: str | None, history: Sequence[str | wire.HistoryEvent] | None) -> Person:
-    """Return the person of a request: what is known of the user, then the history that came with it."""
-    known = service.person(user)
-    return given_history(history, user, service.catalogue).after(known) if history else known
+def _person(service: Service, asked: Whose, history: Sequence[str | wire.HistoryEvent] | None = None) -> Person:
+    """Return the person of a request: what is known of the user (or visitor), then the history that came with it."""
+    known = service.person(asked.user, asked.anonymous)
+    return given_history(history, known.id, service.catalogue).after(known) if history else known
 
 
 def _scored(service: Service, rows: Sequence[int], scores: Sequence[float]) -> list[wire.Scored]:

@@ -19,6 +19,10 @@ class ConflictError(StoreError):
     """What was asked contradicts what is kept."""
 
 
+class ErasedMeanwhile(ConflictError):
+    """Somebody was erased who may be in what was to be entered; nothing was written."""
+
+
 class NotFound(StoreError):
     """There is nothing of that name."""
 

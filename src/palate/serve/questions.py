@@ -5,7 +5,7 @@ of a request is noted with its slate, so that off-policy estimates can ask it ag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from palate.errors import DataError
 from palate.serve.errors import NotFound
 from palate.serve.memory.catalogue import Catalogue
 from palate.serve.memory.people import Person
+from palate.serve.pipeline.config import FeedbackConfig, PipelineConfig
 from palate.serve.pipeline.filters import Filter, compile_filter
 from palate.serve.pipeline.sources import Question
 from palate.serve.store.checks import to_json
@@ -25,6 +26,18 @@ NOTED = ("history", "items", "text", "k", "filter", "seen", "exclude", "diversit
 MOST_NOTED = 65_536
 #: Key of a note under which stand the names of what was left out of it.
 LEFT_OUT = "left_out"
+
+
+class Whose(Protocol):
+    """A request that says for whom it is."""
+
+    @property
+    def user(self) -> str | None:
+        """Id of a user."""
+
+    @property
+    def anonymous(self) -> str | None:
+        """Key of somebody without an account."""
 
 
 def noted(asked: RecommendIn) -> dict[str, Any]:
@@ -54,8 +67,8 @@ def recalled(
         return None
 
 
-def question_of(asked: RecommendIn, person: Person, seen: str, catalogue: Catalogue, now: float) -> Question:
-    """Return the question that a pipeline is asked; ``seen`` is what it does with things seen unless the caller says.
+def question_of(asked: RecommendIn, person: Person, config: PipelineConfig, catalogue: Catalogue, now: float) -> Question:
+    """Return the question that a pipeline is asked: the person as it listens to them, and what must not come.
 
     Raises
     ------
@@ -63,17 +76,30 @@ def question_of(asked: RecommendIn, person: Person, seen: str, catalogue: Catalo
         If the request starts from an item that there is not.
     """
     near = np.array([row_of(item, catalogue) for item in asked.items], np.int32)
+    person, unwanted = heard(person, config.feedback), kept_out(person, config.feedback)
     return Question(
         person,
         asked.k,
         near,
         asked.text or "",
         asked.context,
-        barred_rows(person, near, asked.exclude, asked.seen or seen, catalogue),
+        barred_rows(person, [near, *unwanted.values()], asked.exclude, asked.seen or config.seen, catalogue),
         now,
         asked.diversity,
         allowed_rows(asked.filter, catalogue),
+        unwanted,
     )
+
+
+def heard(person: Person, config: FeedbackConfig) -> Person:
+    """Return a person as a pipeline listens to them: with what they liked among what they chose, or without."""
+    return person if config.liked == "history" else person.acts()
+
+
+def kept_out(person: Person, config: FeedbackConfig) -> dict[str, np.ndarray]:
+    """Return the rows that a person's feedback keeps out, by the words for it; nothing where nothing does."""
+    told = {"hidden": (person.hidden, config.hidden), "disliked": (person.disliked, config.disliked)}
+    return {f"{what} by the person": rows for what, (rows, does) in told.items() if len(rows) and does == "exclude"}
 
 
 def given_history(history: Sequence[str | HistoryEvent] | None, user: str | None, catalogue: Catalogue) -> Person:
@@ -98,17 +124,22 @@ def row_of(item: str, catalogue: Catalogue) -> int:
     return catalogue.row[item]
 
 
-def allowed_rows(filter_: Filter | None, catalogue: Catalogue) -> Callable[[int], bool] | None:
-    """Return the test of rows that a caller's filter makes."""
+def allowed_rows(
+    filter_: Filter | None, catalogue: Catalogue, unwanted: Mapping[str, np.ndarray] | None = None
+) -> Callable[[int], bool] | None:
+    """Return the test of rows that a caller's filter makes, and that of what a person's feedback keeps out, if any."""
+    out = frozenset(row for rows in (unwanted or {}).values() for row in rows.tolist())
     if filter_ is None:
-        return None
+        return None if not out else lambda row: row not in out
     test, items = compile_filter(filter_), catalogue.items
-    return lambda row: test(items[row])
+    return lambda row: row not in out and test(items[row])
 
 
-def barred_rows(person: Person, near: np.ndarray, exclude: Sequence[str], seen: str, catalogue: Catalogue) -> np.ndarray:
-    """Return ``int32[m]``: rows that must not come."""
-    parts = [near, np.array(catalogue.rows_of(exclude), np.int32)]
+def barred_rows(
+    person: Person, closed: Sequence[np.ndarray], exclude: Sequence[str], seen: str, catalogue: Catalogue
+) -> np.ndarray:
+    """Return ``int32[m]``: rows that must not come; ``closed`` are such already."""
+    parts = [*closed, np.array(catalogue.rows_of(exclude), np.int32)]
     if seen == "exclude":
         parts.append(person.seen)
     return np.unique(np.concatenate(parts)).astype(np.int32)

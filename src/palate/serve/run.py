@@ -173,6 +173,7 @@ def listen(
             log_level="warning",
             timeout_graceful_shutdown=DRAIN,
             server_header=False,
+            proxy_headers=False,  # the application believes the proxies that the settings name, and nobody else
             date_header=False,
             **options,
         )

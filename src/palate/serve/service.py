@@ -4,6 +4,7 @@ command line call.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,14 @@ import numpy as np
 
 from palate.errors import PalateError
 from palate.serve.errors import BusyError, NotFound
-from palate.serve.experiments.live import Running, salt_of
+from palate.serve.experiments.arms import Arms
+from palate.serve.experiments.live import Running
 from palate.serve.memory.catalogue import Catalogue
 from palate.serve.memory.memo import Memo
 from palate.serve.memory.people import Person
 from palate.serve.memory.trends import Trends
+from palate.serve.models.forgetting import Forgetting
+from palate.serve.models.loading import Loading
 from palate.serve.models.rankers import LoadedRanker
 from palate.serve.models.shelf import Loaded, Shelf
 from palate.serve.models.succession import Succession
@@ -89,6 +93,8 @@ class Service:
         self.catalogue = Catalogue()
         self.shelf = Shelf(self.catalogue, settings.retrieval)
         self.succession = Succession(self.shelf, self.folder)
+        self.loading = Loading(self.shelf, self.folder)
+        self.arms = Arms(store, self.loading, settings.pipeline)
         self._pipelines: dict[PipelineConfig, Pipeline] = {}
         self._memo, self._lists = Memo(FRESH, USABLE), Memo(FRESH, USABLE)
         self._trends = Trends(store)
@@ -98,14 +104,18 @@ class Service:
         self.lost = {"slates": 0, "exposures": 0, "searches": 0}
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
         self._pulsed, self._uncounted = -RECENT, 0
-        first = store.pulse().active
-        if first is not None:
-            self.succession.begin(first)
+        first = store.pulse()
+        self.forgetting = Forgetting(store, self.shelf, first.erasures, partial(Service.forget_caches, self))
+        if first.active is not None:
+            self.succession.begin(first.active)
         self.pulse()
+        self.running()
 
     def close(self) -> None:
         """Write what is under way, then stop."""
         self.succession.close()
+        self.loading.close()
+        self.forgetting.close()
         self.content.close()
         self._memo.close()
         self._lists.close()
@@ -133,10 +143,21 @@ class Service:
             self._pipelines = {**dict(list(self._pipelines.items())[-31:]), config: found}
         return found
 
+    def attempt(self, config: PipelineConfig) -> None:
+        """Answer a question for nobody known with a pipeline, so that what is wrong is told now, not to the first asker.
+
+        Raises
+        ------
+        PalateError
+            A model that is absent, damaged, gone from the disk or of another kind; a rule that can't be read; an unknown task.
+        """
+        self.loading.check(config.needs)
+        Pipeline(config, self, self).answer(Question(Person(None), k=1, text="anything", now=self.clock()), self.rng)
+
     # -- staying up to date -------------------------------------------------------------------------
 
     def pulse(self) -> None:
-        """Take up what changed in the store: items, and which model is wanted (it is loaded beside the requests).
+        """Take up what changed in the store: items, erasures, which model is wanted (models are loaded beside the requests).
 
         The store is asked at most every :data:`RECENT` seconds, or at once after a write of this process (:meth:`stale`).
         """
@@ -145,6 +166,7 @@ class Service:
         now = self.store.pulse()
         self._pulsed = time.monotonic()
         self.catalogue.refresh(self.store, now.items)
+        self.forgetting.see(now.erasures)
         if now.active is not None:
             self.succession.want(now.active)
 
@@ -197,13 +219,8 @@ class Service:
         return Path(found.path)
 
     def running(self) -> list[Running]:
-        """Return running experiments, the earliest first; at most a few seconds old."""
-
-        def read() -> list[Running]:
-            rows, salt = self.store.experiments("running"), salt_of(self.store)
-            return [Running.of(row, salt) for row in sorted(rows, key=lambda r: (r.started or 0.0, r.name))]
-
-        return self._memo.get(("experiments",), read)
+        """Return running experiments, the earliest first, at most a few seconds old; models that answers need are loaded."""
+        return self._memo.get(("experiments",), self.arms.read)
 
     def ready(self) -> Ready:
         """Say whether the store answers and something can be recommended."""
@@ -211,6 +228,7 @@ class Service:
         try:
             self._memo.get(("check",), self.store.check)  # it writes, and anybody may ask whether the service is ready
             self.pulse()
+            self.running()
         except PalateError as error:
             trouble = error.what
         active, items = self.shelf.active, int(self.catalogue.shown.sum())
@@ -221,8 +239,9 @@ class Service:
             store=trouble or "ok",
             model=None if active is None else active.version,
             wanted=self.succession.wanted,
-            trouble=None if late is None else late.words,
+            trouble=self.forgetting.trouble or self.arms.trouble if late is None else late.words,
             items=items,
+            resting={rest.experiment: rest.words for rest in self.arms.resting()},
         )
 
     def settle(self) -> None:
@@ -234,6 +253,10 @@ class Service:
         self._trends.clear()
         self._memo.clear()
         self._lists.clear()
+
+    def forget_erased(self) -> None:
+        """Drop what is remembered, and whomever the store's erasures removed from any process."""
+        self.forgetting.catch_up()
 
     def log(
         self,
@@ -307,7 +330,8 @@ class Service:
         )
 
     def asker(self, person: Person, context: Mapping[str, Any], now: float, ranker: LoadedRanker) -> Asker:
-        """Return who asks, as a ranker's rows tell it; attributes of people are read where the ranker wants them."""
+        """Return who asks, as a ranker's rows tell it: by events alone; attributes are read where the ranker wants them."""
+        person = person.acts()
         known = self.store.user(person.id) if ranker.reads_user and person.id is not None else None
         history = [self.catalogue.items[row].id for row in person.rows[-RECENT_ITEMS:].tolist()]
         return Asker(person.id, history, now, {} if known is None else known.attributes, context, len(person.rows))
@@ -354,21 +378,18 @@ class Service:
 
     # -- people -------------------------------------------------------------------------------------
 
-    def person(self, user: str | None, limit: int | None = None, before: float | None = None) -> Person:
-        """Return a user as of this moment: what the active bundle knows, then every acknowledged event.
+    def person(self, user: str | None, anonymous: str | None = None, *, before: float = math.inf) -> Person:
+        """Return a person as of now, or ``before`` a moment: what the active bundle knows, every acknowledged event, feedback.
 
-        ``before``: with the events before that moment only (the bundle is today's).
+        Who was erased, and may still be known to a model in memory, has no id; nor has a visitor.
         """
-        if user is None:
+        if user is None and anonymous is None:
             return Person(None)
-        items, times = self.store.history_of(user, limit or self.settings.pipeline.history, before)
-        live = Person.of(user, items, times, self.catalogue)
+        most = self.settings.pipeline.history
+        past = self.store.past_of(user, anonymous, limit=most, before=before)
+        stranger = user is None or self.forgetting.bars(user)
+        live = Person.of(None if stranger else user, past.items, past.times, self.catalogue, past.said, most)
         active = self.shelf.active
-        if active is None or self._from_this_store(active):
-            return live
+        if stranger or active is None or (active.store_position or ("",))[0] == self.store.identity:
+            return live  # what a model learnt from this very store stands in the events
         return live.after(active.base(user))
-
-    def _from_this_store(self, loaded: Loaded) -> bool:
-        """Say whether a model learnt from this very store, so that what it knows of people stands in the events."""
-        position = loaded.store_position
-        return position is not None and position[0] == self.store.identity

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from palate.contracts.config import Config
 from palate.errors import ConfigError, nearest
 from palate.serve.pipeline.config import SOURCES, CapConfig, PipelineConfig
+
+
+def _network(text: str) -> str:
+    """Refuse what is neither an address nor a network."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"name an address or a network, such as 10.0.0.0/8 ({error})") from None
+    return text
 
 
 class StoreSettings(Config):
@@ -37,6 +47,9 @@ class ServerSettings(Config):
     burst: int = Field(1_000, gt=0, description="requests that a key may send at once")
     wrong_keys: int = Field(20, gt=0, description="wrong keys that an address may send at once; then it is told to wait (429)")
     wrong_keys_per_minute: float = Field(10.0, gt=0, description="steady rate of wrong keys allowed to each address")
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (), description="addresses or networks of proxies before the service, whose X-Forwarded-For and -Proto are believed"
+    )
     workers: int = Field(2, gt=0, le=64, description="threads that answer")
     allow_origins: tuple[str, ...] = Field((), description="web origins that may call from a browser (CORS); none by default")
 

@@ -89,6 +89,15 @@ def test_preference_by_hand() -> None:
     assert found.delta == 0 and found.p == 1
 
 
+@pytest.mark.parametrize(("credit_of", "vote"), [((1, 0), 0.5), ((0, 0), 0.0), ((0, 2), -0.5)])
+def test_where_all_vote_alike_the_interval_is_exact(credit_of: tuple[int, int], vote: float) -> None:
+    (found,) = preferences(np.tile(credit_of, (100, 1)), np.arange(100))
+    others = 1 - 0.025 ** (1 / 100)
+    assert found.delta == vote and found.low < found.high
+    assert found.low == pytest.approx(max(-0.5, vote - others * (vote + 0.5)))
+    assert found.high == pytest.approx(min(0.5, vote + others * (0.5 - vote)))
+
+
 def test_pairs_and_baseline() -> None:
     credits = np.random.default_rng(6).poisson([3.0, 1.0, 1.0], (400, 3))
     pairs = preferences(credits, np.arange(400))

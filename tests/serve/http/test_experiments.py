@@ -72,7 +72,11 @@ def test_traffic_is_a_share_of_people(live: Any) -> None:
     ("changed", "status", "word"),
     [
         ({"variants": [{"name": "one"}]}, 422, "variants"),
-        ({"variants": [{"name": "a"}, {"name": "a"}]}, 422, "must differ"),
+        (
+            {"variants": [{"name": "a"}, {"name": "a"}]},
+            422,
+            "'variants.1.name' is wrong: names of variants must differ",
+        ),
         ({"variants": [{"name": "a"}, {"name": "b", "model": "absent"}]}, 404, "model"),
         ({"variants": [{"name": "a"}, {"name": "b", "pipeline": {"souces": []}}]}, 422, "sources"),
         ({"metrics": [{"name": "x", "kind": "nonsense"}]}, 422, "kind"),

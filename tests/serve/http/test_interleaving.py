@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.evaluation.experiments.interleaving import Preference
+from palate.evaluation.experiments.interleaving import Preference, preferences
 from palate.serve.experiments import offpolicy
 from palate.serve.experiments.live import ExperimentSpec, analysis
 from palate.serve.experiments.preferences import _at_any_time, reading
@@ -151,6 +151,22 @@ def test_the_interval_at_any_time_holds_at_every_look() -> None:
 
     assert alarms(0.1, 0.1, 1_000) <= 0.05
     assert alarms(0.16, 0.08, 100) > 0.8
+
+
+@pytest.mark.parametrize("rate", [0.98, 0.995])
+def test_where_nearly_all_agree_the_intervals_hold_too(rate: float) -> None:
+    """130 people, of whom often all choose one side: neither interval may take that for certain."""
+    rng, n, missed, known = np.random.default_rng(5), 130, np.zeros(2), 0
+    for _ in range(300):
+        wins = int(rng.binomial(n, rate))
+        credits = np.tile([1.0, 0.0], (n, 1))
+        credits[wins:] = [0.0, 1.0]
+        (one,) = preferences(credits, np.arange(n), resamples=200)
+        low, high, p = _at_any_time(one, 1_000)
+        missed += [not a <= rate - 0.5 <= b for a, b in ((one.low, one.high), (low, high))]
+        known += p < 0.05
+    assert missed[1] / 300 < 0.05 and known == 300
+    assert missed[0] / 300 < 0.12, "the bootstrap is short where only some few differ, but no longer certain where none does"
 
 
 def _holds(votes: np.ndarray) -> bool:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
+import uvicorn
 
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 RAW: dict[str, bytes] = {
@@ -25,8 +32,14 @@ RAW: dict[str, bytes] = {
     "long number": b'{"k": ' + b"9" * 6_000 + b"}",
     "duplicate keys": b'{"user": "u1", "user": "u2", "item": "i1", "k": 1, "k": 2}',
     "nul escaped": b'{"user": "a\\u0000b", "item": "i1"}',
+    "nul": b'{"user": "a\x00b", "item": "i1"}',
+    "nul as key": b'{"user": "u1", "item": "i1", "\x00": 1}',
+    "nuls": bytes(1_000),
+    "nul at the end": b'{"user": "u1", "item": "i1"}\x00',
     "lone surrogate": b'{"user": "\\ud800", "item": "i1"}',
 }
+#: JSON that is right, but ten megabytes.
+HUGE = b'{"user": "u1", "item": "i1", "context": {"note": "' + b"x" * 10_000_000 + b'"}}'
 TEXTS = [
     "'; DROP TABLE events; --",
     "<script>alert(1)</script>",
@@ -43,6 +56,23 @@ TEXTS = [
     "x" * 100_000,
 ]
 NUMBERS = [-1, 0, 10**30, -(10**30), 1e308, True, "1", [], {}, None]
+#: Methods and paths in which a NUL stands for an id, or in one.
+NUL_PATHS = [
+    *(
+        (method, f"/v1/{kind}/{id_}")
+        for kind in ("items", "users", "profile")
+        for id_ in ("%00", "u1%00", "%00x")
+        for method in ("GET", "DELETE")
+    ),
+    ("GET", "/v1/profile/%00/export"),
+    ("POST", "/v1/models/%00/activate"),
+    ("POST", "/v1/experiments/a%00/start"),
+    ("POST", "/v1/experiments/%00a/stop"),
+    ("GET", "/v1/experiments/%00"),
+    ("GET", "/v1/%00"),
+    ("GET", "/v1/items%00"),
+    ("GET", "/%00"),
+]
 ROUTES = ["events", "feedback", "recommendations", "similar", "rank", "search", "explain", "models", "experiments"]
 
 
@@ -54,6 +84,70 @@ def test_bodies_that_are_no_requests(live_shared: Any, route: str, name: str) ->
     assert response.status_code < 500, response.text
     if response.status_code >= 400:
         assert {"code", "what", "request"} <= set(response.json())
+
+
+def pieces(body: bytes, size: int = 65_536) -> Iterator[bytes]:
+    """Yield a body piece by piece: it is sent without a length."""
+    return (body[at : at + size] for at in range(0, len(body), size))
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_ten_megabytes_are_turned_away_unread(live_shared: Any, route: str, streamed: bool) -> None:
+    headers = {"Authorization": f"Bearer {live_shared.keys['admin']}", "Content-Type": "application/json"}
+    before = live_shared.store.position()
+    content = pieces(HUGE) if streamed else HUGE
+    response = live_shared.client.post(f"/v1/{route}", content=content, headers=headers)
+    assert response.status_code == 413, response.text[:200]
+    assert response.json()["code"] == "too_large" and "max_body_bytes" in response.json()["remedy"]
+    assert live_shared.store.position() == before
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_ten_megabytes_over_a_socket(live_shared: Any, streamed: bool) -> None:
+    """A real connection: a length is refused before the body comes, and a stream at the first byte too many; others go on."""
+    head = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {live_shared.keys['write']}\r\n"
+    head += "Content-Type: application/json\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n" if streamed else f"Content-Length: {len(HUGE)}\r\n\r\n"
+    with served(live_shared) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+            line.sendall(head.encode())
+            for piece in pieces(HUGE[: live_shared.service.settings.server.max_body_bytes + 1] if streamed else b""):
+                line.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+            assert line.recv(65_536).startswith(b"HTTP/1.1 413 "), "it has heard enough, long before the end"
+        with urlopen(f"http://127.0.0.1:{port}/v1/health", timeout=10) as answer:
+            assert answer.status == 200
+
+
+@contextmanager
+def served(live: Any) -> Iterator[int]:
+    """Serve on a port of this machine."""
+    server = uvicorn.Server(uvicorn.Config(live.client.app, port=0, lifespan="off", log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@pytest.mark.parametrize(("method", "path"), NUL_PATHS)
+def test_a_nul_in_a_path(live_shared: Any, method: str, path: str) -> None:
+    response = live_shared.call(method, path)
+    assert 400 <= response.status_code < 500, response.text
+    assert {"code", "what", "request"} <= set(response.json())
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["items?after=%00", "items?after=a%00b", "items?limit=%00", "items?limit=1%00", "items?%00=1", "models/drift?days=%00"],
+)
+def test_a_nul_in_a_query(live_shared: Any, query: str) -> None:
+    response = live_shared.call("GET", f"/v1/{query}")
+    assert response.status_code == (200 if "?%00" in query else 422), response.text  # unknown parameters are passed over
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -150,3 +150,29 @@ def test_without_chance_in_the_log_nothing_is_estimated(live: Any) -> None:
 
 def test_a_wrong_pipeline_is_refused(live: Any) -> None:
     assert live.call("POST", "/v1/experiments/offpolicy", {"pipeline": {"nonsense": 1}}).status_code == 422
+
+
+def test_no_more_slates_are_looked_at_than_asked_for(exploring: Any) -> None:
+    """The latest ones, each whole, however many rows the slates before them have."""
+    shown = (Shown("i1", 1, 0.5), Shown("i2", 2, 0.5))
+    exploring.store.add_slates(
+        [Slate(f"s{n}", shown, user=f"u{n}", policy=f"p{n}", time=100.0 + n, stochastic=True, asked={"k": 2}) for n in range(7)]
+    )
+    config = exploring.service.settings.pipeline
+    for most in (1, 3):
+        found = offpolicy.judge(exploring.service, config, most=most)
+        assert found.slates == most and set(found.policies) == {f"p{n}" for n in range(7 - most, 7)}
+        assert found.width == 2 and found.left_out == {}
+    assert offpolicy.judge(exploring.service, config, most=20).slates == 7
+
+
+def test_a_slate_of_which_rows_were_left_out_is_not_taken_for_a_shorter_one(exploring: Any) -> None:
+    """Slates may be longer than any that the service gives by now."""
+    service = exploring.service
+    service.settings = service.settings.replace(server={**service.settings.server.model_dump(), "max_k": 2})
+    shown = tuple(Shown(f"i{n}", n + 1, 0.5) for n in range(3))
+    exploring.store.add_slates(
+        [Slate(f"s{n}", shown, user=f"u{n}", policy=f"p{n}", time=100.0 + n, stochastic=True, asked={"k": 3}) for n in range(3)]
+    )
+    found = offpolicy.judge(service, service.settings.pipeline, most=2)
+    assert (found.slates, found.width, set(found.policies)) == (1, 3, {"p2"})

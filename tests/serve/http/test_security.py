@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import uvicorn
+from fastapi.testclient import TestClient
 
 from palate.errors import ConfigError
 from palate.serve.http.problems import Refusal
 from palate.serve.http.security import Doorman, new_key
+from palate.serve.run import listen
+from palate.serve.service import Service
 from palate.serve.settings import ServerSettings, ServiceSettings
 from palate.serve.store import Store
 
@@ -150,3 +157,54 @@ def test_key_names_and_scopes_are_checked(tmp_path: Path) -> None:
             new_key(store, name, scope)
     assert ServiceSettings().server.insecure_loopback is False
     store.close()
+
+
+def _wrong_from(client: TestClient, forwarded: str | None, times: int = 1) -> int:
+    """Send wrong keys; return the last status."""
+    headers = {"Authorization": "Bearer plt_x_y"} | ({} if forwarded is None else {"X-Forwarded-For": forwarded})
+    return [client.get("/v1/items", headers=headers).status_code for _ in range(times)][-1]
+
+
+def test_behind_a_trusted_proxy_wrong_keys_are_counted_by_caller(tmp_path: Path, open_live: Any) -> None:
+    settings = ServiceSettings().replace(server={"trusted_proxies": ["10.1.0.0/16", "::1"]})
+    for live in open_live(tmp_path, settings, "popularity"):
+        proxy = TestClient(live.client.app, client=("10.1.2.3", 40_000))
+        assert _wrong_from(proxy, "203.0.113.7", 21) == 429
+        assert _wrong_from(proxy, "203.0.113.8") == 401  # somebody else behind the same proxy
+        assert _wrong_from(proxy, "198.51.100.1, 203.0.113.7") == 429  # what a caller puts before its address is not believed
+        assert _wrong_from(proxy, "203.0.113.7, 10.1.9.9") == 429  # two proxies, one before the other
+        assert _wrong_from(proxy, "203.0.113.7:5555") == 429 and _wrong_from(proxy, None) == 401
+        stranger = TestClient(live.client.app, client=("10.2.0.1", 40_000))
+        assert _wrong_from(stranger, "203.0.113.9", 20) == 401
+        assert _wrong_from(stranger, "203.0.113.10") == 429  # it is no proxy: its own address counts
+
+
+def test_nobody_is_believed_by_default(live: Any) -> None:
+    assert live.service.settings.server.trusted_proxies == ()
+    near = TestClient(live.client.app, client=("127.0.0.1", 40_000))
+    assert [_wrong_from(near, f"203.0.113.{n}") for n in range(21)] == [401] * 20 + [429]
+
+
+def test_the_server_believes_no_proxy_on_its_own(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # of uvicorn
+    address, service = [], Service(live.store, ServiceSettings().replace(server={"port": 0}), live.service.models)
+    server: list[uvicorn.Server] = []
+    serve = uvicorn.Server.serve
+
+    async def kept(self: uvicorn.Server, **named: Any) -> None:
+        server.append(self)
+        await serve(self, **named)
+
+    monkeypatch.setattr(uvicorn.Server, "serve", kept)
+    thread = threading.Thread(target=listen, args=(service,), kwargs={"on_ready": address.append}, daemon=True)
+    thread.start()
+    until = time.monotonic() + 20
+    while not address:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    with httpx.Client(base_url=address[0]) as client:
+        sent = [{"Authorization": "Bearer plt_x_y", "X-Forwarded-For": f"203.0.113.{n}"} for n in range(21)]
+        assert [client.get("/v1/items", headers=headers).status_code for headers in sent] == [401] * 20 + [429]
+    server[0].should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()

@@ -13,6 +13,7 @@ from palate.data.dataset import Dataset
 from palate.recommend.popularity import Popularity
 from palate.serve.memory.catalogue import Catalogue
 from palate.serve.models import shelf
+from palate.serve.pipeline.config import Need
 from palate.simulate.world import World, WorldConfig
 
 
@@ -60,3 +61,79 @@ def test_a_model_that_can_not_be_warmed_up_leaves_no_trace(bundle: Path, monkeyp
         models.get("a", lambda _: bundle)
     assert models.versions() == [] and catalogue._listeners == []
     assert np.array_equal(catalogue.shown, np.zeros(1_024, bool))
+
+
+def filled(bundle: Path, *versions: str) -> shelf.Shelf:
+    """Return a shelf whose active model is ``active``, asked for some versions in turn."""
+    models = shelf.Shelf(Catalogue())
+    models.activate("active one", bundle)
+    for version in versions:
+        models.get(version, lambda _: bundle)
+    return models
+
+
+def test_asking_for_many_versions_keeps_a_few_the_longest_unused_go(bundle: Path) -> None:
+    models = filled(bundle, "a", "b", "c", "a", "d")
+    assert sorted(models.versions()) == ["a", "active one", "c", "d"] and len(models.versions()) == shelf.MOST
+    assert len(models.catalogue._listeners) == shelf.MOST  # who is let go hears no more
+    for version in "efghi":
+        models.get(version, lambda _: bundle)
+    assert models.active is models.find("active one") and len(models.versions()) == shelf.MOST
+
+
+def test_what_is_kept_stays_however_much_is_asked_for(bundle: Path) -> None:
+    models = filled(bundle, "k0", "k1")
+    needs = [Need("model", f"k{n}") for n in range(5)]
+    models.keep("experiments", needs[:2])
+    models.keep("pipeline", needs[2:])
+    for version in ("k2", "k3", "k4", "x", "y", "z"):
+        models.get(version, lambda _: bundle)
+    assert sorted(models.versions()) == ["active one", *(need.version for need in needs), "z"]
+    models.keep("pipeline", ())
+    assert sorted(models.versions()) == ["active one", "k0", "k1", "z"]
+
+
+def test_the_model_that_answered_before_is_the_last_to_go(bundle: Path) -> None:
+    models = filled(bundle, "a", "b", "c")
+    models.activate("c", bundle)
+    models.get("d", lambda _: bundle)
+    assert sorted(models.versions()) == ["active one", "b", "c", "d"]
+    assert models.turn_to("active one")
+
+
+def test_rankers_count_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ranker:
+        def __init__(self, version: str, folder: Path) -> None:
+            self.version = version
+
+        def warm(self, catalogue: Catalogue) -> None:
+            pass
+
+    monkeypatch.setattr(shelf, "LoadedRanker", Ranker)
+    models = filled(bundle, "a")
+    models.keep("pipeline", [Need("ranker", "r0")])
+    for n in range(6):
+        models.ranker(f"r{n}", lambda _: bundle)
+    held = [f"r{n}" for n in range(6) if models.holds(Need("ranker", f"r{n}"))]
+    assert held == ["r0", "r4", "r5"] and models.versions() == ["active one"]
+
+
+def test_an_activation_survives_others_that_crowd_the_model_out(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the load and the turn the model may be let go: it is loaded again, and hears of the catalogue."""
+    models = filled(bundle)
+    models.keep("experiments", [Need("model", f"k{n}") for n in range(4)])
+    for n in range(4):
+        models.get(f"k{n}", lambda _: bundle)
+    get, crowded = models.get, list[shelf.Loaded]()
+
+    def crowding(version: str, folder_of: Any) -> shelf.Loaded:
+        found = get(version, folder_of)
+        if not crowded:
+            crowded.append(get("crowd", lambda _: bundle))
+        return found
+
+    monkeypatch.setattr(models, "get", crowding)
+    models.activate("new", bundle)
+    active = models.active
+    assert active is not None and active is models.find("new")
+    assert active._changed in models.catalogue._listeners

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from palate.errors import DataError
+from palate.errors import ConfigError
 from palate.serve.memory.catalogue import Catalogue, Item
 from palate.serve.pipeline.caps import Caps
 from palate.serve.pipeline.config import CapConfig, ExploreConfig
@@ -95,8 +95,8 @@ def test_caps_hold_under_exploration() -> None:
 
 
 def test_a_prior_without_counts_is_refused() -> None:
-    with pytest.raises(DataError, match="prior"):
-        Thompson(ExploreConfig(kind="thompson", prior=(0.0, 1.0)), Known())
+    with pytest.raises(ConfigError, match="prior"):
+        ExploreConfig.parse({"kind": "thompson", "prior": (0.0, 1.0)})
 
 
 @pytest.mark.parametrize("kind", ["greedy", "epsilon", "thompson"])

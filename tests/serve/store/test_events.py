@@ -197,14 +197,14 @@ def test_a_history_is_that_of_the_events_to_the_last_bit(store):
     items = ["plain", 'quo"te', "com,ma", "é\u2028😀", "back\\slash"]
     store.add_events([Event("u", item, time=time) for item, time in zip(items, times, strict=True)])
     expected = [(e.item, e.time) for e in store.events_of("u")]
-    found = store.history_of("u")
-    assert list(zip(*found, strict=True)) == expected
-    assert found[1] == sorted(times)
-    latest = store.history_of("u", 2)
-    assert list(zip(*latest, strict=True)) == expected[-2:]
-    assert store.history_of("nobody") == ([], [])
-    assert list(zip(*store.history_of("u", before=expected[-1][1]), strict=True)) == expected[:-2]  # two are of one moment
-    assert store.history_of("u", 1, before=expected[2][1]) == ([expected[1][0]], [expected[1][1]])
+    found = store.past_of("u")
+    assert list(zip(*found[:2], strict=True)) == expected
+    assert found.times == sorted(times)
+    latest = store.past_of("u", limit=2)
+    assert list(zip(*latest[:2], strict=True)) == expected[-2:]
+    assert store.past_of("nobody") == ([], [], []) == store.past_of(None)
+    assert list(zip(*store.past_of("u", before=expected[-1][1])[:2], strict=True)) == expected[:-2]  # two are of one moment
+    assert store.past_of("u", limit=1, before=expected[2][1]) == ([expected[1][0]], [expected[1][1]], [])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 255, 256, 257, 700])

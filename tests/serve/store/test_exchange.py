@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 from palate.serve.errors import ConflictError
 from palate.serve.store import Event, Feedback, ItemRow, ModelRow, Shown, Slate, Store, UserRow, bulk
-from palate.serve.store.exchange import dataset, export_store, import_store, load_dataset, numbered_dataset
+from palate.serve.store.exchange import add_dataset, dataset, export_store, import_store, load_dataset, numbered_dataset
 from palate.serve.store.tables import events as events_table
 
 
@@ -189,3 +190,40 @@ def test_every_event_keeps_its_number(full):
         assert [wanted[pair] for pair in zip(people, things, strict=True)] == found
     assert len(wanted) == 5 == len(numbers)
     assert dataset(full).fingerprint == data.fingerprint
+
+
+def _events(rows: list[tuple[str, str, str, float, int]], *, timed: bool = True) -> Dataset:
+    """Return a data set of rows: user, item, action, value, time."""
+    user, item, action, value, time = (list(column) for column in zip(*rows, strict=True))
+    made = Dataset.from_columns(user, item, value=value, time=time if timed else None)
+    actions, codes = Vocabulary.of(pa.array(action))
+    events = replace(made.interactions, action=codes[made.interactions.file_order])
+    return replace(made, interactions=events, actions=actions)
+
+
+class TestAddedAgain:
+    """A data set that comes in twice, alone or in a longer one."""
+
+    @pytest.mark.parametrize("timed", [True, False])
+    @pytest.mark.parametrize("before", [True, False], ids=["others", "empty"])
+    def test_the_same_events_change_nothing(self, store, timed, before):
+        if before:
+            store.add_events([Event("u0", "i0", "buy", 1.0, time=100.0), Event("zoe", "i9", time=200.0)])
+        other = store.position()
+        rows = [("u0", "i0", "buy", 1.0, 100), ("u1", "i1", "buy", 2.0, 101)]
+        rows += [("u0", "i0", "buy", 1.0, 100), ("u0", "i2", "view", 0.1, 103)]  # the first once more: that happened, too
+        assert add_dataset(store, _events(rows, timed=timed)) == 4
+        for again in (rows, rows[::-1], rows[:2]):
+            assert add_dataset(store, _events(again, timed=timed)) == 0
+        assert store.position() == other + 4
+        grown = [*rows, ("u0", "i0", "buy", 1.0, 100), ("u7", "i7", "view", 3.0, 104)]
+        assert add_dataset(store, _events(grown, timed=timed)) == 2
+        assert store.position() == other + 6 and [e.item for e in store.events_of("u7")] == ["i7"]
+        assert (store.events_of("u1")[0].time == 101.0) is timed
+
+    def test_a_bad_id_beside_others_adds_nothing(self, store):
+        store.add_events([Event("u", "i")])
+        given = _events([*((f"u{n}", "i", "view", 1.0, n) for n in range(1_500)), ("u", "i", "x" * 300, 1.0, 9_999)])
+        with pytest.raises(DataError) as told:
+            add_dataset(store, given)
+        assert told.value.where == "actions[1]" and store.position() == 1

@@ -142,6 +142,23 @@ def test_no_file_holds_the_bytes_afterwards(tmp_path):
     assert NAME.encode() not in _bytes_of(tmp_path)
 
 
+def test_erasures_are_counted_and_known_by_name(store):
+    assert store.pulse().erasures == 0 and "anybody" not in store.erasures_since(0)
+    store.add_events([Event(user, "i") for user in ("u1", "u2", "u3")])
+    store.erase_user("u1", scrub=False)
+    first = store.pulse().erasures
+    store.erase_user("u2", scrub=False)
+    store.erase_user("nobody", scrub=False)  # nothing was held
+    every, later = store.erasures_since(0), store.erasures_since(first)
+    assert [user in every for user in ("u1", "u2", "u3", "nobody")] == [True, True, False, False]
+    assert [user in later for user in ("u1", "u2")] == [False, True]
+    assert every.last == later.last == store.pulse().erasures > first > 0
+    assert [user in (store.erasures_since(every.last) | later) for user in ("u1", "u2")] == [False, True]
+    store.erase_user("in-a-bundle-alone", scrub=False, elsewhere=True)
+    assert "in-a-bundle-alone" in store.erasures_since(every.last) and store.pulse().erasures > every.last
+    assert store.erasures_since(10_000).last == 10_000 and every.key not in repr(every)
+
+
 def test_many_are_erased_and_scrubbed_once(tmp_path):
     with Store.open(f"sqlite:///{tmp_path / 'p.db'}") as store:
         people = [f"{NAME}-{at}" for at in range(5)]

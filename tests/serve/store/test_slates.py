@@ -90,7 +90,8 @@ def test_rates_count_slates(store):
 
 def test_the_log_for_off_policy_estimates(store):
     store.add_slates([replace(SLATE, id="s2", time=200.0, experiment=None), SLATE])
-    store.add_feedback([Feedback("s1", "b"), Feedback("s1", "b", "buy", 4.0)])
+    store.add_feedback([Feedback("s1", "b"), Feedback("s1", "b", "buy", 4.0), Feedback("s1", "a", "hide")])
+    store.add_feedback([Feedback("s1", "b", "dislike")])  # neither earns anything
     log = store.impressions_since(0.0)
     assert log["slate"].to_pylist() == ["s1", "s1", "s2", "s2"] and log["item"].to_pylist() == ["a", "b", "a", "b"]
     assert log["propensity"].to_pylist() == [0.5, 1.0, 0.5, 1.0] and log["reward"].to_pylist() == [0.0, 5.0, 0.0, 0.0]

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from palate.errors import ConfigError, DataError
-from palate.serve.errors import BusyError, ConflictError, NotFound, SchemaError, Unavailable
+from palate.serve.errors import BusyError, ConflictError, ErasedMeanwhile, NotFound, SchemaError, Unavailable
 from palate.serve.store import Event, Exposure, ItemRow, ModelRow, Shown, Slate, Store, UserRow, schema
 from palate.serve.store.tables import metadata
 
@@ -205,6 +205,18 @@ class TestModels:
             store.add_model(ModelRow("a", "ease", "/b"))
         with pytest.raises(NotFound):
             store.activate("b")
+
+    def test_none_is_entered_after_an_erasure_that_it_may_not_know(self, store):
+        store.add_events([Event("u", "i")])
+        before = store.pulse().erasures
+        store.erase_user("u", scrub=False)
+        with pytest.raises(ErasedMeanwhile):
+            store.add_model(ModelRow("a", "ease", "/a"), activate=True, unless_after=before)
+        assert store.model("a") is None and store.active_model() is None
+        now = store.pulse().erasures
+        assert now > before
+        assert store.add_model(ModelRow("a", "ease", "/a"), activate=True, unless_after=now).state == "active"
+        assert store.model_before() is None
 
     def test_activations_at_once_leave_one_active(self, store_url):
         with Store.open(store_url) as store:

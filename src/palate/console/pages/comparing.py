@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from palate.console import parts, slates
 from palate.console.desk import Visit
-from palate.serve import answers, wire
+from palate.serve import wire
 from palate.serve.models import production
 
 
@@ -33,7 +33,7 @@ async def panel(visit: Visit, asked: Callable[[str], wire.RecommendIn]) -> None:
         place = parts.box("div", "stack")
 
     async def compare() -> None:
-        pair = [await visit.call(answers.recommend, visit.service, asked(choice.value)) for choice in (left, right)]
+        pair = [await visit.call(slates.recommend, visit.service, asked(choice.value)) for choice in (left, right)]
         ids = [[item.id for item in slate.items] for slate in pair]
         both = [item for item in ids[0] if item in ids[1]]
         place.clear()

@@ -141,7 +141,8 @@ def _use(visit: Visit, data: Dataset, made: Split) -> None:
 
 
 def _load(visit: Visit, data: Dataset) -> None:
-    with parts.panel("4a. Into the store", "The events count in answers at once. The same file a second time changes nothing."):
+    words = "The events count in answers at once. The same file again changes nothing; of one that grew, the new rows come in."
+    with parts.panel("4a. Into the store", words):
 
         async def begin() -> None:
             words = f"{len(data):,} events of {data.n_users:,} people go into the store."

@@ -110,7 +110,7 @@ async def _reach(visit: Visit, found: wire.ItemOut) -> None:
             version, lucky = service.model("active").version, []
             asked = numbers.latest_people(service.store, count)
             for at, user in enumerate(asked):
-                slate = answers.recommend(service, wire.RecommendIn(user=user, k=K, model=version, experiments=False))
+                slate = slates.recommend(service, wire.RecommendIn(user=user, k=K, model=version, experiments=False))
                 lucky += [(user, one.position) for one in slate.items if one.id == found.id]
                 progress(ProgressEvent("Ask", at + 1, len(asked)))
             return lucky, len(asked)

@@ -163,6 +163,9 @@ def _outcome(done: Retrained | None, trouble: show.Complaint | None) -> None:
     assert done is not None
     origin = "" if done.before is None else f", learnt on from {done.before}"
     parts.alert(f"{done.version} is published ({done.seconds:.1f} s){origin}.", "fine")
+    if done.forgotten:
+        erased = show.counted(done.forgotten, "person was", "people were")
+        parts.text(f"{erased} erased while it learnt: its bundle doesn't hold them. Retrain again to learn without them.")
     if done.gate is None:
         parts.text("The gate was left out, or no model was active.")
     elif not done.gate.decided:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +21,9 @@ from palate.serve.models import production
 from palate.serve.models.rankers import is_ranker
 
 #: What may be said of an item in a slate, and the length of answers.
-KINDS, K = ("click", "like", "hide"), 10
+KINDS, K = ("click", "like", "dislike", "hide"), 10
+#: What an item is by what was said of it, where that changes answers.
+SAID = {"hide": "hidden", "dislike": "disliked", "like": "liked"}
 
 
 @dataclass
@@ -139,8 +142,8 @@ async def _live(visit: Visit, whom: Whom, past: Any) -> None:
 
     async def again(did: str) -> None:
         before = list(whom.before)
-        slate = await visit.call(answers.recommend, visit.service, whom.asked())
-        await _history(visit, whom, past)
+        slate = await visit.call(slates.recommend, visit.service, whom.asked())
+        await _history(visit, whom, past, again)
         ids = [item.id for item in slate.items]
         whom.titles |= {item.id: item.title for item in slate.items}
         told = slates.changes(before, ids, whom.titles)
@@ -215,15 +218,15 @@ def _categories(visit: Visit) -> list[str]:
     return sorted({name for item in visit.service.catalogue.items if item.shown for name in item.categories})[:500]
 
 
-async def _history(visit: Visit, whom: Whom, place: Any) -> None:
-    """Show what the person chose, newest first."""
-    service = visit.service
+async def _history(visit: Visit, whom: Whom, place: Any, again: Any) -> None:
+    """Show what the person chose, and what they said of items, newest first."""
+    service, said = visit.service, []
     if whom.user is not None:
         found = await visit.call(answers.profile, service, whom.user, 30)
         recent = [
             (str(e["item"]), str(e["title"]), f"{e['type']} · {show.ago(e['time'], service.clock())}") for e in found.recent
         ]
-        title, total, taste = f"What {whom.user} chose", found.events, found.taste
+        title, total, taste, said = f"What {whom.user} chose", found.events, found.taste, found.said
     else:
         known = {i: service.catalogue.known(i) for i in whom.history}
         recent = [
@@ -247,16 +250,44 @@ async def _history(visit: Visit, whom: Whom, place: Any) -> None:
                         parts.link(name, show.address("items", item=item))
                         parts.text(about, "div", "soft small")
 
+    if said:
+        about = "What is hidden or disliked never comes; what is liked counts as chosen."
+        with place, parts.panel("What they said", about), parts.box("ul", "plain", aria_label="What they said of items"):
+            for word in said:
+                with parts.box("li"):
+                    _word(visit, word, again)
+
+
+def _word(visit: Visit, word: dict[str, Any], again: Any) -> None:
+    """Show what was said of an item, and let it be taken back."""
+
+    async def take_back() -> None:
+        await _tell(visit, word["slate"], word["item"], word["kind"], 0.0)
+        await again(f"{word['title']} is not {SAID[word['kind']]} any more")
+
+    with parts.box("div", "body"):
+        parts.link(word["title"], show.address("items", item=word["item"]))
+        parts.text(f"{SAID[word['kind']]} · {show.ago(word['time'], visit.service.clock())}", "div", "soft small")
+    if visit.may("write"):
+        parts.button(
+            "Take back", visit.guarded(take_back), name=f"Take back: {word['title']} is {SAID[word['kind']]}", kind="small"
+        )
+
+
+async def _tell(visit: Visit, slate: str, item: str, kind: str, value: float = 1.0) -> None:
+    """Have feedback kept, with an id of its own: it may be said, taken back and said again."""
+    given = wire.FeedbackIn(slate=slate, item=item, kind=kind, value=value, id=uuid.uuid4().hex)
+    await visit.call(visit.service.settle)
+    await visit.call(lambda: records.keep_feedback(visit.service, given).result(), scope="write")
+    visit.service.forget_caches()
+
 
 def _acts(visit: Visit, whom: Whom, slate: wire.Slate, again: Any, item: wire.Offered) -> None:
     """Put feedback and events under an item."""
 
     async def say(kind: str) -> None:
         assert slate.slate is not None
-        given = wire.FeedbackIn(slate=slate.slate, item=item.id, kind=kind)
-        await visit.call(visit.service.settle)
-        await visit.call(lambda: records.keep_feedback(visit.service, given).result(), scope="write")
-        visit.service.forget_caches()
+        await _tell(visit, slate.slate, item.id, kind)
         await again(f"{kind} on {item.title} is kept")
 
     async def choose() -> None:

@@ -8,8 +8,9 @@ Preference of system ``a`` over ``b``: each unit (person) is one vote, by which 
 
     Δ_ab = (wins + ½ ties) / units - ½    in [-½, ½]
 
-with a sign test of wins against losses (exact binomial, ties left out) and a bootstrap interval over units. Several pairs are
-corrected by Holm. The test is one for a fixed number of units.
+with a sign test of wins against losses (exact binomial, ties left out) and a bootstrap interval over units. Where all ``n``
+units vote alike, which a bootstrap takes for certain, the interval is exact: at most ``1 - (α/2)^(1/n)`` of people vote
+otherwise. Several pairs are corrected by Holm. The test is one for a fixed number of units.
 
 Source: F. Radlinski, M. Kurup and T. Joachims, "How does clickthrough data reflect retrieval quality?", CIKM 2008; for
 several teams A. Schuth et al., "Multileaved comparisons for fast online evaluation", CIKM 2014; Δ from O. Chapelle et al.,
@@ -60,7 +61,7 @@ class Preference:
     units, wins, losses, ties
         Units in all; those that gave the system more, less, and equal credit (or none to either).
     delta, low, high
-        Preference for the system from -½ to ½, and its bootstrap interval.
+        Preference for the system from -½ to ½, and its interval.
     p, p_adjusted
         Two-sided sign test, and after Holm's correction over the pairs.
     """
@@ -188,9 +189,21 @@ def preferences(
     gaps[np.abs(gaps) <= 1e-12 * np.abs(totals).sum(1, keepdims=True)] = 0
     votes = np.sign(gaps) / 2
     ends = bootstrap_ci(votes, confidence=confidence, resamples=resamples, seed=seed)
-    found = [_preference(votes[:, at], titles[a], titles[b], (ends.low[at], ends.high[at])) for at, (a, b) in enumerate(pairs)]
+    found = [
+        _preference(votes[:, at], titles[a], titles[b], _ends(votes[:, at], ends.low[at], ends.high[at], confidence))
+        for at, (a, b) in enumerate(pairs)
+    ]
     adjusted = holm(np.array([one.p for one in found]))
     return [replace(one, p_adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _ends(votes: np.ndarray, low: float, high: float, confidence: float) -> tuple[float, float]:
+    """Return the ends of an interval: those given, or exact ones where all votes are alike."""
+    if not len(votes) or (votes != votes[0]).any():
+        return float(low), float(high)
+    others = 1 - ((1 - confidence) / 2) ** (1 / len(votes))
+    # of those others each may be for the one or the other side: -½ and ½ beside the vote of all
+    return float(votes[0] - others * (votes[0] + 0.5)), float(votes[0] + others * (0.5 - votes[0]))
 
 
 def _preference(votes: np.ndarray, system: str, baseline: str, ends: tuple[float, float]) -> Preference:

@@ -1,13 +1,13 @@
 """What a candidate pipeline would have earned, from the slates that were logged with their propensities.
 
 Every slate that a policy drew by chance for somebody known (a user, or a visitor with an ``anonymous`` key) is put to the
-candidate again: the person as they were at that moment (their events before it, and the history that came with the request),
-and the request as it was noted (length, words, filter, items to start from, items and things seen left out, diversity). How
-likely the candidate shows just that slate gives the weights of the estimators of :mod:`palate.evaluation.offpolicy`, with
-intervals, an effective sample size, and a refusal where the log can't tell. By position: ``rips``, ``sips``, both
-self-normalised, and ``cascade_dr``; of the slate as one action: ``dm``, ``clipped_ips``, ``dr`` and ``switch_dr``. Those with a
-reward model use :mod:`palate.serve.experiments.reward_model`; what the candidate would earn by it is a mean over
-:data:`DRAWS` of its slates.
+candidate again: the person as they were at that moment (their events and feedback before it, and the history that came with
+the request), and the request as it was noted (length, words, filter, items to start from, items and things seen left out,
+diversity). How likely the candidate shows just that slate gives the weights of the estimators of
+:mod:`palate.evaluation.offpolicy`, with intervals, an effective sample size, and a refusal where the log can't tell. By
+position: ``rips``, ``sips``, both self-normalised, and ``cascade_dr``; of the slate as one action: ``dm``, ``clipped_ips``,
+``dr`` and ``switch_dr``. Those with a reward model use :mod:`palate.serve.experiments.reward_model`; what the candidate would
+earn by it is a mean over :data:`DRAWS` of its slates.
 
 Models, catalogue and trends are as they are now, not as they were then; caps and rules too. The estimate answers: what would
 this pipeline have earned on those visits, had it run as it stands now? Every slate that is left out is counted, with the reason
@@ -144,7 +144,7 @@ def judge(
     policy
         Only slates of this policy; by default of all that drew by chance, but for interleaved ones.
     most
-        Slates used, at most: the latest ones.
+        Slates looked at, at most: the latest ones, from 1.
 
     Raises
     ------
@@ -217,11 +217,12 @@ def _expected(
 
 
 def _slates(service: Service, since: float, most: int) -> list[_Logged]:
-    """Return the latest slates, oldest first, with items, propensities and rewards by position."""
-    limit = most * service.settings.server.max_k
-    table = service.store.impressions_since(since, limit=limit, latest=True)
+    """Return the latest slates, oldest first and so many at most, with items, propensities and rewards by position."""
+    rows = most * service.settings.server.max_k + 1
+    table = service.store.impressions_since(since, limit=rows, latest=True)
     slates = _gathered(table)
-    return slates[1:] if table.num_rows == limit else slates  # the first may have been cut
+    whole = slates[1:] if table.num_rows == rows else slates  # some rows of the first may have been left out
+    return whole[-most:]
 
 
 def _gathered(table: pa.Table) -> list[_Logged]:
@@ -299,14 +300,12 @@ def _visit(service: Service, pipeline: Pipeline, slate: _Logged, rng: np.random.
     """Put the request for a logged slate to the candidate; an item of the slate that is gone has the row -1."""
     assert slate.asked is not None
     person = _person_then(service, slate.asked, slate.time)
-    question = question_of(slate.asked, person, pipeline.config.seen, service.catalogue, slate.time)
+    question = question_of(slate.asked, person, pipeline.config, service.catalogue, slate.time)
     rows = np.array([service.catalogue.row.get(item, -1) for item in slate.items], np.int64)
     return _Visit(slate, person, rows, pipeline.prospect(question, rows, rng, DRAWS))
 
 
 def _person_then(service: Service, asked: RecommendIn, time: float) -> Person:
     """Return the person of a request as they were at its moment."""
-    known = service.person(asked.user, before=time)
-    before = known.times < time
-    then = Person(known.id, known.rows[before], known.times[before])
-    return given_history(asked.history, asked.user, service.catalogue).after(then) if asked.history else then
+    then = service.person(asked.user, asked.anonymous, before=time).until(time)
+    return given_history(asked.history, then.id, service.catalogue).after(then) if asked.history else then

@@ -27,8 +27,31 @@ def units(store: Store, experiment: str) -> tuple[list[str], list[str]]:
         after = found[0][-1]
 
 
+def visitors(store: Store, experiment: str) -> tuple[int, int]:
+    """Return how many units are visitors (met by their ``anonymous`` key), and of how many of them any event is kept.
+
+    An event names a user; a visitor's are those whose user is the visitor's key.
+    """
+    met = (
+        select(exposures.c.unit)
+        .join_from(
+            exposures, slates, (slates.c.anonymous == exposures.c.unit) & (slates.c.experiment == exposures.c.experiment)
+        )
+        .where(exposures.c.experiment == experiment, slates.c.user.is_(None))
+        .distinct()
+        .subquery()
+    )
+    told = select(events.c.n).where(events.c.user == met.c.unit).exists()
+    with store.database.read() as connection:
+        number = int(connection.scalar(select(func.count()).select_from(met)) or 0)
+        return number, int(connection.scalar(select(func.count()).select_from(met).where(told)) or 0)
+
+
 def event_totals(store: Store, experiment: str, kind: str | None, *, values: bool = False) -> dict[str, float]:
-    """Return events of each unit since its exposure (of a type, or all): how many, or the sum of their values."""
+    """Return events of each unit since its exposure (of a type, or all): how many, or the sum of their values.
+
+    Those of a visitor are the events whose user is the visitor's key (see :func:`visitors`).
+    """
     total = func.sum(func.coalesce(events.c.value, 0.0)) if values else func.count()
     wanted = (
         select(exposures.c.unit, total)

@@ -95,11 +95,15 @@ def _plain(name: str, spec: ExperimentSpec, teams: list[str], found: list[tuple[
 
 
 def _at_any_time(one: Preference, planned: int) -> tuple[float, float, float]:
-    """Return an interval of the preference, and a p-value, that hold at every look."""
-    spread = (one.wins + one.losses) / 4 - one.units * one.delta**2  # centred squares of votes of ½, 0 and -½
-    error = math.sqrt(max(0.0, spread) / max(1, one.units - 1) / one.units)
-    if one.units < START or not error:
+    """Return an interval of the preference, and a p-value, that hold at every look.
+
+    One vote more for each side is put in when the error is estimated, so that it is not zero where all people agree.
+    """
+    if one.units < START:
         return -math.inf, math.inf, 1.0
+    n, middle = one.units + 2, (one.wins - one.losses) / 2 / (one.units + 2)
+    spread = (one.wins + one.losses + 2) / 4 - n * middle**2  # centred squares of votes of ½, 0 and -½
+    error = math.sqrt(spread / (n - 1) / one.units)
     scale = best_clock(CONFIDENCE) * one.units / planned
     reach = float(multiplier(scale, confidence=CONFIDENCE)) * error
     return one.delta - reach, one.delta + reach, float(anytime_p(one.delta, error, scale))

@@ -22,6 +22,18 @@ from palate.serve.service import Service
 log = logging.getLogger("palate.serve")
 TITLE = "Palate"
 SUMMARY = "Events in, recommendations out: measured, explained, live."
+#: Seconds between looks into the store while nobody asks anything.
+LOOK = 5.0
+
+
+async def _look(service: Service) -> None:
+    """Take up what changed in the store also while nobody asks: an erased person must not wait for the next request."""
+    while True:
+        try:
+            await to_thread.run_sync(service.pulse)
+        except PalateError as error:
+            log.debug("the store could not be looked at: %s", error.what)  # /v1/ready tells of it
+        await sleep(LOOK)
 
 
 async def _retain(service: Service) -> None:
@@ -46,6 +58,7 @@ def make_app(service: Service, extend: Callable[[FastAPI, Service], None] | None
     async def life(app: FastAPI) -> AsyncIterator[None]:
         app.state.limiter = CapacityLimiter(service.settings.server.workers)
         async with create_task_group() as tasks:
+            tasks.start_soon(_look, service)
             if service.settings.store.retention_days is not None:
                 tasks.start_soon(_retain, service)
             yield
@@ -79,4 +92,8 @@ def make_app(service: Service, extend: Callable[[FastAPI, Service], None] | None
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["Authorization", "Content-Type"]
         )
+    if service.settings.server.trusted_proxies:
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(service.settings.server.trusted_proxies))
     return app

@@ -66,3 +66,10 @@ class _Watched(Collector):
         yield CounterMetricFamily("palate_model_loads_failed", "Activated models that could not be loaded", failures)
         behind = float(service.succession.behind)
         yield GaugeMetricFamily("palate_model_behind", "1 while another model answers than the store wants active", behind)
+        words = "Answers by the control because a variant could not answer"
+        replaced = CounterMetricFamily("palate_variant_replaced", words, labels=("experiment", "variant"))
+        for names, answers in list(service.arms.replaced.items()):
+            replaced.add_metric(names, answers)
+        yield replaced
+        resting = float(len({rest.experiment for rest in service.arms.resting()}))
+        yield GaugeMetricFamily("palate_experiments_resting", "Running experiments that rest: a variant can't answer", resting)

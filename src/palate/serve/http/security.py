@@ -211,7 +211,7 @@ class _Bucket:
 
 
 def address_of(request: Request) -> str:
-    """Return where a request came from, as the server knows it."""
+    """Return where a request came from: what is connected, or whom a trusted proxy names (``server.trusted_proxies``)."""
     return "" if request.client is None else request.client.host
 
 

@@ -213,7 +213,7 @@ def _worth(service: Service, active: Loaded, low: float, high: float) -> tuple[f
         return None, 0, "nothing happened in these days that the active model has not learnt from"
     gains = []
     for user, item, time in asked:
-        person, row = service.person(user), service.catalogue.row.get(item)
+        person, row = service.person(user).acts(), service.catalogue.row.get(item)
         earlier = person.times < int(time)
         known = Person(user, person.rows[earlier], person.times[earlier])
         if row is None or row in known.seen or not len(known.rows) or not len(active.numbers(np.array([row]))):
@@ -237,7 +237,7 @@ def _scores(service: Service, active: Loaded, low: float, high: float) -> Scores
     )
     with service.store.database.read() as connection:
         users = list(connection.scalars(lately))
-    now = _asked(active, (service.person(user) for user in users))
+    now = _asked(active, (service.person(user).acts() for user in users))
     then = _asked(active, (active.base(user) for user in _met_last(active)))
     if min(len(then), len(now)) < FEWEST:
         return None

@@ -13,17 +13,27 @@ from palate.serve.service import Service
 from palate.serve.store import ModelRow, Store
 
 
-def publish(store: Store, version: str, folder: str | Path, *, activate: bool = False, position: int | None = None) -> ModelRow:
-    """Enter a bundle into the store under a version, and make it active where asked.
+def publish(
+    store: Store,
+    version: str,
+    folder: str | Path,
+    *,
+    activate: bool = False,
+    position: int | None = None,
+    unless_after: int | None = None,
+) -> ModelRow:
+    """Enter a bundle into the store under a version, and make it active where asked, in one step.
 
     The manifest is checked now, and every file of what is to be active. Running services take an activation up by themselves:
     the new model is loaded beside the requests. ``position`` is the last event of the store that the model learnt from, where
-    known.
+    known; ``unless_after`` the last erasure whose person the bundle is known not to hold.
 
     Raises
     ------
     BundleError
         If it is no bundle, or is to be active and damaged.
+    ErasedMeanwhile
+        If somebody was erased after ``unless_after``.
     UnsupportedError
         If a ranker is to be active.
     """
@@ -37,16 +47,14 @@ def publish(store: Store, version: str, folder: str | Path, *, activate: bool = 
         )
     if activate:
         read_bundle(folder)
-    row = store.add_model(
-        ModelRow(
-            version=version,
-            system=str(facts["system"]),
-            path=str(Path(folder).resolve()),
-            metrics=facts.get("metrics", {}),
-            position=position,
-        )
+    made = ModelRow(
+        version=version,
+        system=str(facts["system"]),
+        path=str(Path(folder).resolve()),
+        metrics=facts.get("metrics", {}),
+        position=position,
     )
-    return store.activate(version) if activate else row
+    return store.add_model(made, activate=activate, unless_after=unless_after)
 
 
 def list_models(service: Service) -> wire.ModelList:

@@ -66,6 +66,12 @@ class LoadedRanker:
         table = rows_of(asker, [catalogue.items[row] for row in rows], self.kinds)
         return self.model.predict(Rows(table)).task(task or self.model.tasks[0]).astype(np.float64)
 
+    def warm(self, catalogue: Catalogue) -> None:
+        """Score a few items once for nobody in particular: kernels are compiled, pages come into memory."""
+        rows = np.flatnonzero(catalogue.shown)[:3].tolist()
+        if rows:
+            self.score(Asker(None, [], 0.0, {}, {}, 0), catalogue, rows)
+
     def explain(self, asker: Asker, catalogue: Catalogue, row: int) -> Explanation:
         """Say why the first task is expected as it is of one row of the catalogue."""
         return self.model.explain_row(Rows(rows_of(asker, [catalogue.items[row]], self.kinds)))

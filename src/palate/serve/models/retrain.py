@@ -7,12 +7,17 @@ what the gate can't decide about is refused, the last unless the caller says oth
 An incremental retraining takes up the active model where it learnt from this store, and has it learn on from all events
 (:meth:`palate.contracts.model.Model.update`); its candidate learns on from what lies before the questions. Whom an erasure has
 removed, a model must not carry on: it is fitted in full then.
+
+Whoever is erased while a model learns is taken out of it before its bundle is entered. Entering and activating are one
+transaction, which refuses where an erasure came before it; one that comes after it finds the bundle among the published ones.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,13 +34,16 @@ from palate.contracts.recommender import Recommender
 from palate.data.dataset import Dataset
 from palate.errors import BundleError, ConfigError, DataError, UnsupportedError
 from palate.progress import Progress, silent
-from palate.serve.errors import ConflictError
+from palate.serve.errors import ConflictError, ErasedMeanwhile, StoreError
 from palate.serve.models.gate import Gate, hold
 from palate.serve.models.production import publish
 from palate.serve.models.seen import Seen
-from palate.serve.store import ModelRow, Store
+from palate.serve.store import ModelRow, Pulse, Store
 from palate.serve.store.exchange import numbered_dataset
 
+log = logging.getLogger("palate.serve")
+#: How often a bundle is cleaned of those who were erased in the very moment of its publishing, at most.
+TRIES = 10
 _IN_FULL = "retrain it in full (without --incremental)"
 #: What becomes of a candidate that the gate can't decide about.
 Undecided = Literal["refuse", "publish"]
@@ -57,6 +65,9 @@ class Retrained:
         From reading the store to publishing.
     before, updates
         Version that it learnt on from, and how often that happened since the last full fit; ``None`` and 0 after a full fit.
+    forgotten
+        People who were erased while it learnt: its bundle doesn't hold them, but what it knows of items comes from them, too,
+        until the next full fit.
     """
 
     version: str
@@ -65,6 +76,7 @@ class Retrained:
     seconds: float
     before: str | None = None
     updates: int = 0
+    forgotten: int = 0
 
 
 def retrain(
@@ -99,7 +111,8 @@ def retrain(
     Raises
     ------
     ConflictError
-        If the gate refuses the candidate or can't decide, or the active model can't be learnt on from; nothing is published.
+        If the gate refuses the candidate or can't decide, the active model can't be learnt on from, or people are erased faster
+        than a bundle can be saved without them; nothing is published.
     DataError
         If the store holds no events, or there is no active model to take the system from.
     UnsupportedError
@@ -109,7 +122,7 @@ def retrain(
     former = _former(store, active, system, settings) if incremental else None
     system, settings = _what(active, system, settings)
     get(system, "recommend")
-    position = store.position()
+    since = store.pulse()
     data, numbers = numbered_dataset(store, progress=progress)
     if not len(data):
         raise DataError("the store holds no events to learn from.", where=store.url, remedy="send some to /v1/events first")
@@ -123,29 +136,71 @@ def retrain(
     learn = make().fit if former is None else former.update
     model = learn(data, seed=seed, progress=progress)
     before = None if former is None or active is None else active.version
-    return _publish(store, Path(models), model, position, found, started, before=before, activate=activate)
+    return _publish(store, Path(models), model, since, found, started, before=before, activate=activate)
 
 
 def _publish(
     store: Store,
     models: Path,
     model: Recommender,
-    position: int,
+    since: Pulse,
     gate: Gate | None,
     started: float,
     *,
     before: str | None,
     activate: bool,
 ) -> Retrained:
-    """Save a model with notes on where it comes from, and enter it into the store."""
+    """Save a model with notes on where it comes from, and enter it into the store, without those who were erased ``since``."""
     lineage = {} if before is None else {"learnt_on_from": before}
-    origin = {"store": {"id": store.identity, "position": position}}
+    origin = {"store": {"id": store.identity, "position": since.events}}
     model.record_ = replace(model.record_, notes={**model.record_.notes, **lineage, **origin})
     version = f"{model.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-    folder = model.save(models / version, metrics={} if gate is None else gate.metrics)
-    publish(store, version, folder, activate=activate, position=position)
-    updates = int(model.record_.notes.get("updates", 0))
-    return Retrained(version, folder, gate, time.perf_counter() - started, before, updates)
+    folder, metrics = models / version, {} if gate is None else gate.metrics
+    try:
+        _enter(store, model, folder, since, metrics, activate=activate)
+    except BaseException:
+        _discard(store, version, folder)
+        raise
+    notes = model.record_.notes
+    counted = int(notes.get("updates", 0)), int(notes.get("forgotten", 0))
+    return Retrained(version, folder, gate, time.perf_counter() - started, before, *counted)
+
+
+def _enter(
+    store: Store, model: Recommender, folder: Path, since: Pulse, metrics: Mapping[str, float], *, activate: bool
+) -> None:
+    """Save a bundle and publish it under its folder's name; whoever was erased before that moment is forgotten first."""
+    clean = since.erasures
+    for _ in range(TRIES):
+        gone = store.erasures_since(clean)
+        clean = gone.last
+        forgotten = model.forget([user for user in model.users_.ids.raw.to_pylist() if user in gone]) if gone.marks else 0
+        if forgotten:
+            total = int(model.record_.notes.get("forgotten", 0)) + forgotten
+            model.record_ = replace(model.record_, notes={**model.record_.notes, "forgotten": total})
+        model.save(folder, metrics=metrics)
+        try:
+            publish(store, folder.name, folder, activate=activate, position=since.events, unless_after=clean)
+            return
+        except ErasedMeanwhile:
+            continue
+    raise ConflictError(
+        "people are erased faster than a bundle can be saved without them; nothing was published.",
+        where="models",
+        value=TRIES,
+        remedy="retrain again",
+    )
+
+
+def _discard(store: Store, version: str, folder: Path) -> None:
+    """Remove a bundle that was not entered: no erasure would ever look into it."""
+    try:
+        entered = store.model(version) is not None
+    except StoreError as error:
+        log.warning("the bundle %s stays, because the store can't say whether it was entered: %s", folder, error.what)
+        return
+    if not entered:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check(gate: Gate, undecided: Undecided) -> None:

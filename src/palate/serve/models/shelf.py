@@ -7,8 +7,8 @@ one, so no request is dropped or sees half a model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ from palate.serve.memory.catalogue import Catalogue
 from palate.serve.memory.people import Person
 from palate.serve.models.rankers import LoadedRanker, is_ranker
 from palate.serve.models.seen import position_of
+from palate.serve.models.turns import Turns
+from palate.serve.pipeline.config import Need
 from palate.serve.search.indexes import index_of
 from palate.serve.settings import RetrievalSettings
 
-#: Models kept in memory, at most, when another is activated; more may be there while they are compared.
+#: Models and rankers in memory, at most; more only where more are needed for answers, and then one beside those.
 MOST = 4
 #: Search of vectors without settings.
 EXACT = RetrievalSettings()
@@ -211,15 +213,22 @@ class Loaded:
 
 
 class Shelf:
-    """The models of this process by version, one of them active."""
+    """The models and rankers of this process by version, one of the models active.
+
+    Whenever one comes in, the longest unused of those beyond :data:`MOST` are let go: never the active one, nor what is kept
+    (:meth:`keep`) because running experiments or the pipeline answer with it.
+    """
 
     def __init__(self, catalogue: Catalogue, retrieval: RetrievalSettings = EXACT) -> None:
         self.catalogue, self.retrieval = catalogue, retrieval
         self._models: dict[str, Loaded] = {}
         self._rankers: dict[str, LoadedRanker] = {}
         self._active: Loaded | None = None
-        self._lock = threading.Lock()  # of the two mappings and of who is active; never held while something is loaded
-        self._turns: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()  # of what is here, kept and active; never held while something is loaded
+        self._turns = Turns[Need]()
+        self._kept: dict[object, frozenset[Need]] = {}
+        self._used: dict[Need, int] = {}
+        self._uses = count()
 
     @property
     def active(self) -> Loaded | None:
@@ -227,12 +236,24 @@ class Shelf:
         return self._active
 
     def versions(self) -> list[str]:
-        """Return the versions in memory."""
+        """Return the versions of models in memory."""
         return list(self._models)
 
     def find(self, version: str) -> Loaded | None:
         """Return a model that is in memory, or ``None``."""
         return self._models.get(version)
+
+    def holds(self, need: Need) -> bool:
+        """Say whether a model or ranker is in memory."""
+        return need.version in (self._rankers if need.kind == "ranker" else self._models)
+
+    def keep(self, owner: object, needs: Iterable[Need]) -> None:
+        """Let none of these go while the owner needs them, in place of what the owner needed before."""
+        with self._lock:
+            self._kept[owner] = frozenset(needs)
+            if not self._kept[owner]:
+                del self._kept[owner]
+            self._trim()
 
     def get(self, version: str, folder_of: Callable[[str], str | Path] | None = None) -> Loaded:
         """Return a model by version (or ``"active"``), loading it from its folder where it is not in memory."""
@@ -240,28 +261,45 @@ class Shelf:
             if self._active is None:
                 raise NotFound("no model is active.", remedy="publish a bundle and activate it: palate publish DIR --activate")
             return self._active
+        need = Need("model", version)
         found = self._models.get(version)
         if found is not None:
+            self._used[need] = next(self._uses)
             return found
         if folder_of is None:
             raise NotFound("no such model.", where="models", value=version)
-        with self._alone(version):
+        with self._turns.alone(need):
             found = self._models.get(version)
             if found is None:
                 found = self._made(version, folder_of(version))
                 with self._lock:
                     self._models[version] = found
+                    self._came(need)
             return found
 
     def ranker(self, version: str, folder_of: Callable[[str], str | Path]) -> LoadedRanker:
         """Return a ranker by version, loading it from its folder where it is not in memory."""
+        need = Need("ranker", version)
         found = self._rankers.get(version)
-        if found is None:
-            with self._alone(version):
-                found = self._rankers.get(version)
-                if found is None:
-                    found = self._rankers[version] = LoadedRanker(version, folder_of(version))
-        return found
+        if found is not None:
+            self._used[need] = next(self._uses)
+            return found
+        with self._turns.alone(need):
+            found = self._rankers.get(version)
+            if found is None:
+                found = LoadedRanker(version, folder_of(version))
+                found.warm(self.catalogue)
+                with self._lock:
+                    self._rankers[version] = found
+                    self._came(need)
+            return found
+
+    def load(self, need: Need, folder_of: Callable[[str], str | Path]) -> None:
+        """Load and warm a model or ranker up where it is not in memory; raises what is wrong with it."""
+        if need.kind == "ranker":
+            self.ranker(need.version, folder_of)
+        else:
+            self.get(need.version, folder_of)
 
     def fitted(self, version: str, folder_of: Callable[[str], str | Path]) -> Recommender | Ranker:
         """Return the recommender or ranker of a version, loading it where it is not in memory; raises what is wrong with it."""
@@ -269,47 +307,85 @@ class Shelf:
             return self.ranker(version, folder_of).model
         return self.get(version, folder_of).model
 
-    def activate(self, version: str, folder: str | Path) -> Loaded:
-        """Load and warm a model up, then make it the one that answers; the longest unused of many are let go."""
-        found = self.get(version, lambda _: folder)
-        self._turn_to(found)
-        return found
+    def activate(self, version: str, folder: str | Path) -> None:
+        """Load and warm a model up, then make it the one that answers."""
+        while not self.turn_to(version):
+            self.get(version, lambda _: folder)
 
     def turn_to(self, version: str) -> bool:
         """Make a model that is in memory the one that answers, at once; say whether it is there."""
-        found = self._models.get(version)
-        if found is not None:
-            self._turn_to(found)
-        return found is not None
+        with self._lock:
+            found = self._models.get(version)
+            if found is None:
+                return False
+            if self._active is not None:
+                self._used[Need("model", self._active.version)] = next(self._uses)
+            self._active = found
+            self._came(Need("model", version))
+            return True
 
     def reload(self, version: str) -> None:
-        """Read a model's bundle anew (its files were changed, as by an erasure)."""
-        with self._alone(version):
-            self._rankers.pop(version, None)
+        """Read a model's or ranker's bundle anew (its files were changed, as by an erasure)."""
+        with self._turns.alone(Need("ranker", version)):
+            ranker = self._rankers.get(version)
+            if ranker is not None:
+                anew = LoadedRanker(version, ranker.folder)
+                with self._lock:
+                    if self._rankers.get(version) is ranker:
+                        self._rankers[version] = anew
+        with self._turns.alone(Need("model", version)):
             old = self._models.get(version)
             if old is None:
                 return
             made = self._made(version, old.folder)
             with self._lock:
+                if self._models.get(version) is not old:  # let go meanwhile
+                    made.close()
+                    return
                 self._models[version] = made
                 if self._active is old:
                     self._active = made
             old.close()
+
+    def settled(self) -> list[Loaded | LoadedRanker]:
+        """Return what is in memory, after what is being loaded now."""
+        found: list[Loaded | LoadedRanker | None] = []
+        for need in self._turns.had():
+            with self._turns.alone(need):
+                found.append((self._rankers if need.kind == "ranker" else self._models).get(need.version))
+        return [held for held in found if held is not None]
 
     def drop(self, version: str) -> None:
         """Let a model go; the active one stays."""
         with self._lock:
             found = self._models.get(version)
             if found is not None and found is not self._active:
-                del self._models[version]
-                found.close()
+                self._let_go(Need("model", version))
 
-    def _turn_to(self, found: Loaded) -> None:
-        with self._lock:
-            found = self._models.pop(found.version, found)  # read anew meanwhile, perhaps
-            self._active = self._models[found.version] = found
-            for old in list(self._models)[:-MOST]:
-                self._models.pop(old).close()
+    def _came(self, need: Need) -> None:
+        """Note that something is here now, and make room for it (with the lock)."""
+        self._used[need] = next(self._uses)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Let the longest unused of what is too much go (with the lock)."""
+        needed = frozenset[Need]().union(*self._kept.values())
+        here = [*(Need("model", version) for version in self._models), *(Need("ranker", version) for version in self._rankers)]
+        loose = [need for need in here if need not in needed and (need.kind == "ranker" or not self._answers(need.version))]
+        room = max(1, MOST - (len(here) - len(loose)))
+        loose.sort(key=lambda need: self._used.get(need, -1))
+        for need in loose[: max(0, len(loose) - room)]:
+            self._let_go(need)
+
+    def _answers(self, version: str) -> bool:
+        return self._active is not None and self._active.version == version
+
+    def _let_go(self, need: Need) -> None:
+        self._used.pop(need, None)
+        if need.kind == "ranker":
+            del self._rankers[need.version]
+        else:
+            self._models.pop(need.version).close()
 
     def _made(self, version: str, folder: str | Path) -> Loaded:
         """Return a model that is loaded and warmed up."""
@@ -320,11 +396,3 @@ class Shelf:
             made.close()
             raise
         return made
-
-    @contextmanager
-    def _alone(self, version: str) -> Iterator[None]:
-        """Let one thread at a time load a version; others wait for that version only."""
-        with self._lock:
-            turn = self._turns.setdefault(version, threading.Lock())
-        with turn:
-            yield

@@ -6,88 +6,106 @@ one.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, model_validator
 
 from palate.contracts.config import Config
 
+#: What stands in logs: what was answered under another name could not be written there.
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
+#: Far from what a sum of weighted ranks can't hold.
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 
-class ModelSource(Config):
+
+class Need(NamedTuple):
+    """A version that something answers with, and what it is there: a model, or a ranker."""
+
+    kind: Literal["model", "ranker"]
+    version: str
+
+
+class _Kind(Config):
+    """A part of one kind; what is written down names the kind."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind", *schema.get("required", [])]))
+
+
+class ModelSource(_Kind):
     """Candidates of a fitted model."""
 
     kind: Literal["model"] = "model"
-    name: str = Field("personal", description="what the trace calls this source")
+    name: Name = Field("personal", description="what the trace and the log call this source")
     model: str = Field("active", description="version of a model in the store, or 'active'")
     quota: int = Field(200, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(1.0, ge=0, description="weight in the fused order")
+    weight: Weight = Field(1.0, description="weight in the fused order")
 
 
-class TrendingSource(Config):
+class TrendingSource(_Kind):
     """What was chosen most in the last hours."""
 
     kind: Literal["trending"] = "trending"
-    name: str = Field("trending", description="what the trace calls this source")
+    name: Name = Field("trending", description="what the trace and the log call this source")
     hours: float = Field(168.0, gt=0, description="how far back")
     types: tuple[str, ...] = Field((), description="types of events that count (none named: all)")
     quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.05, ge=0, description="weight in the fused order")
+    weight: Weight = Field(0.05, description="weight in the fused order")
 
 
-class NewSource(Config):
+class NewSource(_Kind):
     """Items that came into the catalogue lately, newest first."""
 
     kind: Literal["new"] = "new"
-    name: str = Field("new", description="what the trace calls this source")
+    name: Name = Field("new", description="what the trace and the log call this source")
     days: float = Field(30.0, gt=0, description="how far back")
     only: Literal["all", "strangers"] = Field(
         "all", description="all of them, or only those that the active model has not learnt of (the others come from it)"
     )
     quota: int = Field(20, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.05, ge=0, description="weight in the fused order")
+    weight: Weight = Field(0.05, description="weight in the fused order")
 
 
-class ContentSource(Config):
+class ContentSource(_Kind):
     """Items that say the like of what the person chose lately: by title, categories and text (see ``[search]``)."""
 
     kind: Literal["content"] = "content"
-    name: str = Field("content", description="what the trace calls this source")
+    name: Name = Field("content", description="what the trace and the log call this source")
     last: int = Field(20, gt=0, le=500, description="how many of the person's latest items stand for them")
     only: Literal["all", "strangers"] = Field(
         "strangers",
         description="all items, or only those that the active model has not learnt of, which nothing else brings up",
     )
     quota: int = Field(3, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.85, ge=0, description="weight in the fused order")
+    weight: Weight = Field(0.85, description="weight in the fused order")
 
 
-class SimilarSource(Config):
+class SimilarSource(_Kind):
     """Items like the last ones that the person chose (or like the items named in the request)."""
 
     kind: Literal["similar"] = "similar"
-    name: str = Field("similar", description="what the trace calls this source")
+    name: Name = Field("similar", description="what the trace and the log call this source")
     model: str = Field("active", description="version of a model that knows which items are alike, or 'active'")
     last: int = Field(3, gt=0, le=50, description="how many of the person's latest items to start from")
     quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.2, ge=0, description="weight in the fused order")
+    weight: Weight = Field(0.2, description="weight in the fused order")
 
 
-class SearchSource(Config):
+class SearchSource(_Kind):
     """Items whose text matches the words of the request (stated preference or query)."""
 
     kind: Literal["search"] = "search"
-    name: str = Field("search", description="what the trace calls this source")
+    name: Name = Field("search", description="what the trace and the log call this source")
     quota: int = Field(200, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(1.0, ge=0, description="weight in the fused order")
+    weight: Weight = Field(1.0, description="weight in the fused order")
 
 
-class MeaningSource(Config):
+class MeaningSource(_Kind):
     """Items whose text means something like the words of the request, whether or not it holds them (see ``[search]``)."""
 
     kind: Literal["meaning"] = "meaning"
-    name: str = Field("meaning", description="what the trace calls this source")
+    name: Name = Field("meaning", description="what the trace and the log call this source")
     quota: int = Field(100, gt=0, le=5_000, description="candidates at most")
-    weight: float = Field(0.9, ge=0, description="weight in the fused order")
+    weight: Weight = Field(0.9, description="weight in the fused order")
 
 
 Source = Annotated[
@@ -178,8 +196,20 @@ class ExploreConfig(Config):
     kind: Literal["none", "epsilon", "thompson"] = Field("none", description="policy")
     epsilon: float = Field(0.05, ge=0, le=1, description="chance that a position is drawn evenly from the pool (epsilon)")
     pool: int = Field(50, gt=0, le=1_000, description="how many of the best may be drawn")
-    prior: tuple[float, float] = Field((1.0, 20.0), description="successes and failures known beforehand (thompson)")
+    prior: tuple[PositiveFloat, PositiveFloat] = Field(
+        (1.0, 20.0), description="successes and failures known beforehand (thompson)"
+    )
     draws: int = Field(256, gt=0, le=4_096, description="draws from which propensities are counted (thompson)")
+
+
+class FeedbackConfig(Config):
+    """What a person's own feedback does to their next answers (events are told apart: ``seen`` is about them)."""
+
+    hidden: Literal["exclude", "allow"] = Field("exclude", description="what the person hid: leave it out, or allow it")
+    disliked: Literal["exclude", "allow"] = Field("exclude", description="what the person disliked: leave it out, or allow it")
+    liked: Literal["history", "ignore"] = Field(
+        "history", description="what the person liked: count it among what they chose (not for rankers), or ignore it"
+    )
 
 
 class PipelineConfig(Config):
@@ -202,7 +232,7 @@ class PipelineConfig(Config):
     Sources that the file names replace the default ones.
     """
 
-    name: str = Field("default", description="what answers and logs call this policy")
+    name: Name = Field("default", description="what answers and logs call this policy")
     sources: tuple[Source, ...] = Field(
         (
             ModelSource(),
@@ -226,6 +256,7 @@ class PipelineConfig(Config):
     banned: tuple[str, ...] = Field((), max_length=10_000, description="items never shown")
     explore: ExploreConfig = Field(ExploreConfig(), description="exploration, with logged propensities")
     seen: Literal["exclude", "allow"] = Field("exclude", description="what a person already chose: leave it out, or allow it")
+    feedback: FeedbackConfig = Field(FeedbackConfig(), description="what a person hid, disliked and liked")
     history: int = Field(500, gt=0, le=10_000, description="latest events of a person that are looked at")
 
     @model_validator(mode="after")
@@ -233,6 +264,16 @@ class PipelineConfig(Config):
         if self.pre_rank is not None and self.rank.kind == "fuse":
             raise ValueError("a pre-ranker stands before a model or ranker: set [pipeline.rank] kind = 'ranker' (or 'model')")
         return self
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The versions that this pipeline answers with, beside the active one."""
+        needs = {Need("model", source.model) for source in self.sources if isinstance(source, ModelSource | SimilarSource)}
+        if self.rank.kind != "fuse":
+            needs.add(Need("ranker" if self.rank.kind == "ranker" else "model", self.rank.model))
+        if self.pre_rank is not None:
+            needs.add(Need("ranker", self.pre_rank.model))
+        return frozenset(need for need in needs if need.version != "active")
 
     @property
     def model_version(self) -> str | None:

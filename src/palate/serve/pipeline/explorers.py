@@ -23,7 +23,6 @@ from typing import Protocol
 
 import numpy as np
 
-from palate.errors import DataError
 from palate.kernels.slate_draws import mixed_share
 from palate.serve.pipeline.config import ExploreConfig
 
@@ -128,8 +127,6 @@ class Thompson(Explorer):
 
     def __init__(self, config: ExploreConfig, rates: Rates) -> None:
         self.config, self.rates, self.pool = config, rates, config.pool
-        if min(config.prior) <= 0:
-            raise DataError("a prior has positive counts.", where="explore.prior", value=config.prior, remedy="such as [1, 20]")
 
     def begin(self, pool: np.ndarray, rng: np.random.Generator) -> Chances:
         """Draw the rates, and return the chances that they give."""

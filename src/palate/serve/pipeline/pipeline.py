@@ -162,7 +162,7 @@ class Pipeline:
             started = time.perf_counter()
             named = _named(found)
             passed = self._passed(question, named)
-            trace.add("filter", len(named), len(passed), started, self._failures())
+            trace.add("filter", len(named), len(passed), started, self._note(question))
             if len(passed) >= min(wanted, len(self.world.catalogue)) or not more:
                 return (*self._fuse(found, passed), passed)
             growth *= GROWTH
@@ -223,16 +223,20 @@ class Pipeline:
 
         return passes
 
-    def _failures(self) -> str:
+    def _note(self, question: Question) -> str:
+        notes = [f"{len(rows)} {words} kept out" for words, rows in question.unwanted.items()]
         failed = 0 if self.rule is None else self.rule.failed
-        return f"the rule could not be answered {failed} times since the start" if failed else ""
+        if failed:
+            notes.append(f"the rule could not be answered {failed} times since the start")
+        return "; ".join(notes)
 
     def _pins(self, question: Question) -> np.ndarray:
         if not self.pinned:
             return np.empty(0, np.int64)
         test = self._test(question)
         rows = self.world.catalogue.rows_of(self.pinned)
-        return np.array([row for row in rows if test(row) and row not in question.near.tolist()][: question.k], np.int64)
+        out = {*question.near.tolist(), *(row for rows in question.unwanted.values() for row in rows.tolist())}
+        return np.array([row for row in rows if test(row) and row not in out][: question.k], np.int64)
 
     # -- order --------------------------------------------------------------------------------------
 

@@ -53,6 +53,8 @@ class Question:
         Overrides the level of the pipeline.
     allows
         The caller's filter: says whether a row may come; ``None`` lets all pass.
+    unwanted
+        Rows, all of them barred, that the person's own feedback keeps out, by the words for it.
     """
 
     person: Person
@@ -64,6 +66,7 @@ class Question:
     now: float = 0.0
     diversity: float | None = None
     allows: Callable[[int], bool] | None = None
+    unwanted: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

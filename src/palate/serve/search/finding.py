@@ -11,7 +11,7 @@ from palate.retrieval.fusion import Fused, Source, weighted_scores
 from palate.serve import wire
 from palate.serve.memory.people import Person
 from palate.serve.models.shelf import Loaded
-from palate.serve.questions import allowed_rows
+from palate.serve.questions import allowed_rows, heard, kept_out
 from palate.serve.service import Service
 
 #: Best matches whose neighbours are found too, and how many of each.
@@ -20,7 +20,9 @@ SEEDS, EACH = 5, 20
 
 def find(service: Service, asked: wire.SearchIn) -> Fused | None:
     """Return what answers a search, ``None`` where nothing does; every list is on a scale from 0 to 1, times its weight."""
-    settings, allows = service.settings.search, allowed_rows(asked.filter, service.catalogue)
+    settings, feedback = service.settings.search, service.settings.pipeline.feedback
+    person = service.person(asked.user, asked.anonymous)
+    allows = allowed_rows(asked.filter, service.catalogue, kept_out(person, feedback))
     words = _passing(lambda wanted: service.texts.search(asked.query, wanted), service, allows, asked.k)
     meaning = _passing(lambda wanted: service.content.search(asked.query, wanted), service, allows, asked.k)
     lists = [Source("words", *words), Source("meaning", *meaning, settings.meaning)]
@@ -33,7 +35,7 @@ def find(service: Service, asked: wire.SearchIn) -> Fused | None:
         kept = [at for at, row in enumerate(near.tolist()) if allows is None or allows(row)]
         lists.append(Source("likeness", near[kept], likeness[kept], settings.likeness))
         if asked.user is not None and asked.personal > 0:
-            lists = _personal(active, service.person(asked.user), lists, asked.personal)
+            lists = _personal(active, heard(person, feedback), lists, asked.personal)
     return weighted_scores([source for source in lists if len(source.items)], asked.k)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from palate.errors import PalateError
 from palate.serve.errors import ConflictError
@@ -34,15 +34,6 @@ NAMES = ("id", "user", "item", "type", "value", "time", "session", "context")
 _TYPES = {"n": pa.int64(), "value": pa.float64(), "time": pa.float64()}
 SCHEMA = pa.schema([(column.name, _TYPES.get(column.name, pa.string())) for column in events.columns])
 
-_HISTORY = (
-    select(events.c.item, events.c.time)
-    .where(events.c.user == bindparam("who"))
-    .order_by(events.c.time.desc(), events.c.n.desc())
-    .limit(bindparam("most"))
-)
-_TOLD = _HISTORY.subquery()
-#: The same as one row: a list in JSON, and times to the last bit between commas (see :mod:`palate.serve.store.bulk`).
-_HISTORY_IN_ONE = select(func.json_group_array(_TOLD.c.item), func.group_concat(func.printf("%!.17g", _TOLD.c.time)))
 _LAST = select(func.max(events.c.n))
 
 
@@ -75,26 +66,6 @@ class Events(Part):
         wanted = wanted.order_by(events.c.time.desc(), events.c.n.desc()).limit(limit)
         with self.database.read() as connection:
             return [event_of(row) for row in reversed(connection.execute(wanted).all())]
-
-    def history_of(self, user: str, limit: int = 500, before: float | None = None) -> tuple[list[str], list[float]]:
-        """Return items and times of a person's latest events, oldest first: what an answer needs, from an index alone.
-
-        ``before``: as it was at that moment (events of that very moment are left out).
-        """
-        values = {"who": check_id(user, "user"), "most": limit}
-        if before is not None:
-            with self.database.read() as connection:
-                past = connection.execute(_HISTORY.where(events.c.time < before), values).all()
-            items, times = [row[0] for row in past], [row[1] for row in past]
-        elif self.database.dialect == "sqlite":
-            [(told, moments)] = self.database.glance(_HISTORY_IN_ONE, values)
-            items, times = json.loads(told), [float(moment) for moment in (moments or "").split(",") if moment]
-        else:
-            rows = self.database.glance(_HISTORY, values)
-            items, times = [row[0] for row in rows], [row[1] for row in rows]
-        items.reverse()
-        times.reverse()
-        return items, times
 
     def count_of(self, user: str) -> int:
         """Return how many events a person has."""

@@ -1,7 +1,12 @@
-"""Between the store and the rest of Palate: a data set out of it to train on, one into it for a start, Parquet both ways."""
+"""Between the store and the rest of Palate: a data set out of it to train on, one into it for a start or beside what is there,
+Parquet both ways.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,15 +23,20 @@ from palate.serve.errors import ConflictError
 from palate.serve.store.archive import export_store, import_store
 from palate.serve.store.attributes import attribute_table, item_rows, user_rows
 from palate.serve.store.bulk import BLOCK, is_empty, put_block, read_blocks, settle_numbers, without_indexes
-from palate.serve.store.checks import check_new_id
+from palate.serve.store.checks import check_id, check_new_id
 from palate.serve.store.part import chunks
+from palate.serve.store.rows import Event
 from palate.serve.store.store import Store
 from palate.serve.store.tables import events, items, users
 
-__all__ = ["dataset", "export_store", "import_store", "load_dataset", "load_items", "shares_items"]
+__all__ = ["add_dataset", "dataset", "export_store", "import_store", "load_dataset", "load_items", "shares_items"]
 
 _READ = ("user", "item", "type", "value", "time", "session")
 _ITEM = ("id", "title", "text", "categories", "price", "image", "attributes")
+#: Events written in one transaction where they come beside others.
+BATCH = 1_000
+#: An event in the order of ``_READ``.
+_Row = tuple[Any, ...]
 
 
 def dataset(store: Store, *, name: str = "store", progress: Progress = silent) -> Dataset:
@@ -58,11 +68,16 @@ def numbered_dataset(store: Store, *, name: str = "store", progress: Progress = 
     return Dataset(interactions, people, things, actions=actions, sessions=sessions, name=name, spec=spec), numbers
 
 
-def load_dataset(store: Store, data: Dataset, *, progress: Progress = silent) -> int:
+def load_dataset(store: Store, data: Dataset, *, named: bool = False, progress: Progress = silent) -> int:
     """Put a data set's users, items and events into an empty store, in one transaction; return the number of events.
 
     Raw ids become texts. Events go in by time, with their action as type (``"view"`` where there is none); without times, all
     happened now. Vectors and other columns that are no plain values are left out.
+
+    Parameters
+    ----------
+    named
+        Give every event the id by which :func:`add_dataset` knows it again.
 
     Raises
     ------
@@ -71,9 +86,8 @@ def load_dataset(store: Store, data: Dataset, *, progress: Progress = silent) ->
     DataError
         If an id is no id of the store; it is named.
     """
-    for kind, entities in (("users", data.users), ("items", data.items)):
-        _check_ids(entities.ids, kind)
-    now = store.clock()
+    _check(data)
+    now, ids = store.clock(), _Ids()
     with store.database.write() as connection:
         if not is_empty(connection):
             raise ConflictError("a data set goes into an empty store only.", where=store.url, remedy="open a new one")
@@ -83,12 +97,45 @@ def load_dataset(store: Store, data: Dataset, *, progress: Progress = silent) ->
             put_block(connection, items, names, block)
         with without_indexes(connection, events):
             done = 0
-            for rows in _event_rows(data, now):
-                put_block(connection, events, _READ, rows)
+            for rows in _event_rows(data):
+                timed = [(*row[:4], now, row[5]) if row[4] is None else row for row in rows]
+                if named:
+                    timed = [(ids.of(row), *kept) for row, kept in zip(rows, timed, strict=True)]
+                put_block(connection, events, ("id", *_READ) if named else _READ, timed)
                 done += len(rows)
                 progress(ProgressEvent("Load events", done, len(data)))
         settle_numbers(connection)
     return len(data)
+
+
+def add_dataset(store: Store, data: Dataset, *, progress: Progress = silent) -> int:
+    """Put a data set's events into a store, whatever is there; those that came in before stay once. Return how many are new.
+
+    An event's id is made of what it says (user, item, action, value, time, session), and of which it is among several that say
+    the same. So the same events again change nothing, alone or in a longer file. An empty store takes the whole data set in one
+    transaction (:func:`load_dataset`). Another takes the events only, :data:`BATCH` of them at a time: adding again finishes
+    what was interrupted.
+
+    Raises
+    ------
+    DataError
+        If an id is no id of the store; it is named, and nothing is written.
+    """
+    try:
+        return load_dataset(store, data, named=True, progress=progress)
+    except ConflictError:
+        pass
+    ids, new, done = _Ids(), 0, 0
+    for rows in _event_rows(data):
+        for some in chunks(rows, BATCH):
+            batch = [
+                Event(u, i, kind, value, time, session, id=ids.of((u, i, kind, value, time, session)))
+                for u, i, kind, value, time, session in some
+            ]
+            new += store.add_events(batch).stored
+            done += len(batch)
+            progress(ProgressEvent("Load events", done, len(data)))
+    return new
 
 
 def load_items(store: Store, things: Entities) -> int:
@@ -181,8 +228,21 @@ def _entities(connection: Connection, table: Any, names: Sequence[str]) -> Entit
     return Entities(ids, attribute_table(columns))
 
 
-def _event_rows(data: Dataset, now: float) -> Iterator[list[tuple[Any, ...]]]:
-    """Give rows in the order of ``_READ``, by time."""
+class _Ids:
+    """Ids of events by what they say; equal events are counted, so that each has an id of its own."""
+
+    def __init__(self) -> None:
+        self._met: Counter[bytes] = Counter()
+
+    def of(self, row: _Row) -> str:
+        words = hashlib.blake2b(json.dumps(row).encode(), digest_size=16)
+        said = words.digest()
+        self._met[said] += 1
+        return f"said-{words.hexdigest()}-{self._met[said]}"
+
+
+def _event_rows(data: Dataset) -> Iterator[list[_Row]]:
+    """Give rows in the order of ``_READ``, by time; ``None`` stands for a time, value or session that is not there."""
     seen = data.interactions
     order = seen.time_order
     people, things = _texts(data.users.ids), _texts(data.items.ids)
@@ -197,7 +257,7 @@ def _event_rows(data: Dataset, now: float) -> Iterator[list[tuple[Any, ...]]]:
                 things.take(pa.array(seen.item[at])).to_pylist(),
                 ["view"] * len(at) if actions is None or seen.action is None else _words(actions, seen.action[at], "view"),
                 none if seen.value is None else seen.value[at].astype(np.float64).tolist(),
-                [now] * len(at) if seen.time is None else seen.time[at].astype(np.float64).tolist(),
+                none if seen.time is None else seen.time[at].astype(np.float64).tolist(),
                 none if sessions is None or seen.session is None else _words(sessions, seen.session[at], None),
                 strict=True,
             )
@@ -211,6 +271,15 @@ def _words(words: pa.Array, codes: np.ndarray, missing: str | None) -> list[str 
 
 def _texts(ids: Vocabulary) -> pa.Array:
     return ids.raw.cast(pa.string())
+
+
+def _check(data: Dataset) -> None:
+    """Refuse a data set of which something can't stand in the store."""
+    for kind, entities in (("users", data.users), ("items", data.items)):
+        _check_ids(entities.ids, kind)
+    for kind, words in (("actions", data.actions), ("sessions", data.sessions)):
+        for at, text in enumerate([] if words is None else _texts(words).to_pylist()):
+            check_id(text, f"{kind}[{at}]")
 
 
 def _check_ids(ids: Vocabulary, kind: str) -> None:

@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
-from palate.serve.errors import ConflictError, NotFound
+from palate.serve.errors import ConflictError, ErasedMeanwhile, NotFound
 from palate.serve.store.checks import check_id, check_new_id, check_text, from_json, object_to_json
 from palate.serve.store.part import Part
 from palate.serve.store.rows import ModelRow
-from palate.serve.store.tables import activations, models
+from palate.serve.store.tables import activations, erasures, models
 
 
 class Models(Part):
     """The store's part for models."""
 
-    def add_model(self, model: ModelRow) -> ModelRow:
-        """Publish a bundle under a version.
+    def add_model(self, model: ModelRow, *, activate: bool = False, unless_after: int | None = None) -> ModelRow:
+        """Publish a bundle under a version, and make it the active one where asked, in one step.
+
+        Parameters
+        ----------
+        unless_after
+            Number of the last erasure (:attr:`Pulse.erasures`) of which the bundle is known to be clean.
 
         Raises
         ------
         ConflictError
             If there is a model of that version, unless it is of the same system and path (then it is returned).
+        ErasedMeanwhile
+            If somebody was erased after ``unless_after``.
         """
         row = {
             "version": check_new_id(model.version, "version"),
@@ -35,12 +42,13 @@ class Models(Part):
             "created": self.clock(),
         }
         with self.database.write() as connection:
+            _check_erasures(connection, unless_after)
             known = find_model(connection, model.version)
             if known is not None and (known.system, known.path) != (model.system, model.path):
                 raise ConflictError("there is another model of that version.", where="version", value=model.version)
             if known is None:
                 connection.execute(insert(models), row)
-            return _there(connection, model.version)
+            return _activate(connection, model.version, self.clock()) if activate else _there(connection, model.version)
 
     def model(self, version: str) -> ModelRow | None:
         """Return a model, or ``None``."""
@@ -68,11 +76,7 @@ class Models(Part):
             If there is no such model.
         """
         with self.database.write() as connection:
-            if _there(connection, version).state != "active":
-                now = self.clock()
-                _turn_to(connection, version, now)
-                connection.execute(insert(activations), {"version": version, "time": now, "undone": False})
-            return _there(connection, version)
+            return _activate(connection, version, self.clock())
 
     def model_before(self) -> ModelRow | None:
         """Return the model that :meth:`roll_back` would return to, or ``None``."""
@@ -114,6 +118,22 @@ def _there(connection: Connection, version: str) -> ModelRow:
     if found is None:
         raise NotFound("no such model.", where="models", value=version)
     return found
+
+
+def _check_erasures(connection: Connection, number: int | None) -> None:
+    """Refuse where somebody was erased after an erasure; a later one waits until this transaction has ended."""
+    last = connection.scalar(select(func.max(erasures.c.n))) or 0
+    if number is not None and last > number:
+        raise ErasedMeanwhile(
+            "somebody was erased who may be in the bundle.", where="models", remedy="forget them, and try again"
+        )
+
+
+def _activate(connection: Connection, version: str, now: float) -> ModelRow:
+    if _there(connection, version).state != "active":
+        _turn_to(connection, version, now)
+        connection.execute(insert(activations), {"version": version, "time": now, "undone": False})
+    return _there(connection, version)
 
 
 def _turn_to(connection: Connection, version: str, now: float) -> None:

@@ -12,7 +12,7 @@ import hmac
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, or_, select, text
@@ -58,6 +58,31 @@ BLOCK = 10_000
 _DAY = 86_400.0
 
 
+@dataclass(frozen=True)
+class Erasures:
+    """Who was erased: ``user in erasures`` answers, though no id is kept.
+
+    Attributes
+    ----------
+    last
+        Number of the last erasure; 0 where there was none.
+    marks
+        Keyed hashes of the ids.
+    """
+
+    last: int = 0
+    marks: frozenset[str] = frozenset()
+    key: str = field(default="", repr=False)
+
+    def __contains__(self, user: str) -> bool:
+        """Say whether a person of this id was erased."""
+        return bool(self.marks) and _marked(self.key, user) in self.marks
+
+    def __or__(self, other: Erasures) -> Erasures:
+        """Return those of both."""
+        return Erasures(max(self.last, other.last), self.marks | other.marks, other.key)
+
+
 class Privacy(Part):
     """The store's part for persons' rights."""
 
@@ -84,7 +109,7 @@ class Privacy(Part):
                 "exposures": [dict(one) for one in met.mappings()],
             }
 
-    def erase_user(self, user: str, *, scrub: bool = True) -> Erased:
+    def erase_user(self, user: str, *, scrub: bool = True, elsewhere: bool = False) -> Erased:
         """Remove a person: every row in one transaction, then the bytes from the files.
 
         The rows stay removed where the files can't be scrubbed now (locked, no space): ``files_clean`` tells of it, and erasing
@@ -96,12 +121,15 @@ class Privacy(Part):
             Id of a user, or the ``anonymous`` key of a visitor.
         scrub
             ``False`` leaves the files to a later :meth:`scrub` (to erase many people and scrub once).
+        elsewhere
+            Something of the person was held outside of the store (by a bundle) and is gone: the erasure counts even where no
+            row was.
         """
         check_id(user, "user")
         with self.database.write() as connection:
             owed = _owed(connection, user)
             counts = _remove(connection, user)
-            if any(counts.values()):
+            if elsewhere or any(counts.values()):
                 mark = {"mark": _mark(connection, user), "time": self.clock()}
                 connection.execute(insert(erasures), mark)
         return Erased(counts, owed, self._scrubbed() if scrub else False)
@@ -112,6 +140,13 @@ class Privacy(Part):
             mark = _mark(connection, check_id(user, "user"))
             found = connection.scalar(select(func.max(erasures.c.time)).where(erasures.c.mark == mark))
         return None if found is None else float(found)
+
+    def erasures_since(self, number: int) -> Erasures:
+        """Return whom the erasures after one (:attr:`Pulse.erasures`) removed; ``last`` is never below ``number``."""
+        with self.database.read() as connection:
+            wanted = select(erasures.c.n, erasures.c.mark).where(erasures.c.n > number)
+            found = [(int(n), str(mark)) for n, mark in connection.execute(wanted)]
+            return Erasures(max([number, *(n for n, _ in found)]), frozenset(mark for _, mark in found), _key(connection))
 
     def scrub(self) -> bool:
         """Take the bytes of deleted rows out of the database's files; say whether they are known to be gone.
@@ -194,7 +229,14 @@ def _remove(connection: Connection, user: str) -> dict[str, int]:
 
 
 def _mark(connection: Connection, user: str) -> str:
-    key = connection.scalars(select(meta.c.value).where(meta.c.key == ERASURE_KEY)).one()
+    return _marked(_key(connection), user)
+
+
+def _key(connection: Connection) -> str:
+    return str(connection.scalars(select(meta.c.value).where(meta.c.key == ERASURE_KEY)).one())
+
+
+def _marked(key: str, user: str) -> str:
     return hmac.new(bytes.fromhex(key), user.encode(), hashlib.sha256).hexdigest()
 
 

@@ -239,11 +239,12 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What tells a worker whether it is up to date: last event, last revision of items, active model."""
+    """What tells a worker whether it is up to date: last event, last revision of items, active model, last erasure."""
 
     events: int
     items: int
     active: str | None
+    erasures: int
 
 
 @dataclass(frozen=True, slots=True)

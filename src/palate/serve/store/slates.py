@@ -113,10 +113,12 @@ class Slates(Part):
         """Return the log that off-policy estimates need, by time, slate and position; the first rows, or the ``latest``.
 
         Columns: slate, user, anonymous, time, policy, stochastic, model, experiment, variant, context (JSON text), position,
-        item, propensity, reward (sum of the values of its feedback; 0 where there is none).
+        item, propensity, reward (sum of the values of its feedback; 0 where there is none). To hide or dislike an item earns
+        nothing.
         """
         rewards = (
             select(feedback.c.slate, feedback.c.item, func.sum(feedback.c.value).label("reward"))
+            .where(feedback.c.kind.not_in(AGAINST))
             .group_by(feedback.c.slate, feedback.c.item)
             .subquery()
         )
@@ -188,17 +190,20 @@ def write_feedback(connection: Connection, batches: Sequence[Sequence[Feedback]]
     """Write batches of feedback in one transaction; a bad batch gives its error, and leaves the others alone."""
     ready = [_checked_feedback(batch, now) for batch in batches]
     rows = [row for batch in ready if not isinstance(batch, PalateError) for row in batch]
-    shown: set[tuple[str, str]] = set()
+    shown: dict[tuple[str, str], str | None] = {}
     kept: dict[str, Mapping[str, Any]] = {}
     for pairs in chunks(sorted({(row["slate"], row["item"]) for row in rows})):
         met = tuple_(impressions.c.slate, impressions.c.item).in_(pairs)
-        shown.update((s, i) for s, i in connection.execute(select(impressions.c.slate, impressions.c.item).where(met)))
+        unit = func.coalesce(slates.c.user, slates.c.anonymous)
+        whose = select(impressions.c.slate, impressions.c.item, unit).join_from(impressions, slates).where(met)
+        shown.update(((slate, item), unit) for slate, item, unit in connection.execute(whose))
     for some in chunks(sorted({row["key"] for row in rows})):
         for row in connection.execute(select(feedback).where(feedback.c.key.in_(some))).mappings():
             kept[row["key"]] = dict(row)
     fresh, outcomes = sort_out(ready, lambda batch: _new_feedback(batch, shown, kept))
     if fresh:
-        connection.execute(insert(feedback), fresh)
+        last = connection.scalar(select(func.max(feedback.c.n))) or 0
+        connection.execute(insert(feedback), [{**row, "n": n} for n, row in enumerate(fresh, last + 1)])
     return outcomes
 
 
@@ -312,7 +317,7 @@ def _feedback_row(given: Feedback, where: str, now: float) -> dict[str, Any]:
 
 
 def _new_feedback(
-    batch: Sequence[dict[str, Any]], shown: set[tuple[str, str]], kept: dict[str, Mapping[str, Any]]
+    batch: Sequence[dict[str, Any]], shown: Mapping[tuple[str, str], str | None], kept: dict[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     own: dict[str, Mapping[str, Any]] = {}
     new: list[dict[str, Any]] = []
@@ -328,7 +333,7 @@ def _new_feedback(
         known = own.get(row["key"]) or kept.get(row["key"])
         if known is None:
             own[row["key"]] = row
-            new.append(row)
+            new.append({**row, "unit": shown[row["slate"], row["item"]]})
         elif any(row[name] != known[name] for name in _CONTENT):
             raise ConflictError(
                 "feedback of this id is kept with another content.", where=f"feedback[{at}].id", value=row["key"][3:]

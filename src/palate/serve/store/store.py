@@ -18,21 +18,23 @@ from palate.serve.store.keys import Keys
 from palate.serve.store.logs import Logs
 from palate.serve.store.models import Models
 from palate.serve.store.part import upsert
+from palate.serve.store.past import PastReader
 from palate.serve.store.privacy import Privacy
 from palate.serve.store.rows import Pulse
 from palate.serve.store.schema import HEARTBEAT, prepare
 from palate.serve.store.slates import Slates
-from palate.serve.store.tables import IN_ORDER, events, items, meta, models
+from palate.serve.store.tables import IN_ORDER, erasures, events, items, meta, models
 from palate.serve.store.users import Users
 
 _PULSE = select(
     select(func.max(events.c.n)).scalar_subquery(),
     select(func.max(items.c.revision)).scalar_subquery(),
     select(models.c.version).where(models.c.state == "active").scalar_subquery(),
+    select(func.max(erasures.c.n)).scalar_subquery(),
 )
 
 
-class Store(Events, Users, Items, Slates, Logs, Experiments, Models, Keys, Privacy):
+class Store(Events, PastReader, Users, Items, Slates, Logs, Experiments, Models, Keys, Privacy):
     """Users, items, events, slates, experiments, models and keys; synchronous, and safe to call from many threads.
 
     Open with :meth:`open`; it is a context manager. Every method that writes returns after the commit. Errors are
@@ -112,7 +114,7 @@ class Store(Events, Users, Items, Slates, Logs, Experiments, Models, Keys, Priva
         """Return what tells a worker whether it is up to date (cheap)."""
         with self.database.read() as connection:
             row = connection.execute(_PULSE).one()
-        return Pulse(int(row[0] or 0), int(row[1] or 0), row[2])
+        return Pulse(int(row[0] or 0), int(row[1] or 0), row[2], int(row[3] or 0))
 
     def sizes(self) -> dict[str, int]:
         """Return how many rows each table has."""

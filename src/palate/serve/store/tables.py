@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+#: Feedback that changes a person's next answers. What asks for it says so in these words: else the index of it is looked past.
+OPINION = text("kind IN ('hide', 'dislike', 'like')")
 Id = String().with_variant(String(collation="C"), "postgresql")
 Number = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -112,7 +114,11 @@ feedback = Table(
     Column("kind", Id, nullable=False),
     Column("value", Double, nullable=False),
     Column("time", Double, nullable=False),
+    Column("unit", Id),  # whose slate it is: the user, else the visitor
+    Column("n", BigInteger),  # of two words of one moment, the one written later counts
     Index("feedback_by_slate", "slate", "item"),
+    Index("feedback_by_unit", "unit", "time", "n", "item", "kind", "value", sqlite_where=OPINION, postgresql_where=OPINION),
+    Index("feedback_by_number", "n", unique=True),
 )
 
 searches = Table(

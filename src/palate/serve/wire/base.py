@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from palate.serve.store.checks import STEPS
 
-#: Bytes and depth that a free JSON object may have.
-OBJECT_BYTES, OBJECT_DEPTH = 16_384, 8
+#: Bytes and depth that a free JSON object may have; bytes of one that holds settings.
+OBJECT_BYTES, OBJECT_DEPTH, SETTINGS_BYTES = 16_384, 8, 1_048_576
 
 
 _UNCLEAN = re.compile("[\x00\ud800-\udfff]")
@@ -24,7 +25,7 @@ def clean(text: str) -> str:
     return text
 
 
-def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+def _bounded(value: dict[str, Any], most: int = OBJECT_BYTES) -> dict[str, Any]:
     """Refuse objects that are deep, large, or hold what JSON can't."""
     size = 0
     level: list[tuple[Any, int]] = [(value, 1)]
@@ -45,8 +46,8 @@ def _bounded(value: dict[str, Any]) -> dict[str, Any]:
                 raise ValueError("it holds a number beyond 64 bits")
             elif isinstance(below, (dict, list)):
                 level.append((below, depth + 1))
-            if size > OBJECT_BYTES:
-                raise ValueError(f"it is larger than {OBJECT_BYTES:,} bytes")
+            if size > most:
+                raise ValueError(f"it is larger than {most:,} bytes")
     return value
 
 
@@ -68,6 +69,8 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterVali
 Line = Annotated[str, StringConstraints(max_length=1_000), AfterValidator(clean)]
 Prose = Annotated[str, StringConstraints(max_length=20_000), AfterValidator(clean)]
 Json = Annotated[dict[str, Any], AfterValidator(_bounded)]
+#: Settings: a free object here, checked further in.
+Keys = Annotated[dict[str, Any], AfterValidator(partial(_bounded, most=SETTINGS_BYTES))]
 #: Seconds since 1970, up to the year 2200.
 Time = Annotated[float, Field(ge=0, le=7_258_118_400, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]

@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from palate.serve.wire.base import Id, Time, Wire, Word
+from palate.contracts.config import KeysOf
+from palate.serve.experiments.live import ExperimentSpec
+from palate.serve.pipeline.config import PipelineConfig
+from palate.serve.wire.base import Id, Keys, Time, Wire, Word
 
 
 class Profile(Wire):
@@ -18,6 +21,10 @@ class Profile(Wire):
     events: int
     recent: list[dict[str, Any]] = Field(description="latest events, newest first")
     taste: dict[str, float] = Field(description="share of each category in what they chose")
+    said: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="what they hid, disliked and liked, and did not take back (item, title, kind, time, slate), newest first",
+    )
 
 
 class Erased(Wire):
@@ -70,7 +77,7 @@ class ExperimentIn(Wire):
     """An experiment to make."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    spec: dict[str, Any] = Field(description="variants, metrics, planned size, traffic; see palate.serve.experiments.live")
+    spec: Annotated[Keys, KeysOf(ExperimentSpec)] = Field(description="variants, metrics, planned size, traffic")
 
 
 class ExperimentOut(Wire):
@@ -93,7 +100,9 @@ class ExperimentList(Wire):
 class JudgeIn(Wire):
     """A candidate pipeline to judge by what was logged."""
 
-    pipeline: dict[str, Any] = Field(description="keys of the pipeline that differ from the running one")
+    pipeline: Annotated[Keys, KeysOf(PipelineConfig)] = Field(
+        description="keys of the pipeline that differ from the running one"
+    )
     since: Time = 0.0
     policy: Word | None = Field(None, description="only slates of this policy")
 
@@ -112,8 +121,16 @@ class Ready(Wire):
     store: str
     model: str | None = Field(description="version of the model that answers")
     wanted: str | None = Field(None, description="version that the store wants active; another one answers while it is loaded")
-    trouble: str | None = Field(None, description="why the wanted model can't be loaded; the one before goes on answering")
+    trouble: str | None = Field(
+        None,
+        description="why the wanted model can't be loaded (the one before goes on answering), or an erasure is behind",
+    )
     items: int
+    resting: dict[str, str] = Field(
+        default_factory=dict,
+        description="running experiments that rest, each with the reason: a variant can't answer, so its people get the "
+        "control's answer, and nobody is counted meanwhile",
+    )
 
 
 class Problem(Wire):

@@ -21,7 +21,10 @@ class RecommendIn(Wire):
     """Ask for a slate."""
 
     user: Id | None = Field(None, description="a user of the store, known or new")
-    anonymous: Id | None = Field(None, description="a key of somebody without an account, such as a session; for experiments")
+    anonymous: Id | None = Field(
+        None,
+        description="a key of somebody without an account, as a session; for experiments and feedback. Events name it as user",
+    )
     history: list[Id | HistoryEvent] | None = Field(
         None, max_length=10_000, description="what the person chose, most recent last; added to what is known of the user"
     )
@@ -33,7 +36,7 @@ class RecommendIn(Wire):
     seen: Literal["exclude", "allow"] | None = Field(None, description="what the person chose before (default: the pipeline's)")
     exclude: list[Id] = Field(default_factory=list, max_length=10_000, description="items that must not come")
     diversity: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="0 best first … 1 as varied as can be")
-    model: Id | None = Field(None, description="a version to compare with; the answer is not logged as the active policy's")
+    model: Id | None = Field(None, description="any published version, to compare with; its answer is not logged")
     experiments: bool = Field(True, description="false keeps this answer out of experiments and exploration")
     trace: bool = Field(False, description="tell where each item came from and what moved it")
     why: bool = Field(False, description="give reasons for each item (slower)")
@@ -104,12 +107,15 @@ class SimilarIn(Wire):
     k: int = Field(10, ge=1)
     filter: Filter | None = None
     model: Id | None = None
+    user: Id | None = Field(None, description="for whom: what they hid or disliked does not come")
+    anonymous: Id | None = Field(None, description="a key of somebody without an account: what they said under it counts")
 
 
 class RankIn(Wire):
     """Put given candidates into order."""
 
     user: Id | None = None
+    anonymous: Id | None = Field(None, description="a key of somebody without an account: what they said under it counts")
     history: list[Id | HistoryEvent] | None = Field(None, max_length=10_000)
     candidates: list[Id] = Field(min_length=1, max_length=2_000)
     context: Json = Field(default_factory=dict)
@@ -122,7 +128,9 @@ class SearchIn(Wire):
 
     query: Annotated[str, StringConstraints(min_length=1, max_length=1_000), AfterValidator(clean)]
     user: Id | None = Field(None, description="whose taste counts")
-    anonymous: Id | None = Field(None, description="a key of somebody without an account, such as a session; for the log")
+    anonymous: Id | None = Field(
+        None, description="a key of somebody without an account, such as a session; for the log and feedback"
+    )
     personal: Annotated[float, Field(ge=0, le=1)] = Field(0.3, description="how much taste counts beside the words")
     k: int = Field(10, ge=1)
     filter: Filter | None = None
@@ -144,6 +152,7 @@ class ScoredList(Wire):
 
     items: list[Scored]
     unknown: list[str] = Field(default_factory=list, description="ids that the catalogue doesn't hold, or doesn't show")
+    unwanted: list[str] = Field(default_factory=list, description="candidates that the person hid or disliked; not ranked")
     model: str | None = None
 
 
@@ -151,6 +160,7 @@ class ExplainIn(Wire):
     """Ask why an item suits a person; of a ranker, why it expects what it does."""
 
     user: Id | None = None
+    anonymous: Id | None = Field(None, description="a key of somebody without an account: what they said under it counts")
     history: list[Id | HistoryEvent] | None = Field(None, max_length=10_000)
     item: Id
     context: Json = Field(default_factory=dict, description="of the situation; a ranker reads it")

@@ -12,7 +12,7 @@ from palate.serve.wire.base import Id, Json, Line, Number, Prose, Time, Wire, Wo
 class EventIn(Wire):
     """Something that a person did."""
 
-    user: Id
+    user: Id = Field(description="whose it is; for somebody without an account, the anonymous key they are known by")
     item: Id
     type: Word = "view"
     value: Number | None = Field(None, description="rating, count or price paid")
@@ -45,14 +45,18 @@ class EventsKept(Wire):
 
 
 class FeedbackIn(Wire):
-    """What a person made of an item in a slate."""
+    """What a person made of an item in a slate; what they hide, dislike or like counts in their next answer."""
 
     slate: Id
     item: Id
     kind: Literal["click", "like", "dislike", "buy", "skip", "hide"] | Word = "click"
-    value: Number = 1.0
-    time: Time | None = None
-    id: Id | None = None
+    value: Number = Field(1.0, description="how much; 0 takes back a hide, dislike or like of this item")
+    time: Time | None = Field(None, description="when, in seconds since 1970 (default: now)")
+    id: Id | None = Field(
+        None,
+        description="your own id of it: sending it again is harmless. Without one, the same words on a slate are kept once, "
+        "so send one where something may be hidden, taken back and hidden again",
+    )
 
 
 class FeedbackKept(Wire):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from palate.serve import answers, wire
-from palate.serve.http.routes.common import Reader, errors, meters_of, run, service_of
+from palate.serve.http.routes.common import Reader, errors, loaded, meters_of, run, service_of
 from palate.serve.service import KnownList, Service
 
 router = APIRouter(tags=["answers"])
@@ -16,10 +16,14 @@ async def recommend(body: wire.RecommendIn, request: Request, caller: Reader) ->
     """Recommend to a user, to somebody known by a history only, or to nobody in particular.
 
     Every acknowledged event counts. The slate is logged with its propensities; give feedback on its id.
+
+    Any published version may be compared with (``model``). One that isn't in memory is loaded first: the request waits some
+    seconds for it, and is told to come again (503 with Retry-After) where that isn't enough.
     """
     service, meters = service_of(request), meters_of(request)
     key = _list_key(service, body)
     if key is None:
+        await loaded(request, body.model)
         found = await run(request, answers.recommended, service, body)
         meters.slate(found.slate.policy, found.slate.cold, found.sources)
         return Response(found.slate.model_dump_json(), media_type="application/json")
@@ -47,12 +51,14 @@ def _list_key(service: Service, body: wire.RecommendIn) -> tuple[object, ...] | 
 @router.post("/similar", response_model=wire.ScoredList, responses=errors(404))
 async def similar(body: wire.SimilarIn, request: Request, caller: Reader) -> wire.ScoredList:
     """Return items like one or several."""
+    await loaded(request, body.model)
     return await run(request, answers.similar, service_of(request), body)
 
 
 @router.post("/rank", response_model=wire.ScoredList, responses=errors(404))
 async def rank(body: wire.RankIn, request: Request, caller: Reader) -> wire.ScoredList:
     """Put your own candidates into order for a person."""
+    await loaded(request, body.model, ranks=True)
     return await run(request, answers.rank, service_of(request), body)
 
 
@@ -65,4 +71,5 @@ async def search(body: wire.SearchIn, request: Request, caller: Reader) -> wire.
 @router.post("/explain", response_model=wire.Explained, responses=errors(404))
 async def explain(body: wire.ExplainIn, request: Request, caller: Reader) -> wire.Explained:
     """Say why an item suits a person."""
+    await loaded(request, body.model, ranks=True)
     return await run(request, answers.explain, service_of(request), body)

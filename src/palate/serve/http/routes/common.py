@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
@@ -13,10 +15,15 @@ from palate.errors import DataError
 from palate.serve.http.metrics import Meters
 from palate.serve.http.paths import whole
 from palate.serve.http.security import Caller, needs
+from palate.serve.models.loading import being_loaded
+from palate.serve.models.rankers import is_ranker
+from palate.serve.pipeline.config import Need
 from palate.serve.service import Service
 from palate.serve.wire import Problem
 
 T = TypeVar("T")
+#: Seconds that a request waits, at most, for a model that it names and that has to be loaded first.
+PATIENCE = 5.0
 Reader = Annotated[Caller, Depends(needs("read"))]
 Writer = Annotated[Caller, Depends(needs("write"))]
 Admin = Annotated[Caller, Depends(needs("admin"))]
@@ -33,7 +40,7 @@ _SAID = {
     429: "Too many requests",
     500: "The service's own trouble; its log has the details",
     501: "The service was installed without what this needs",
-    503: "The store can't be reached; try again after Retry-After seconds",
+    503: "The store can't be reached, or the model named is being loaded; try again after Retry-After seconds",
 }
 
 
@@ -58,6 +65,41 @@ def meters_of(request: Request) -> Meters:
 async def run(request: Request, work: Callable[..., T], *args: Any) -> T:
     """Run work in one of the service's threads."""
     return await to_thread.run_sync(work, *args, limiter=request.app.state.limiter)
+
+
+async def loaded(request: Request, version: str | None, *, ranks: bool = False) -> None:
+    """Have a version in memory that a request names; while it is loaded the request waits, but no thread that answers.
+
+    Parameters
+    ----------
+    ranks
+        Whether a ranker can answer too.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    Unavailable
+        If loading takes longer than :data:`PATIENCE`, or several others are being loaded; it goes on, so ask again.
+    PalateError
+        What is wrong with the version.
+    """
+    service = service_of(request)
+    if version is None or version == "active" or service.shelf.holds(Need("model", version)):
+        return
+    if ranks and service.shelf.holds(Need("ranker", version)):
+        return
+
+    def begin() -> Future[None] | None:
+        known = service.store.model(version) if ranks else None
+        return service.loading.ask(Need("ranker" if known is not None and is_ranker(known.system) else "model", version))
+
+    load = await run(request, begin)
+    if load is not None:
+        done, _ = await asyncio.wait([asyncio.wrap_future(load)], timeout=PATIENCE)
+        if not done:
+            raise being_loaded(version)
+        load.result()
 
 
 def check_batch(n: int, request: Request) -> None:
