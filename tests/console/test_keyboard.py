@@ -85,7 +85,7 @@ def test_experiments(tour: Any) -> None:
     tour.tab_to("radio", "Split")
     for key, kind in (("ArrowDown", "Interleaving"), ("ArrowUp", "Split")):
         page.keyboard.press(key)
-        assert page.get_by_role("radio", name=kind).is_checked()
+        page.get_by_role("radio", name=kind, checked=True).wait_for()
     tour.tab_to("textbox", "Name")
     page.keyboard.type("by-keys")
     tour.tab_to("button", "Another variant")

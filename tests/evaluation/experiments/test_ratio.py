@@ -57,6 +57,12 @@ def test_true_alarms_are_found(weights: list[float]) -> None:
     assert (p[:, 5] < 0.001).mean() < (p[:, 40] < 0.001).mean()
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_arm_for_hardly_anybody_is_no_fault_unless_somebody_is_in_it() -> None:
+    assert sequential_ratio_p([0, 50], [1e-320, 1], target=100) == pytest.approx(1)
+    assert sequential_ratio_p([25, 25], [1e-320, 1], target=100) < 1e-100
+
+
 def test_words() -> None:
     good = check_ratio([5050, 4950], [1, 1], target=10_000)
     bad = check_ratio([5500, 4500], [1, 1], target=10_000)

@@ -21,6 +21,7 @@ CALLERS = [
     (core.UnsupportedError, 422, "unsupported"),
     (serving.NotFound, 404, "not_found"),
     (serving.ConflictError, 409, "conflict"),
+    (serving.ErasedMeanwhile, 409, "conflict"),
 ]
 OWN = [
     (core.PalateError, 500, "internal"),

@@ -116,7 +116,7 @@ def sequential_ratio_p(counts: ArrayLike, weights: ArrayLike, *, target: float, 
 def log_factor(counts: ArrayLike, weights: ArrayLike, *, strength: float) -> np.ndarray:
     """Return ``log B`` of counts ``int[..., k]`` for ``K = strength``."""
     seen = _counts(counts)
-    shares = _shares(weights, seen.shape[-1])
+    shares = np.maximum(_shares(weights, seen.shape[-1]), np.finfo(np.float64).tiny)  # 0 has no logarithm
     prior = strength * shares
     parts = special.gammaln(seen + prior) - special.gammaln(prior) - seen * np.log(shares)
     return special.gammaln(strength) - special.gammaln(seen.sum(-1) + strength) + parts.sum(-1)
