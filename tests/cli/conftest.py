@@ -40,4 +40,5 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("split", str(folder / "events.csv"), "--protocol", "global_time", "--dedup", "first", "--out", str(folder / "split"))
     run("fit", "ease", "--data", str(folder / "split"), "--set", "reg=20", "--out", str(folder / "model"))
     run("fit", "popularity", "--data", str(folder / "split"), "--out", str(folder / "popular"))
+    run("fit", "ucb1", "--data", str(folder / "split"), "--out", str(folder / "policy"))
     return folder

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from palate.cli.main import app
 from palate.errors import ConfigError, DataError
 from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim, summary
-from palate.study.effects import gain_difference, paired_gain
+from palate.study.effects import gain_beyond, gain_difference, paired_gain, seed_shares
 
 PROGRAM = '''
 """A claim for the test."""
@@ -133,6 +133,31 @@ def test_paired_gain_by_hand_and_in_the_limit():
     spread = 2 * 1.96 * 0.5 / np.sqrt(4_000)
     assert noisy.high - noisy.low == pytest.approx(spread, rel=0.1)
     assert noisy.low < noisy.value < noisy.high
+
+
+def test_intervals_hold_the_spread_over_seeds():
+    shares = seed_shares(3, 20_000, np.random.default_rng(1))
+    assert shares.sum(1) == pytest.approx(1)
+    of_seeds = np.array([1.0, 2.0, 6.0])
+    assert (shares @ of_seeds).std() == pytest.approx(of_seeds.std(ddof=1) / np.sqrt(3), rel=0.03)
+    rng, n, held = np.random.default_rng(2), 400, {"alone": 0, "beyond": 0, "difference": 0}
+    some = np.arange(n) < n // 2
+    for _ in range(200):
+        people = rng.normal(0, 0.1, n)
+        one, two = (people + rng.normal(0, 0.05, (5, 1)) + rng.normal(0, 0.01, (5, n)) for _ in range(2))
+        lift = np.where(some, rng.normal(0, 0.05, (5, 1)), 0.0)  # by seed, of some people only
+        plain = {"rng": rng, "resamples": 200}
+        found = {
+            "alone": paired_gain(list(one), list(two), relative=False, **plain),
+            "beyond": gain_beyond(list(one + lift), list(one), some, **plain),
+            "difference": gain_difference((list(one), list(two)), (list(two), list(two)), relative=False, **plain),
+        }
+        for name, effect in found.items():
+            held[name] += effect.low <= 0 <= effect.high
+    assert min(held.values()) > 165  # five seeds: somewhat short of 95%, where people alone would hold some 25%
+    assert len(found["alone"].details["by seed"]) == 5
+    assert np.mean(found["alone"].details["by seed"]) == pytest.approx(found["alone"].value)
+    assert "by seed" not in paired_gain(list(one), one[0], relative=False, rng=rng).details
 
 
 def test_paired_gain_leaves_undefined_people_out():

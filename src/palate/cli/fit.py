@@ -126,7 +126,7 @@ def fit(
         say(f"Log of epochs: {log}" if log.exists() else f"No log was written: {model} doesn't tell its epochs.")
     say(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}")
     if get(model).verb == "explore":
-        say(f"Saved to {out}.")
+        say(f"Saved to {out}. Next: {shlex.join(['palate', 'act', str(out), '--history', ''])}")
         return
     user = dataset.users.ids.raw[0].as_py()
     say(f"Saved to {out}. Next: {shlex.join(['palate', 'recommend', str(out), '--user', str(user)])}")

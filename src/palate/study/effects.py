@@ -1,8 +1,16 @@
-"""Effects of claims: paired gains over the same people, with bootstrap intervals."""
+"""Effects of claims: paired gains over the same people, with bootstrap intervals over people and seeds.
+
+Each resample draws people, who keep all their values, and training seeds, the same for all sides with equally many. With ``k``
+seeds of which each is drawn ``c_s`` times, seed ``s`` has the weight::
+
+    1/k + (c_s/k - 1/k) √(k / (k - 1))
+
+as drawing from ``k`` seeds alone would show ``(k - 1)/k`` of their variance. A side with one seed says nothing of seeds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -10,10 +18,13 @@ from scipy import stats
 from palate.errors import DataError
 from palate.study.claims import Effect
 
+#: Values of people, or one such array a seed.
+People = np.ndarray | Sequence[np.ndarray]
+
 
 def paired_gain(
-    treated: np.ndarray | Sequence[np.ndarray],
-    base: np.ndarray | Sequence[np.ndarray],
+    treated: People,
+    base: People,
     *,
     rng: np.random.Generator,
     relative: bool = True,
@@ -23,7 +34,7 @@ def paired_gain(
     """Return how much better one system does than another for the same people, with a 95% percentile bootstrap interval.
 
     ``relative``: ``mean(treated) / mean(base) - 1``; else ``mean(treated) - mean(base)``. People are resampled, and each keeps
-    both values. With several seeds a person's value is the mean over seeds, so seeds don't count as more people.
+    both values; seeds likewise (see the module's text).
 
     Parameters
     ----------
@@ -35,23 +46,18 @@ def paired_gain(
     DataError
         If nobody has both values, or the base is zero and the gain relative.
     """
-    first, second = (_people(x) for x in (treated, base))
-    known = ~(np.isnan(first) | np.isnan(second))
-    first, second = first[known], second[known]
-    n = len(first)
-    if n == 0 or (relative and second.mean() == 0):
+    tables = _common(treated, base)
+    n = int(tables[0].shape[1])
+    if n == 0 or (relative and tables[1].mean() == 0):
         raise DataError("a gain needs people with values, and a base above zero.", value=n)
-    drawn = np.empty(resamples)
-    for at in range(resamples):
-        rows = rng.integers(n, size=n)
-        drawn[at] = _gain(first[rows], second[rows], relative)
+
+    def gain(first: float, second: float) -> float:
+        return _gain(first, second, relative)
+
+    drawn = [gain(*_means(tables, rng.integers(n, size=n), shares)) for shares in _shares(tables, rng, resamples)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    facts = {"treated": float(first.mean()), "base": float(second.mean()), "people": n, **details}
-    return Effect(float(_gain(first, second, relative)), float(low), float(high), facts)
-
-
-#: Values of people, or one such array a seed.
-People = np.ndarray | Sequence[np.ndarray]
+    facts = {"treated": float(tables[0].mean()), "base": float(tables[1].mean()), "people": n, **_by_seed(tables, gain)}
+    return Effect(gain(tables[0].mean(), tables[1].mean()), float(low), float(high), {**facts, **details})
 
 
 def gain_difference(
@@ -77,19 +83,20 @@ def gain_difference(
     DataError
         If nobody has all four values, or a base is zero and gains are relative.
     """
-    table = np.stack([_people(x) for pair in (first, second) for x in pair])
-    table = table[:, ~np.isnan(table).any(axis=0)]
-    n = int(table.shape[1])
-    if n == 0 or (relative and not table[[1, 3]].mean(axis=1).all()):
+    tables = _common(*first, *second)
+    n = int(tables[0].shape[1])
+    if n == 0 or (relative and not (tables[1].mean() and tables[3].mean())):
         raise DataError("gains need people with values, and bases above zero.", value=n)
 
-    def gains(rows: np.ndarray) -> tuple[float, float]:
-        return _gain(table[0, rows], table[1, rows], relative), _gain(table[2, rows], table[3, rows], relative)
+    def difference(*means: float) -> float:
+        return _gain(means[0], means[1], relative) - _gain(means[2], means[3], relative)
 
-    drawn = [np.subtract(*gains(rng.integers(n, size=n))) for _ in range(resamples)]
+    drawn = [difference(*_means(tables, rng.integers(n, size=n), shares)) for shares in _shares(tables, rng, resamples)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    mine, other = gains(np.arange(n))
-    return Effect(mine - other, float(low), float(high), {"gain": mine, "other gain": other, "people": n, **details})
+    means = [float(table.mean()) for table in tables]
+    mine, other = _gain(means[0], means[1], relative), _gain(means[2], means[3], relative)
+    facts = {"gain": mine, "other gain": other, "people": n, **_by_seed(tables, difference)}
+    return Effect(mine - other, float(low), float(high), {**facts, **details})
 
 
 def over_seeds(values: np.ndarray | Sequence[float], **details: object) -> Effect:
@@ -110,7 +117,7 @@ def gain_beyond(
 ) -> Effect:
     """Return how much larger the gain (in points of the metric) is for some people than for the others.
 
-    Each group is resampled apart, so both keep their sizes; within a person, seeds are averaged first.
+    Each group is resampled apart, so both keep their sizes; seeds are drawn for both at once.
 
     Parameters
     ----------
@@ -124,16 +131,25 @@ def gain_beyond(
     DataError
         If one of the groups is empty.
     """
-    first, second = (_people(x) for x in (treated, base))
-    gains = first - second
-    groups = [gains[rows & ~np.isnan(gains)] for rows in (some, ~some)]
-    if not all(map(len, groups)):
-        raise DataError("a difference of gains needs people with values in both groups.", value=[len(g) for g in groups])
-    drawn = [np.subtract(*(g[rng.integers(len(g), size=len(g))].mean() for g in groups)) for _ in range(resamples)]
-    mine, theirs = (float(g.mean()) for g in groups)
+    tables = [np.atleast_2d(np.asarray(side, float)) for side in (treated, base)]
+    known = ~np.any([np.isnan(table).any(axis=0) for table in tables], axis=0)
+    groups = [np.flatnonzero(rows & known) for rows in (some, ~some)]
+    sizes = [len(group) for group in groups]
+    if not all(sizes):
+        raise DataError("a difference of gains needs people with values in both groups.", value=sizes)
+
+    def gain(rows: np.ndarray, shares: Mapping[int, np.ndarray] | None) -> float:
+        first, second = _means(tables, rows, shares)
+        return first - second
+
+    def again(group: np.ndarray) -> np.ndarray:
+        return group[rng.integers(len(group), size=len(group))]
+
+    drawn = [gain(again(groups[0]), shares) - gain(again(groups[1]), shares) for shares in _shares(tables, rng, resamples)]
+    mine, theirs = (gain(rows, None) for rows in groups)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    sizes = {"people": len(groups[0]), "other people": len(groups[1])}
-    return Effect(mine - theirs, float(low), float(high), {"gain": mine, "gain of the others": theirs, **sizes, **details})
+    facts = {"gain": mine, "gain of the others": theirs, "people": sizes[0], "other people": sizes[1]}
+    return Effect(mine - theirs, float(low), float(high), {**facts, **details})
 
 
 def smaller_fall(
@@ -156,14 +172,44 @@ def smaller_fall(
     return gain_difference(ours[::-1], theirs[::-1], rng=rng, relative=True, resamples=resamples, **details)
 
 
-def _people(values: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-    """Return a value a person: the mean over seeds."""
-    found: np.ndarray = np.mean(np.atleast_2d(np.asarray(values, float)), axis=0)
+def seed_shares(k: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``float64[resamples, k]``, the weight of each of ``k`` seeds in each resample (see the module's text)."""
+    if k == 1:
+        return np.ones((resamples, 1))
+    times = rng.multinomial(k, np.full(k, 1 / k), size=resamples)
+    found: np.ndarray = 1 / k + (times / k - 1 / k) * np.sqrt(k / (k - 1))
     return found
 
 
-def _gain(treated: np.ndarray, base: np.ndarray, relative: bool) -> float:
-    mean = base.mean()
+def _common(*sides: People) -> list[np.ndarray]:
+    """Return ``float64[seeds, people]`` of each side, of the people who have all values."""
+    tables = [np.atleast_2d(np.asarray(side, float)) for side in sides]
+    known = ~np.any([np.isnan(table).any(axis=0) for table in tables], axis=0)
+    return [table[:, known] for table in tables]
+
+
+def _shares(tables: Sequence[np.ndarray], rng: np.random.Generator, resamples: int) -> Iterator[Mapping[int, np.ndarray]]:
+    """Yield the weights of seeds by their number, for each resample."""
+    found = {k: seed_shares(k, resamples, rng) for k in sorted({len(table) for table in tables})}
+    for at in range(resamples):
+        yield {k: shares[at] for k, shares in found.items()}
+
+
+def _means(tables: Sequence[np.ndarray], rows: np.ndarray, shares: Mapping[int, np.ndarray] | None) -> list[float]:
+    """Return each side's mean over drawn people and seeds; ``None``: all seeds alike."""
+    each = [table[:, rows].mean(axis=1) for table in tables]
+    return [float(own.mean() if shares is None else shares[len(own)] @ own) for own in each]
+
+
+def _by_seed(tables: Sequence[np.ndarray], effect: Callable[..., float]) -> dict[str, list[float]]:
+    """Return the effect of each seed, where all sides have equally many and more than one."""
+    k = len(tables[0])
+    if k == 1 or any(len(table) != k for table in tables):
+        return {}
+    return {"by seed": [effect(*(float(table[at].mean()) for table in tables)) for at in range(k)]}
+
+
+def _gain(treated: float, base: float, relative: bool) -> float:
     if relative:
-        return float(treated.mean() / mean - 1) if mean > 0 else float("nan")
-    return float(treated.mean() - mean)
+        return float(treated / base - 1) if base > 0 else float("nan")
+    return float(treated - base)

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from palate.contracts.policy import Policy
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.histories import Histories
@@ -136,7 +137,7 @@ def first_of(piece: pa.Table) -> int:
     return int(piece["row"][0].as_py())
 
 
-def asked(piece: pa.Table, model: Recommender, *, include_seen: bool = False) -> Iterator[Asked]:
+def asked(piece: pa.Table, model: Recommender | Policy, *, include_seen: bool = False) -> Iterator[Asked]:
     """Open a piece: return its questions in blocks.
 
     Parameters
@@ -144,7 +145,8 @@ def asked(piece: pa.Table, model: Recommender, *, include_seen: bool = False) ->
     piece
         From one of the functions above.
     model
-        A fitted recommender. People whom it knows are asked about under their number, whichever history is given.
+        A fitted recommender: people whom it knows are asked about under their number, whichever history is given. Or a fitted
+        policy, which knows people by their histories alone.
     include_seen
         Whether items of the history may be offered.
     """
@@ -153,6 +155,8 @@ def asked(piece: pa.Table, model: Recommender, *, include_seen: bool = False) ->
     for part in parts:
         people = _whole(part["user"])
         if "items" not in part.column_names:
+            if isinstance(model, Policy):
+                raise DataError("a policy is asked by histories.", where="user", remedy="give histories of items")
             requests = model.requests(people.to_pylist(), include_seen=include_seen)
         else:
             users, histories = _numbered(part) if "number" in part.column_names else _encoded(part, people, model)
@@ -234,13 +238,14 @@ def _numbered(part: pa.Table) -> tuple[np.ndarray, Histories]:
     return part["number"].to_numpy(), Histories(offsets, columns.pop("items").to_numpy(), **_arrays(columns))
 
 
-def _encoded(part: pa.Table, people: pa.Array, model: Recommender) -> tuple[np.ndarray, Histories]:
+def _encoded(part: pa.Table, people: pa.Array, model: Recommender | Policy) -> tuple[np.ndarray, Histories]:
     """Turn raw ids into the model's numbers; items that it doesn't know are left out."""
     offsets, columns = _lists(part)
     words = _whole(pa.chunked_array([columns.pop("items")])).dictionary_encode()
     numbers = np.append(model.items_.ids.encode(words.dictionary.to_pylist()), np.int32(-1))
     own = words.indices.fill_null(len(words.dictionary)).to_numpy()
-    users = model.users_.ids.encode(people.to_pylist())
+    known = None if isinstance(model, Policy) else model.users_.ids
+    users = np.full(len(people), -1, np.int32) if known is None else known.encode(people.to_pylist())
     return users, in_numbers(Histories(offsets, own, **_arrays(columns)), numbers)
 
 

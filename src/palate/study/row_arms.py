@@ -17,6 +17,7 @@ from palate.evaluation.bootstrap import bootstrap_ci
 from palate.evaluation.metrics.predictive import auc
 from palate.runtime import generator
 from palate.study.claims import Effect, Trial
+from palate.study.effects import seed_shares
 from palate.study.rows import tune_ranker
 
 
@@ -121,15 +122,15 @@ def fitted_arm(
 def auc_gap(truth: np.ndarray, better: Arm, worse: Arm, *, resamples: int = 1000, **details: object) -> Effect:
     """Return the difference of AUC, a mean over seeds, with a 95% bootstrap interval over rows and seeds.
 
-    Rows are those of both arms. Seeds are drawn anew with the rows, the same for both arms where they have equally many; the
-    standard deviation over seeds of each arm stands in the details.
+    Rows are those of both arms. Seeds are drawn anew with the rows, the same for both arms where they have equally many
+    (:func:`palate.study.effects.seed_shares`); the standard deviation over seeds of each arm stands in the details.
     """
     drawn = resampled_auc(truth, np.concatenate([better.answers, worse.answers]), resamples=resamples)
     m, n = len(better.answers), len(worse.answers)
     rng = generator(0, "resampled seeds")
-    one = rng.integers(m, size=(resamples, m))
-    other = m + (one if m == n else rng.integers(n, size=(resamples, n)))
-    means = [np.take_along_axis(drawn, seeds, 1).mean(1) for seeds in (one, other)]
+    one = seed_shares(m, resamples, rng)
+    other = one if m == n else seed_shares(n, resamples, rng)
+    means = [(drawn[:, :m] * one).sum(1), (drawn[:, m:] * other).sum(1)]
     low, high = np.nanpercentile(means[0] - means[1], [2.5, 97.5])
     each = [np.array([auc(truth, p) for p in arm.answers]) for arm in (better, worse)]
     spread = [float(own.std(ddof=1)) if len(own) > 1 else None for own in each]
