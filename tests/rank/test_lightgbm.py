@@ -11,8 +11,8 @@ from palate.contracts.conformance_ranker import click_rows
 from palate.contracts.ranker import Rows
 from palate.data.row_encoder import RowEncoder
 from palate.data.row_fields import RowField
-from palate.errors import DataError, MissingExtraError
-from palate.evaluation.metrics.predictive import auc
+from palate.errors import ConfigError, DataError, MissingExtraError
+from palate.evaluation.metrics.predictive import auc, expected_calibration_error
 from palate.rank.lightgbm import Columns, LightGBMRanker
 
 pytest.importorskip("lightgbm")
@@ -124,6 +124,20 @@ def test_tasks_learn_from_their_own_rows(tmp_path: Path) -> None:
     again = LightGBMRanker.load(tmp_path / "bundle")
     np.testing.assert_array_equal(again.predict(rows).values, found.values)
     assert again._state()["trees/0"].dtype == np.uint8 and bytes(again._state()["trees/0"][:4]) == b"tree"
+
+
+@pytest.mark.parametrize("how", ["platt", "isotonic"])
+def test_calibrated_probabilities_are_met_and_saved(how: str, tmp_path: Path) -> None:
+    rows, valid, new = click_rows(400), click_rows(1_500, seed=1), click_rows(1_500, seed=2)
+    sure = {"rounds": 150, "lr": 0.3, "patience": 0, "min_rows": 2}  # too long: it is too sure of itself
+    plain, model = (LightGBMRanker(**sure, **more).fit(rows, valid) for more in ({}, {"calibrate": how}))
+    raw, found, truth = plain.predict(new).values[:, 0], model.predict(new).values[:, 0], new.labels["click"]
+    assert expected_calibration_error(truth, found) < 0.5 * expected_calibration_error(truth, raw)
+    assert (np.diff(found[np.argsort(raw, kind="stable")].astype(np.float64)) >= -1e-7).all(), "the order has changed"
+    model.save(tmp_path / "bundle")
+    np.testing.assert_array_equal(LightGBMRanker.load(tmp_path / "bundle").predict(new).values, model.predict(new).values)
+    with pytest.raises(ConfigError, match="calibration needs validation rows"):
+        LightGBMRanker(calibrate=how).fit(rows)
 
 
 def test_weights_count() -> None:

@@ -9,7 +9,8 @@
 Fields become columns so: a category or cross by its code, split by sets of codes; a bucket or number by size; a bag, text or
 sequence by 0/1 for each of its commonest values, and by how many it has; a sequence also by its last value. Trees of lambdarank
 give scores without a unit. A rising function learnt on the validation rows (on the training rows, where there are none) makes
-probabilities of them (Platt) or, of graded labels, values (a line), and keeps the order.
+probabilities of them (Platt) or, of graded labels, values (a line), and keeps the order. Probabilities may be calibrated on the
+validation rows afterwards (``calibrate``).
 
 An explanation is the sum of LightGBM's own exact Shapley values of the columns of each field; it adds up to F.
 
@@ -34,9 +35,9 @@ from palate.contracts.model import Fitting
 from palate.contracts.ranker import Ranker, Rows
 from palate.data.row_encoder import Encoded, RowEncoder, RowLayout
 from palate.data.row_fields import RowField
-from palate.errors import DataError
+from palate.errors import ConfigError, DataError
 from palate.extras import require
-from palate.rank.calibration import on_platt, platt
+from palate.rank.calibration import Calibration, CalibrationKind, on_platt, platt
 from palate.rank.guessing import guess_fields
 from palate.rank.reasons import additive, one_row, task_number
 from palate.rank.tasks import Task, learn_tasks
@@ -69,6 +70,7 @@ class LightGBMConfig(Config):
     truncation: int = Field(30, ge=1, description="place of a request down to which pairs count (lambdarank)")
     bag_values: int = Field(64, ge=1, description="commonest values of a bag, text or sequence with a column of their own")
     stop_on: Literal["auc", "log_loss"] = Field("auc", description="validation metric of pointwise binary tasks")
+    calibrate: CalibrationKind = Field("none", description="how probabilities are calibrated on the validation rows")
     fields: tuple[RowField, ...] = Field((), description="how columns become numbers; columns not named here are guessed")
     leave_out: tuple[str, ...] = Field((), description="columns that are not read")
     min_count: int = Field(1, gt=0, description="values seen less often in training count as unknown (guessed fields)")
@@ -87,6 +89,7 @@ class LightGBMRanker(Ranker):
     columns_: Columns
     trees_: tuple[str, ...]
     links_: np.ndarray
+    calibration_: Calibration
 
     @property
     def wants_groups(self) -> bool:
@@ -100,6 +103,8 @@ class LightGBMRanker(Ranker):
     ) -> Mapping[str, Any]:
         c = self.config
         require("lightgbm", "LightGBM")
+        if c.calibrate != "none" and validation is None:
+            raise ConfigError("calibration needs validation rows.", where="calibrate", value=c.calibrate, remedy="give some")
         self.kinds_ = learn_tasks(blocks)
         self.tasks_ = tuple(task.name for task in self.kinds_)
         fields = guess_fields(blocks, c.fields, c.leave_out, c.min_count)
@@ -111,6 +116,10 @@ class LightGBMRanker(Ranker):
         self.trees_ = tuple(booster.model_to_string() for booster in boosters)
         self._wake()
         self.links_ = np.array([self._link(at, held_out or store) for at in range(len(self.kinds_))])
+        self.calibration_ = Calibration()
+        if held_out is not None:
+            found = self._answers(held_out.rows)
+            self.calibration_ = Calibration.learn(c.calibrate, self.kinds_, found, held_out.labels, held_out.weights)
         trees = [booster.num_trees() for booster in self._boosters]
         return {"data": {"rows": len(store), "columns": len(self.columns_.names)}, "trees": trees}
 
@@ -197,8 +206,10 @@ class LightGBMRanker(Ranker):
         return np.concatenate([predict(self.columns_(part), raw_score=True, num_threads=threads()) for part in parts])
 
     def _predict(self, rows: Rows) -> np.ndarray:
-        encoded = self.encoder_.encode(rows.features, tokens)
-        return np.stack([self._answer(at, self._raw(at, encoded)) for at in range(len(self.kinds_))], axis=1)
+        return self.calibration_(self._answers(self.encoder_.encode(rows.features, tokens)))
+
+    def _answers(self, rows: Encoded) -> np.ndarray:
+        return np.stack([self._answer(at, self._raw(at, rows)) for at in range(len(self.kinds_))], axis=1)
 
     def _answer(self, at: int, score: np.ndarray) -> np.ndarray:
         if not self.kinds_[at].binary:
@@ -232,7 +243,8 @@ class LightGBMRanker(Ranker):
         trees = {f"trees/{at}": np.frombuffer(text.encode(), np.uint8).copy() for at, text in enumerate(self.trees_)}
         encoder = {f"encoder/{name}": array for name, array in self.encoder_.state().items()}
         bags = {f"bags/{name}": array for name, array in self.columns_.bags.items()}
-        return {**trees, **encoder, **bags, "links": self.links_, "tasks": Task.pack(self.kinds_)}
+        calibration = {f"calibration/{name}": array for name, array in self.calibration_.state().items()}
+        return {**trees, **encoder, **bags, **calibration, "links": self.links_, "tasks": Task.pack(self.kinds_)}
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> None:
         self.kinds_ = Task.unpack(state["tasks"])
@@ -240,6 +252,7 @@ class LightGBMRanker(Ranker):
         self.encoder_ = RowEncoder.of_state(_under("encoder/", state))
         self.columns_ = Columns.of(self.encoder_, _under("bags/", state))
         self.links_ = np.array(state["links"])
+        self.calibration_ = Calibration.of_state(_under("calibration/", state))
         self.trees_ = tuple(state[f"trees/{at}"].tobytes().decode() for at in range(len(self.kinds_)))
         self._wake()
 
