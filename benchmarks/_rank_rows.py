@@ -15,6 +15,7 @@ from _peers import HOME
 from _record import data_folder
 
 from palate.contracts.ranker import Rows
+from palate.data.fingerprint import fingerprint
 from palate.data.readers.delimited import DelimitedSource
 from palate.data.readers.movielens import find, users_1m
 from palate.data.row_encoder import RowEncoder
@@ -98,12 +99,19 @@ SETS: dict[str, Callable[[], pa.Table]] = {"synth": synth, "frappe": frappe, "ml
 
 @dataclass(frozen=True)
 class Cut:
-    """A set in three parts, as rows and as codes in a folder."""
+    """A set in three parts, as rows and as codes in a folder.
+
+    Attributes
+    ----------
+    fingerprint
+        Of the rows and of the codes.
+    """
 
     name: str
     parts: Mapping[str, Rows]
     fields: tuple[RowField, ...]
     folder: Path
+    fingerprint: str
 
     @classmethod
     def of(cls, name: str, table: pa.Table, folder: Path) -> Cut:
@@ -122,6 +130,7 @@ class Cut:
         lengths = {column: {"length": stop - start, "of": "item"} for column, (start, stop) in layout.sequences.items()}
         (folder / "sizes.json").write_text(json.dumps({column: layout.sizes[column] for column in layout.single}))
         (folder / "sequences.json").write_text(json.dumps(lengths))
+        content: list[Any] = [table, ends, layout.sizes, lengths]
         for part, rows in parts.items():
             codes = encoder.encode(rows.features).codes
             past = {
@@ -130,8 +139,10 @@ class Cut:
             }
             given = [rows.labels[label] for label in labels]
             told = given[0] if len(labels) == 1 else np.stack(given, axis=1)
-            np.savez(folder / f"{part}.npz", codes=codes[:, : len(bases)] - bases, labels=told, **past)
-        return cls(name, parts, fields, folder)
+            arrays: dict[str, Any] = {"codes": codes[:, : len(bases)] - bases, "labels": told, **past}
+            np.savez(folder / f"{part}.npz", **arrays)
+            content.append(arrays)
+        return cls(name, parts, fields, folder, fingerprint(*content))
 
 
 def _field(table: pa.Table, column: str) -> RowField:

@@ -2,18 +2,29 @@
 
 All values must agree to 1e-6. Sides alternate and the best of three rounds counts; Palate's time holds the checks of the log,
 the intervals and the diagnostics too, the peer's the values alone. Settings are given, so nothing is tuned.
+
+MRDR is DR with a model that was fitted with other weights. Its value is held against the peer's with one model, the peer's. For
+a candidate that is certain of its action, both sides' weights of the fit (to 1e-9 of the largest) and the fitted linear models
+must agree, too. For one with chances they can't: Palate weighs by the candidate's chance squared, as DR's variance has it, the
+peer by the chance itself; it is checked that this is all that differs.
+
+    python benchmarks/offpolicy_vs_obp.py            all
+    python benchmarks/offpolicy_vs_obp.py --quick    does it run? (one round; nothing is recorded)
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _peers import Worker
 from _record import record
 
+from palate.evaluation.offpolicy.crossfit import fit, mrdr_weights
 from palate.evaluation.offpolicy.estimate import Floors, estimate
 from palate.evaluation.offpolicy.estimators import ESTIMATORS
 from palate.evaluation.offpolicy.log import Log, SlateLog
@@ -22,7 +33,7 @@ from palate.runtime import generator
 
 ROWS, ACTIONS, SLATES, WIDTH, ROUNDS, SEED = 10_000, 80, 2_000, 3, 3, 0
 KNOBS = {"clipped_ips": 3.0, "sg_ips": 0.1, "clipped_dr": 3.0, "switch_dr": 4.0, "dros": 20.0, "sg_dr": 0.1}
-#: MRDR is DR with a model that was fitted otherwise; here models are given.
+#: All but MRDR, whose model is another one.
 SAME = [name for name in ESTIMATORS if name != "mrdr"]
 ALL = Floors(ess=0, terms=0, weight_errors=1e9, weight_gap=1e9)
 
@@ -55,6 +66,9 @@ def made_up() -> dict[str, np.ndarray]:
         "propensity": pick(logging, action),
         "policy": policy,
         "model": np.clip(mean + rng.normal(0, 0.2, mean.shape), 0, 1),
+        "context": rng.normal(0, 1, (ROWS, 5)),
+        "of_action": rng.normal(0, 1, (ACTIONS, 3)),
+        "certain": np.eye(ACTIONS)[policy.argmax(axis=1)],
         "slate_reward": (rng.random((SLATES, WIDTH)) < 0.3).astype(float),
         "slate_action": slate_action,
         "slate_propensity": pick(slate_logging, slate_action),
@@ -68,7 +82,9 @@ def ours_single(a: dict[str, np.ndarray]) -> tuple[float, dict[str, float]]:
     started = time.perf_counter()
     q_target = (a["policy"] * a["model"]).sum(axis=1)
     log = Log(a["reward"], a["propensity"], pick(a["policy"], a["action"]), pick(a["model"], a["action"]), q_target)
-    found = estimate(log, SAME, knobs=KNOBS, floors=ALL)
+    found = list(estimate(log, SAME, knobs=KNOBS, floors=ALL))
+    log = log.with_model(pick(a["mrdr"], a["action"]), (a["policy"] * a["mrdr"]).sum(axis=1), "mrdr")
+    found += estimate(log, ["mrdr"], floors=ALL)
     return time.perf_counter() - started, {e.name: e.checked().value for e in found}
 
 
@@ -81,18 +97,57 @@ def ours_slates(a: dict[str, np.ndarray]) -> tuple[float, dict[str, float]]:
     return time.perf_counter() - started, {e.name: e.checked().value for e in found}
 
 
+def of_fits(a: dict[str, np.ndarray], peer: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return the rows of MRDR's fit, from what the peer fitted with both candidates.
+
+    Raises
+    ------
+    SystemExit
+        If the sides differ otherwise than they must.
+    """
+    features = np.hstack([a["context"], a["of_action"][a["action"]]])
+    gaps: dict[str, float] = {}
+    for candidate, power in (("certain", 0), ("policy", 1)):
+        chance = pick(a[candidate], a["action"])
+        own, theirs = mrdr_weights(Log(a["reward"], a["propensity"], chance)), peer[f"weights_{candidate}"] * chance**power
+        gaps[candidate] = float(np.abs(own - theirs).max() / own.max())
+        if gaps[candidate] > 1e-9:
+            raise SystemExit(f"weights of MRDR's fit differ for {candidate}: {gaps[candidate]}")
+    model = fit(
+        features, a["reward"], mrdr_weights(Log(a["reward"], a["propensity"], pick(a["certain"], a["action"]))), reg=0.0
+    )
+    gap = float(np.abs(model.predict(features) - pick(peer["model_certain"], a["action"])).max())
+    if gap > 1e-6:
+        raise SystemExit(f"models that MRDR fits differ by {gap}")
+    weight = "largest difference of a weight, over the largest"
+    return [
+        {"log": "fit of mrdr, candidate certain", "largest difference of a value": gap, weight: gaps["certain"]},
+        {"log": "fit of mrdr, candidate with chances: obp's weights times the chance", weight: gaps["policy"]},
+    ]
+
+
 def main() -> None:
     """Run and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round; nothing is recorded")
+    quick = parser.parse_args().quick
     arrays = made_up()
     peer = Worker("obp", "obp_worker.py")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logs.npz"
-        np.savez(path, **arrays)
+        given_to_peer: dict[str, Any] = dict(arrays)
+        np.savez(path, **given_to_peer)
         peer("load", path=str(path))
-    rows, found = [], {}
+        fitted = Path(folder) / "fitted.npz"
+        peer("fit_mrdr", path=str(fitted))
+        theirs_fitted = dict(np.load(fitted))
+    arrays["mrdr"] = theirs_fitted["model_policy"]
+    fits = of_fits(arrays, theirs_fitted)
+    print(*fits, sep="\n")
+    rows, found = list[dict[str, Any]](), {}
     for what, ours, call, given in (("single", ours_single, "single", {"knobs": KNOBS}), ("slates", ours_slates, "slates", {})):
         mine, theirs = [], []
-        for _ in range(ROUNDS):
+        for _ in range(1 if quick else ROUNDS):
             seconds, values = ours(arrays)
             mine.append(seconds)
             answer = peer(call, **given)
@@ -114,8 +169,12 @@ def main() -> None:
         if max(gaps.values()) > 1e-6:
             raise SystemExit(f"values differ: {gaps}")
     peer.close()
+    if quick:
+        return
     goals = {"goal": "all values equal to 1e-6", "settings": KNOBS, "values": found}
-    record("offpolicy_vs_obp", rows, what=__doc__, peers={"obp": "0.5.7"}, seeds=[SEED], notes=goals)
+    record(
+        "offpolicy_vs_obp", [*rows, *fits], what=__doc__.split("\n\n    ")[0], peers={"obp": "0.5.7"}, seeds=[SEED], notes=goals
+    )
 
 
 if __name__ == "__main__":

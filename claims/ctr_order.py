@@ -1,24 +1,33 @@
-"""The order of click models on two public sets of rows: LR < FM < MLP, DeepFM and DCN-v2 no worse, nor FinalMLP than those."""
+"""The order of click models on two public sets of rows: LR < FM < MLP, DeepFM and DCN-v2 no worse, nor FinalMLP than those.
+
+Rows are predicted by cross-fitting (``_crossed.py``), for power. With one seed, differences of AUC between an MLP, DeepFM and
+DCN-v2 at their defaults had a standard deviation of 0.0003 over rows on Frappe and 0.0007 to 0.0008 on MovieLens. "No worse" is
+taken to mean 0.002 on Frappe, which a pair of equal systems passes in nearly every run, and 0.003 on MovieLens, which it passes
+in about 19 of 20 (0.002 in about three of four). All pairs at once pass less often, and noise of training comes on top.
+
+Rows are split at random, whatever their time. People of MovieLens rate in bursts: the hour of the day tells something of the
+burst, so AUC may be higher than for days to come. All systems have the hour.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from palate.catalog.spaces import Range
-from palate.contracts.ranker import Rows
-from palate.data.fingerprint import fingerprint
 from palate.data.row_fields import RowField
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
-from palate.study.public_rows import frappe, movielens_likes, movielens_told, parts_of
-from palate.study.row_arms import Arm, auc_gap, tuned_arm
+from palate.study.public_rows import frappe, movielens_likes, movielens_told
+from palate.study.row_arms import Arm, auc_gap
 
-#: Rows of each part.
-SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
+#: Rows that are cut for cross-fitting; shared by claims about rows.
+Crossed: Any = run_path(str(Path(__file__).with_name("_crossed.py")))["Crossed"]
 #: Ratings that are read of MovieLens 1M, for time: seven systems are tuned on them.
 RATINGS = 100_000
 #: What all systems share; vocabularies are learnt on training rows alone.
@@ -45,17 +54,17 @@ SYSTEMS: dict[str, tuple[dict[str, Range], dict[str, Any]]] = {
     "finalnet": (TWO_BLOCKS, {}),
 }
 TRIALS = 6
-#: A system is no worse than another where it is less than this below it.
-NO_WORSE = -0.002
-#: Better, than which, and by how much at least.
+#: A system is no worse than another where it is less than this below it (see the module's text).
+NO_WORSE = {"Frappe": -0.002, "MovieLens 1M": -0.003}
+#: Better, than which, and by how much at least (``None``: no worse).
 ORDER = (
     ("fm", "lr", 0.0),
     ("mlp", "fm", 0.0),
-    ("deepfm", "mlp", NO_WORSE),
-    ("dcnv2", "mlp", NO_WORSE),
-    ("finalmlp", "deepfm", NO_WORSE),
-    ("finalmlp", "dcnv2", NO_WORSE),
-    ("finalnet", "mlp", NO_WORSE),
+    ("deepfm", "mlp", None),
+    ("dcnv2", "mlp", None),
+    ("finalmlp", "deepfm", None),
+    ("finalmlp", "dcnv2", None),
+    ("finalnet", "mlp", None),
 )
 TITLES = {
     "lr": "LR",
@@ -87,28 +96,27 @@ DATA: dict[str, Callable[[], tuple[pa.Table, tuple[RowField, ...]]]] = {
 
 
 def run(trial: Trial) -> Mapping[str, Effect]:
-    """Tune each system on validation, fit it with every seed, open the test rows once."""
+    """Tune each system on validation, fit it with every seed and fold, open the test rows once."""
     effects: dict[str, Effect] = {}
     for name, load in DATA.items():
         table, fields = made() if trial.reduced else load()
-        trial.fingerprints[name] = fingerprint(table)
-        effects |= one_data(trial, name, parts_of(table, SHARES), fields)
+        effects |= one_data(trial, Crossed.of(trial, name, table), fields)
     return effects
 
 
-def one_data(trial: Trial, name: str, parts: dict[str, Rows], fields: tuple[RowField, ...]) -> dict[str, Effect]:
+def one_data(trial: Trial, rows: Any, fields: tuple[RowField, ...]) -> dict[str, Effect]:
     """Return the effects of one set of rows."""
     shared = {**SHARED, "fields": fields, **({"epochs": 4, "batch_size": 256, "dim": 4} if trial.reduced else {})}
     arms: dict[str, Arm] = {}
     for system, (space, fixed) in SYSTEMS.items():
         trials = 1 if trial.reduced else TRIALS
-        arms[system] = tuned_arm(trial, name, parts, system, space=space, base={**shared, **fixed}, trials=trials)
-    truth, draws = parts["test"].labels["label"], 200 if trial.reduced else 1000
+        arms[system] = rows.arm(trial, system, space=space, base={**shared, **fixed}, trials=trials)
+    truth, draws = rows.truth, 200 if trial.reduced else 1000
     facts = {"systems": {TITLES[system]: arm.told(truth) for system, arm in arms.items()}, "rows": len(truth)}
     effects = {}
     for at, (better, worse, _) in enumerate(ORDER):
         details = {**facts, "seeds": len(trial.seeds)} if at == 0 else {}
-        effects[effect_name(name, better, worse)] = auc_gap(truth, arms[better], arms[worse], resamples=draws, **details)
+        effects[effect_name(rows.name, better, worse)] = auc_gap(truth, arms[better], arms[worse], resamples=draws, **details)
     return effects
 
 
@@ -121,12 +129,18 @@ CLAIM = Claim(
     name="ctr_order",
     title="Click models: LR < FM < MLP, DeepFM and DCN-v2 no worse, nor FinalMLP than those",
     statement="On the two parts of Frappe that are at hand, cut anew, and on likes and dislikes of "
-    f"{movielens_told(RATINGS)}, with rows split at random and the same number of trials on validation, FM has a higher AUC "
-    "than logistic regression and an MLP than FM; DeepFM and DCN-v2 are less than 0.002 below the MLP, FinalMLP less than "
-    "0.002 below each of these two, and FINAL less than 0.002 below the MLP.",
-    bars={effect_name(data, better, worse): Bar(bar) for data in DATA for better, worse, bar in ORDER},
+    f"{movielens_told(RATINGS)}, each row predicted by models fitted on others (five folds at random, whatever the time of the "
+    "rows, so that bursts of one person's ratings are torn apart) and with the same number of trials on validation, FM has a "
+    "higher AUC than logistic regression and an MLP than FM; DeepFM and DCN-v2 are less than a margin below the MLP, FinalMLP "
+    "less than it below each of these two, and FINAL less than it below the MLP. The margin is 0.002 on Frappe and 0.003 on "
+    "MovieLens, set by how far AUCs of so many rows vary.",
+    bars={
+        effect_name(data, better, worse): Bar(NO_WORSE[data] if bar is None else bar)
+        for data in DATA
+        for better, worse, bar in ORDER
+    },
     run=run,
     data=("frappe", "ml-1m"),
-    seeds=(0, 1, 2, 3, 4),
-    minutes=15,
+    seeds=(0, 1, 2),
+    minutes=25,
 )

@@ -29,6 +29,7 @@ FILES = {
     "FinalMLP": "model_zoo/FinalMLP/src/FinalMLP.py",
     "FinalNet": "model_zoo/FinalNet/src/FinalNet.py",
     "DIN": "model_zoo/DIN/src/DIN.py",
+    "DIEN": "model_zoo/DIEN/src/DIEN.py",
     "MMoE": "model_zoo/multitask/MMoE/src/MMoE.py",
     "PLE": "model_zoo/multitask/PLE/src/PLE.py",
 }
@@ -134,12 +135,20 @@ def load(source, model, settings, batch_size, seed=0, threads=2, tasks=1, direct
 
 
 def epoch():
-    """Train one epoch; return its seconds, and those of putting its batches together."""
+    """Train one epoch; return its seconds, those of putting its batches together, and whether all weights are numbers."""
     started = time.perf_counter()
     batches = list(STATE["train"])
     made = time.perf_counter()
-    STATE["model"].train_epoch(batches)
-    return {"seconds": time.perf_counter() - made, "batches": made - started}
+    try:
+        STATE["model"].train_epoch(batches)
+    except RuntimeError as error:
+        # its loss refuses predictions that are not numbers
+        if "between 0 and 1" not in str(error):
+            raise
+        return {"seconds": time.perf_counter() - made, "batches": made - started, "finite": False}
+    done = time.perf_counter()
+    finite = all(bool(torch.isfinite(p).all()) for p in STATE["model"].parameters())
+    return {"seconds": done - made, "batches": made - started, "finite": finite}
 
 
 def predict(part, path):

@@ -1,4 +1,4 @@
-"""Open Bandit Pipeline 0.5.7: every estimator on arrays that are given."""
+"""Open Bandit Pipeline 0.5.7: every estimator on arrays that are given, and the fit of MRDR's reward model."""
 
 import sys
 import time
@@ -9,6 +9,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from _serve import serve
 from obp import ope
+from sklearn.linear_model import LinearRegression
 
 STATE = {}
 
@@ -17,6 +18,34 @@ def load(path):
     """Read the arrays of both logs."""
     STATE.update(np.load(path))
     return sorted(STATE)
+
+
+class Noting(LinearRegression):
+    """Least squares that note the weights which they are fitted with."""
+
+    def fit(self, x, y, sample_weight=None):
+        """Fit, and note."""
+        self.seen_ = sample_weight.copy()
+        return super().fit(x, y, sample_weight=sample_weight)
+
+
+def fit_mrdr(path):
+    """Fit MRDR's model for both candidates; write its weights ``[n]`` and its values ``[n, actions]``."""
+    found = {}
+    for candidate in ("certain", "policy"):
+        model = ope.RegressionModel(
+            n_actions=len(STATE["of_action"]), action_context=STATE["of_action"], base_model=Noting(), fitting_method="mrdr"
+        )
+        found[f"model_{candidate}"] = model.fit_predict(
+            context=STATE["context"],
+            action=STATE["action"],
+            reward=STATE["reward"],
+            pscore=STATE["propensity"],
+            action_dist=STATE[candidate][:, :, None],
+        )[:, :, 0]
+        found[f"weights_{candidate}"] = model.base_model_list[0].seen_
+    STATE["mrdr"] = found["model_policy"]
+    np.savez(path, **found)
 
 
 def makers(knobs):
@@ -48,6 +77,8 @@ def single(knobs):
     }
     started = time.perf_counter()
     values = {name: float(one.estimate_policy_value(**given)) for name, one in makers(knobs).items()}
+    given["estimated_rewards_by_reg_model"] = STATE["mrdr"][:, :, None]
+    values["mrdr"] = float(ope.DoublyRobust(estimator_name="mrdr").estimate_policy_value(**given))
     return {"seconds": time.perf_counter() - started, "values": values}
 
 
@@ -90,4 +121,4 @@ def slates():
 
 
 if __name__ == "__main__":
-    serve({"load": load, "single": single, "slates": slates})
+    serve({"load": load, "fit_mrdr": fit_mrdr, "single": single, "slates": slates})
