@@ -106,6 +106,7 @@ class BPRMF(FoldedRecommender):
             fitting=fitting,
             title="BPR-MF",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=torch.optim.SGD(factors.parameters(), lr=c.lr),
         )
         self._finish(factors, dataset.histories)

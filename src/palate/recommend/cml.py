@@ -116,6 +116,7 @@ class CML(VectorRecommender):
             fitting=fitting,
             title="CML",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=optimizer,
         )
         self._finish(space, bags, dataset.histories)

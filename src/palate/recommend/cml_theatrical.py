@@ -172,6 +172,7 @@ class CMLTheatrical(AudienceRecommender):
             fitting=fitting,
             title="CML for releases",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=(Adam if on_cpu else torch.optim.AdamW)(learnt, lr=c.lr, weight_decay=c.weight_decay),
         )
         finish()

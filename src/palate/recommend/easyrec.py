@@ -156,6 +156,7 @@ class EasyRec(VectorRecommender):
             fitting=fitting,
             title="EasyRec",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=kind(learnt, lr=c.lr, weight_decay=c.weight_decay),
         )
         self._place(tower.packed(), texts)

@@ -100,7 +100,7 @@ class ExpoMF(VectorRecommender):
             if check is None:
                 fitting.report("ExpoMF", epoch, c.epochs)
                 continue
-            stopping = stopping or Stopping(c.patience)
+            stopping = stopping or Stopping(c.patience, check.floor)
             value = check()
             if stopping.look(epoch, value):
                 best = self.vectors_, self.exposure_

@@ -140,6 +140,7 @@ class GraphRecommender(FoldedRecommender):
             fitting=setting.fitting,
             title=self.title,
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=kind(list(table.parameters()), lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(table, setting.graph, n)

@@ -111,6 +111,7 @@ class GraphRec(Recommender):
             fitting=fitting,
             title="GraphRec",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=kind(list(network.parameters()), lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(network)

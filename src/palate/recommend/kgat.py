@@ -105,6 +105,7 @@ class KGAT(LayeredRecommender):
             fitting=fitting,
             title="KGAT",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=AlternatingAdam(network, network.moves, c.lr, c.weight_decay) if on_cpu else None,
         )
         self._finish(network, dataset)

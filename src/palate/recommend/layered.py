@@ -83,6 +83,7 @@ class LayeredRecommender(VectorRecommender):
             fitting=fitting,
             title=self.title,
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=Adam(network.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
         )
         self._finish(network, dataset)

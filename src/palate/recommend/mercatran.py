@@ -151,6 +151,7 @@ class Mercatran(VectorRecommender):
             fitting=fitting,
             title="Mercatran",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=optimizer,
         )
         self._place()

@@ -90,6 +90,7 @@ class MultVAE(VectorRecommender):
             fitting=fitting,
             title="Mult-VAE",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=(Adam if device.type == "cpu" else torch.optim.AdamW)(
                 network.parameters(), lr=c.lr, weight_decay=c.weight_decay
             ),

@@ -129,6 +129,7 @@ class TwoTower(VectorRecommender):
             fitting=fitting,
             title="Two towers",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=(Adam if cpu else torch.optim.AdamW)(learnt, lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(features)

@@ -108,6 +108,7 @@ class UltraGCN(FoldedRecommender):
             fitting=fitting,
             title="UltraGCN",
             evaluate=None if check is None else look,
+            floor=None if check is None else check.floor,
             optimizer=kind(tables.parameters(), lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(tables, dataset.histories)

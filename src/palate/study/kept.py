@@ -86,7 +86,8 @@ def state_of_code(program: Path | None = None) -> str:
     for path in sorted(base.rglob("*.py")):
         told.update(str(path.relative_to(base)).encode() + b"\0" + path.read_bytes())
     if program is not None:
-        told.update(program.read_bytes())
+        for path in (program, *sorted(program.parent.glob("_*.py"))):  # what a program loads beside itself
+            told.update(path.read_bytes())
     return told.hexdigest()[:16]
 
 

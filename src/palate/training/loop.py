@@ -82,6 +82,7 @@ def fit_module(
     fitting: Fitting,
     title: str,
     evaluate: Callable[[], float] | None = None,
+    floor: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: Sequence[Callback] = (),
     metric: str = "valid_ndcg@10",
@@ -104,6 +105,8 @@ def fit_module(
         Shown in progress and errors; names the random streams.
     evaluate
         Gives the validation value, higher is better; ``None`` trains all epochs.
+    floor
+        The value that popularity reaches; patience counts once it is clearly passed (:mod:`palate.training.stopping`).
     optimizer
         Default: AdamW with ``config.lr`` and ``config.weight_decay``.
     callbacks
@@ -119,7 +122,7 @@ def fit_module(
     """
     if optimizer is None:
         optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer)
+    run = _Run(module, batches, loss, config, fitting, title, evaluate, floor, optimizer)
     with _own_global_stream(run.device):
         return run.go((*fitting.callbacks, *callbacks), metric)
 
@@ -136,6 +139,7 @@ class _Run:
         fitting: Fitting,
         title: str,
         evaluate: Callable[[], float] | None,
+        floor: float | None,
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self.module, self.batches, self.config = module, batches, config
@@ -146,7 +150,7 @@ class _Run:
         self.company = Company.here(self.device)
         self.fitting = fitting if self.company.first else replace(fitting, progress=silent)
         self.objective = Objective(module, loss, self.company)
-        self.stopping = Stopping(config.patience)
+        self.stopping = Stopping(config.patience, floor)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0

@@ -1,10 +1,18 @@
-"""Early stopping: keep the best epoch, and stop when nothing has improved for a while."""
+"""Early stopping: keep the best epoch, and stop when nothing has improved for a while.
+
+A recommender's first epochs often rank by popularity: its validation value rises to that of popularity, dips while people's own
+tastes are only beginning to be told apart, and rises above it much later. Looks without improvement therefore count only from
+the look on in which the best value is clearly above what popularity reaches (``floor``, by :data:`CLEAR`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from typing import Any
+
+#: The share by which a value must be above its floor before patience counts.
+CLEAR = 0.1
 
 
 class Stopping:
@@ -14,17 +22,19 @@ class Stopping:
     ----------
     patience
         Looks in a row without improvement after which to stop; 0 means never.
+    floor
+        What a ranking that learnt nothing of people reaches; ``None``: nothing is known of it.
 
     Attributes
     ----------
     best_epoch, best_value
         The best look so far (``None`` before the first). Of equal values the earliest counts.
     waited
-        Looks since then.
+        Looks since then, or since the floor was clearly passed.
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, floor: float | None = None) -> None:
+        self.patience, self.floor = patience, floor
         self.best_epoch: int | None = None
         self.best_value: float | None = None
         self.waited = 0
@@ -36,8 +46,15 @@ class Stopping:
         if self.best_value is None or value > self.best_value:
             self.best_epoch, self.best_value, self.waited = epoch, value, 0
             return True
-        self.waited += 1
+        self.waited = self.waited + 1 if self.passed else 0
         return False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the best value is clearly above the floor."""
+        if self.floor is None:
+            return True
+        return self.best_value is not None and self.best_value > self.floor + CLEAR * abs(self.floor)
 
     @property
     def stop(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -15,10 +15,37 @@ from palate.evaluation.facts import Facts
 from palate.evaluation.judge import judge
 
 
-def validator(
-    model: Recommender, held_out: HeldOut | None, k: int = 10, max_users: int | None = None
-) -> Callable[[], float] | None:
-    """Return a function that ranks the catalogue for the held-out people with the model as it is now.
+class Validator:
+    """Ranks the catalogue for held-out people with a model as it is now."""
+
+    def __init__(self, model: Recommender, asked: HeldOut, k: int) -> None:
+        self.model, self.asked, self.k = model, asked, k
+        self._requests = Requests.of_held_out(asked)
+
+    def __call__(self) -> float:
+        """Return the value now."""
+        return self._judged(self._answering.recommend(self._requests, self.k).items)
+
+    @cached_property
+    def floor(self) -> float:
+        """The value that ranking by popularity reaches."""
+        return self._judged(self._answering._rank(self._requests, self.k, cold=True).items)
+
+    @property
+    def _answering(self) -> Recommender:
+        """A shallow copy that may answer: a model counts as fitted only once fit() ends."""
+        answering = copy.copy(self.model)
+        answering.record_ = FitRecord(seed=0, seconds=0.0)
+        return answering
+
+    def _judged(self, items: np.ndarray) -> float:
+        metric = f"ndcg@{self.k}"
+        facts = Facts(self.model.item_counts_, int((self.model.histories_.lengths > 0).sum()))
+        return float(judge(items, self.asked, [metric], facts).value(metric))
+
+
+def validator(model: Recommender, held_out: HeldOut | None, k: int = 10, max_users: int | None = None) -> Validator | None:
+    """Return what ranks the catalogue for the held-out people with the model as it is now.
 
     Parameters
     ----------
@@ -35,14 +62,4 @@ def validator(
         return None
     if max_users is not None and max_users < len(held_out):
         held_out = held_out.take(np.linspace(0, len(held_out) - 1, max_users).round().astype(np.int64))
-    asked, metric = held_out, f"ndcg@{k}"
-    requests = Requests.of_held_out(asked)
-
-    def value() -> float:
-        # A model counts as fitted only once fit() ends; a shallow copy may answer before.
-        answering = copy.copy(model)
-        answering.record_ = FitRecord(seed=0, seconds=0.0)
-        facts = Facts(model.item_counts_, int((model.histories_.lengths > 0).sum()))
-        return float(judge(answering.recommend(requests, k).items, asked, [metric], facts).value(metric))
-
-    return value
+    return Validator(model, held_out, k)
