@@ -41,3 +41,12 @@ def test_nothing_held_out_is_none():
 def test_few_people_are_always_the_same():
     some = validator(half_fitted(), questions([[2], [3], [3]]), max_users=2)
     assert some() == some() == pytest.approx((1 + 1 / np.log2(3)) / 2)
+
+
+def test_the_floor_is_the_value_of_popularity_whatever_the_model_says():
+    model = half_fitted()
+    asked = questions([[2], [3], [3]])
+    expected = validator(model, asked)()  # Popularity itself
+    model.weight_ = -model.weight_
+    turned = validator(model, asked)
+    assert turned.floor == pytest.approx(expected) and turned() != pytest.approx(expected)
