@@ -120,12 +120,17 @@ def public_data() -> str:
 
 def evidence() -> str:
     """Return the page of claims and verdicts, with the curves that results hold."""
+    from palate.study.claims import load, told
+
     rows, pictures = [], ""
     for path in sorted((ROOT / "claims" / "results").glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        rows.append({**result, "name": f"`{result['name']}`"})
+        program = ROOT / "claims" / path.with_suffix(".py").name
+        verdict = told(load(program), result) if program.exists() else result["verdict"]
+        rows.append({**result, "name": f"`{result['name']}`", "verdict": verdict})
         pictures += curves(result)
-    text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again.\n\n"
+    text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again. "
+    text += "Where a claim has got other effects or bars since, its result is of an earlier form until it is run anew.\n\n"
     if not rows:
         return text + "No claim has been run yet.\n"
     return text + table(rows, ["name", "statement", "verdict", "summary", "finished"]) + pictures

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from palate.cli.main import app
 from palate.errors import ConfigError, DataError
-from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim, summary
+from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim, summary, told
 from palate.study.effects import gain_beyond, gain_difference, paired_gain, seed_shares
 
 PROGRAM = '''
@@ -81,6 +81,15 @@ def test_discover_run_and_read(tmp_path):
     assert "numpy" in result["versions"]
     assert result["command"] == "palate claims run one"
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["one.json"]
+
+
+def test_a_result_of_an_earlier_form_is_told(tmp_path):
+    effect = Effect(0.3, 0.25, 0.35)
+    claim = _claim({"gain": Bar(0.2)}, {"gain": effect})
+    result = {"verdict": "holds", "effects": {"gain": {"bar": str(Bar(0.2))}}}
+    assert told(claim, None) == "not run" and told(claim, result) == "holds"
+    assert told(_claim({"gain": Bar(0.1)}, {}), result) == "holds (an earlier form)"
+    assert told(_claim({"gain": Bar(0.2), "more": Bar(0.0)}, {}), result) == "holds (an earlier form)"
 
 
 def test_a_reduced_run_leaves_no_evidence(tmp_path):

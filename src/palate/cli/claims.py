@@ -24,18 +24,18 @@ def add_to(app: typer.Typer) -> None:
 @errors_to_exit_codes
 def list_(folder: Folder = Path("claims"), as_json: Json = False) -> None:
     """List the claims, with the verdict of the last run."""
-    from palate.study.claims import last_result, load
+    from palate.study.claims import last_result, load, told
 
     rows: list[dict[str, Any]] = []
     faults = []
     for name, path in _found(folder).items():
         try:
-            claim, result = load(path), last_result(name, folder) or {}
+            claim, result = load(path), last_result(name, folder)
         except PalateError as error:
             faults.append(str(error))
             rows.append({"name": name, "title": "can't be read", "paper": None, "verdict": "not known"})
             continue
-        rows.append({"name": name, "title": claim.title, "paper": claim.paper, "verdict": result.get("verdict", "not run")})
+        rows.append({"name": name, "title": claim.title, "paper": claim.paper, "verdict": told(claim, result)})
     if as_json:
         print_json(rows)
     else:

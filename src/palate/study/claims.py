@@ -184,6 +184,16 @@ class Claim:
         return "holds" if all(met) else "holds in part" if any(met) else "does not hold"
 
 
+def told(claim: Claim, result: Mapping[str, Any] | None) -> str:
+    """Return the verdict of a claim's last result (``"not run"``), and whether it is of an earlier form of the claim."""
+    if not result:
+        return "not run"
+    same = set(result["effects"]) == set(claim.bars) and all(
+        result["effects"][name].get("bar") == str(bar) for name, bar in claim.bars.items()
+    )
+    return str(result["verdict"]) if same else f"{result['verdict']} (an earlier form)"
+
+
 def programs(folder: str | Path = "claims") -> dict[str, Path]:
     """Return the files of a folder's claims by name, none of them opened; those that start with an underscore are helpers.
 
