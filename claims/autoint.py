@@ -6,9 +6,9 @@ a table of two fields and one of three others.
 Of Frappe two of the three published parts are at hand, without the one to train on. They are cut anew, so that training rows
 are 30% of those published: figures printed beside those of the public leaderboard can't be compared with them.
 
-Public rows are predicted by cross-fitting (``_crossed.py``), for power: on Frappe, differences of AUC between an MLP, DeepFM
-and DCN-v2 at their defaults had a standard deviation of 0.0003 over rows. Arms that are equal, and vary as little, pass a bar
-of -0.003 nearly always and one of -0.001 in about nine of ten runs; noise of training comes on top.
+Public rows are predicted by cross-fitting (:mod:`palate.study.crossed_arms`), for power: on Frappe, differences of AUC between
+an MLP, DeepFM and DCN-v2 at their defaults had a standard deviation of 0.0003 over rows. Arms that are equal, and vary as
+little, pass a bar of -0.003 nearly always and one of -0.001 in about nine of ten runs; noise of training comes on top.
 
 The time is one of the seven fields and rows are split at random, as in the recipe. People of MovieLens rate in bursts, so the
 time of a rating tells something of the person and the sitting, whose other ratings stand among the training rows: AUC may be
@@ -21,8 +21,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -35,12 +33,12 @@ from palate.data.row_fields import RowField
 from palate.evaluation.metrics.predictive import auc
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.crossed_arms import Crossed
 from palate.study.effects import over_seeds
 from palate.study.public_rows import frappe, movielens_seven, movielens_told
 from palate.study.row_arms import Arm, auc_gap
 
 #: Rows that are cut for cross-fitting; shared by claims about rows.
-Crossed: Any = run_path(str(Path(__file__).with_name("_crossed.py")))["Crossed"]
 #: What all arms share; vocabularies are learnt on training rows alone.
 SHARED: dict[str, Any] = {"batch_size": 1024, "epochs": 30, "patience": 3, "dim": 16}
 TRIALS = 6

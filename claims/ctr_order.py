@@ -1,9 +1,10 @@
 """The order of click models on two public sets of rows: LR < FM < MLP, DeepFM and DCN-v2 no worse, nor FinalMLP than those.
 
-Rows are predicted by cross-fitting (``_crossed.py``), for power. With one seed, differences of AUC between an MLP, DeepFM and
-DCN-v2 at their defaults had a standard deviation of 0.0003 over rows on Frappe and 0.0007 to 0.0008 on MovieLens. "No worse" is
-taken to mean 0.002 on Frappe, which a pair of equal systems passes in nearly every run, and 0.003 on MovieLens, which it passes
-in about 19 of 20 (0.002 in about three of four). All pairs at once pass less often, and noise of training comes on top.
+Rows are predicted by cross-fitting (:mod:`palate.study.crossed_arms`), for power. With one seed, differences of AUC between an
+MLP, DeepFM and DCN-v2 at their defaults had a standard deviation of 0.0003 over rows on Frappe and 0.0007 to 0.0008 on
+MovieLens. "No worse" is taken to mean 0.002 on Frappe, which a pair of equal systems passes in nearly every run, and 0.003 on
+MovieLens, which it passes in about 19 of 20 (0.002 in about three of four). All pairs at once pass less often, and noise of
+training comes on top.
 
 Rows are split at random, whatever their time. People of MovieLens rate in bursts: the hour of the day tells something of the
 burst, so AUC may be higher than for days to come. All systems have the hour.
@@ -12,8 +13,6 @@ burst, so AUC may be higher than for days to come. All systems have the hour.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,11 @@ from palate.catalog.spaces import Range
 from palate.data.row_fields import RowField
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.crossed_arms import Crossed
 from palate.study.public_rows import frappe, movielens_likes, movielens_told
 from palate.study.row_arms import Arm, auc_gap
 
 #: Rows that are cut for cross-fitting; shared by claims about rows.
-Crossed: Any = run_path(str(Path(__file__).with_name("_crossed.py")))["Crossed"]
 #: Ratings that are read of MovieLens 1M, for time: seven systems are tuned on them.
 RATINGS = 100_000
 #: What all systems share; vocabularies are learnt on training rows alone.

@@ -129,8 +129,8 @@ def evidence() -> str:
         verdict = told(load(program), result) if program.exists() else result["verdict"]
         rows.append({**result, "name": f"`{result['name']}`", "verdict": verdict})
         pictures += curves(result)
-    text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again. "
-    text += "Where a claim has got other effects or bars since, its result is of an earlier form until it is run anew.\n\n"
+    text = "# Evidence\n\nEach row is an experiment in `claims/`; `palate claims run NAME` runs it again. Where a claim says\n"
+    text += "something else since, or has other effects or bars, its result is of an earlier form until it is run anew.\n\n"
     if not rows:
         return text + "No claim has been run yet.\n"
     return text + table(rows, ["name", "statement", "verdict", "summary", "finished"]) + pictures

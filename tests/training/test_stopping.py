@@ -61,7 +61,7 @@ def test_its_state_is_plain_json():
 
 
 def test_patience_counts_once_popularity_is_clearly_passed():
-    stopping = Stopping(2, floor=0.10)
+    stopping = Stopping(2, floor=lambda: 0.10)
     for epoch, value in enumerate([0.10, 0.09, 0.08, 0.08, 0.09, 0.105, 0.10, 0.10, 0.10], 1):
         stopping.look(epoch, value)
         assert not stopping.stop and not stopping.passed
@@ -72,7 +72,7 @@ def test_patience_counts_once_popularity_is_clearly_passed():
     assert not stopping.stop
     stopping.look(12, 0.11)
     assert stopping.stop and stopping.best_epoch == 10
-    below = Stopping(1, floor=-1.0)  # a tenth above is towards zero
+    below = Stopping(1, floor=lambda: -1.0)  # a tenth above is towards zero
     below.look(1, -0.95)
     assert not below.passed
     below.look(2, -0.8)

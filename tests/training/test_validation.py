@@ -49,4 +49,4 @@ def test_the_floor_is_the_value_of_popularity_whatever_the_model_says():
     expected = validator(model, asked)()  # Popularity itself
     model.weight_ = -model.weight_
     turned = validator(model, asked)
-    assert turned.floor == pytest.approx(expected) and turned() != pytest.approx(expected)
+    assert turned.floor() == turned.floor() == pytest.approx(expected) and turned() != pytest.approx(expected)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from palate.cli.answer import named_items
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, note, print_json, print_table
 from palate.errors import ConfigError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,6 +36,7 @@ def act(
     from palate.evaluation.report_files import write_atomic
     from palate.runtime import generator
     from palate.study import questions
+    from palate.study.answers import write_tables
     from palate.study.choices import choices
 
     if (history is None) == (histories is None):
@@ -47,17 +45,19 @@ def act(
     if histories is not None:
         pieces = questions.of_parquet(histories)
     else:
-        items = [i.strip() for i in (history or "").split(",") if i.strip()]
-        unknown = [i for i in items if policy.items_.ids.number(i) < 0]
-        if unknown:
-            note(f"Left out, not in the catalogue: {', '.join(unknown)}")
-        pieces = questions.of_history(items)
+        pieces = questions.of_history(named_items(policy, history or ""))
     rng = generator(seed, "act")
     blocks = choices(policy, pieces, k, rng, include_seen=include_seen, labels=out is None)
     if out is None:
         _show([row for block in blocks for row in block.to_pylist()], as_json=as_json)
         return
-    rows = write_atomic(out, lambda work: _write(blocks, work)) and _count(out)
+    rows = 0
+
+    def write(work: Path) -> None:
+        nonlocal rows
+        rows = write_tables(blocks, work)
+
+    write_atomic(out, write)
     if as_json:
         print_json({"out": out, "rows": rows})
     else:
@@ -70,22 +70,3 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     else:
         titled = any(row["label"] != str(row["item"]) for row in rows)
         print_table(rows, ["user", "position", "item", *(["label"] if titled else []), "propensity"])
-
-
-def _write(blocks: Iterator[pa.Table], path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    writer = None
-    try:
-        for block in blocks:
-            writer = writer or pq.ParquetWriter(path, block.schema)
-            writer.write_table(block)
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def _count(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows)

@@ -17,6 +17,7 @@ from palate.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from palate.contracts.policy import Policy
     from palate.contracts.recommender import Recommender
     from palate.study.answers import Engine, Question, Tally
 
@@ -118,11 +119,7 @@ def _questions(
     from palate.study import questions
 
     if history is not None:
-        items = [i.strip() for i in history.split(",") if i.strip()]
-        unknown = [i for i in items if model.items_.ids.number(i) < 0]
-        if unknown:
-            note(f"Left out, not in the catalogue: {', '.join(unknown)}")
-        return questions.of_history(items)
+        return questions.of_history(named_items(model, history))
     if histories is not None:
         return questions.of_parquet(histories)
     if split is not None:
@@ -130,6 +127,15 @@ def _questions(
 
         return questions.of_split(model, load_split(split))
     return questions.of_users(model, _lines(users) if users is not None else user or ())
+
+
+def named_items(model: Recommender | Policy, history: str) -> list[str]:
+    """Return the items of ``--history``; those that the model doesn't know are named, as they will be left out."""
+    items = [i.strip() for i in history.split(",") if i.strip()]
+    unknown = [i for i in items if model.items_.ids.number(i) < 0]
+    if unknown:
+        note(f"Left out, not in the catalogue: {', '.join(unknown)}")
+    return items
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -88,12 +88,6 @@ class BPRMF(FoldedRecommender):
             shared["epochs"] = c.update_epochs
         hard = c.n_candidates > 1
         pairs = Pairs(matrix, HARD_CHUNK if hard else CHUNK)
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(factors, dataset.histories)
-            return check()
 
         def batches(epoch: int, rng: np.random.Generator) -> Any:
             return pairs.epoch_hard(rng, c.n_candidates, factors.scores) if hard else pairs.epoch(rng)
@@ -105,8 +99,7 @@ class BPRMF(FoldedRecommender):
             config=_Descent(batch_size=1, **shared),
             fitting=fitting,
             title="BPR-MF",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(factors, dataset.histories)),
             optimizer=torch.optim.SGD(factors.parameters(), lr=c.lr),
         )
         self._finish(factors, dataset.histories)

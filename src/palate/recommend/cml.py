@@ -100,13 +100,7 @@ class CML(VectorRecommender):
         space.to(device)
         pairs = _Pairs(dataset, c)
         objective = Objective(c, space, bags)
-        check = validator(self, fitting.validation)
         optimizer = in_ball(Adam if device.type == "cpu" else torch.optim.AdamW, space, c)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(space, bags, dataset.histories)
-            return check()
 
         record = fit_module(
             space,
@@ -115,8 +109,7 @@ class CML(VectorRecommender):
             config=c,
             fitting=fitting,
             title="CML",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(space, bags, dataset.histories)),
             optimizer=optimizer,
         )
         self._finish(space, bags, dataset.histories)

@@ -149,18 +149,12 @@ class CMLTheatrical(AudienceRecommender):
             window=7 * c.weeks,
             allowed=trained,
         )
-        check = validator(self, fitting.validation)
         self.head_, self.clock_ = None, np.array([0.0 if had.times is None else had.times.max(initial=0) + 1, 0.0])
 
         def finish() -> None:
             known = self.description_.known(inputs)
             self.placed_ = known | (trained if c.places != "text" else np.zeros_like(trained))
             self._lay_out(self.space_.answer(inputs, trained))
-
-        def look() -> float:
-            assert check is not None
-            finish()
-            return check()
 
         learnt = [p for p in self.space_.parameters() if p.numel()]
         on_cpu = learnt[0].device.type == "cpu"
@@ -171,8 +165,7 @@ class CMLTheatrical(AudienceRecommender):
             config=c,
             fitting=fitting,
             title="CML for releases",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=finish),
             optimizer=(Adam if on_cpu else torch.optim.AdamW)(learnt, lr=c.lr, weight_decay=c.weight_decay),
         )
         finish()

@@ -137,13 +137,10 @@ class EasyRec(VectorRecommender):
             return {"transferred": True}
         tower = self._tower(texts, fitting).to(usable_device(fitting.device))
         trainer = _Trainer(self, tower, dataset, texts)
-        check = validator(self, fitting.validation)
 
-        def look() -> float:
-            assert check is not None
+        def place() -> None:
             self.encoder_ = opened(tower.packed())
             self.item_vectors_ = _mean(_vectors(tower, rows) for rows in trainer.items)
-            return check()
 
         c = self.config
         kind = Adam if next(tower.parameters()).device.type == "cpu" else torch.optim.AdamW
@@ -155,8 +152,7 @@ class EasyRec(VectorRecommender):
             config=c,
             fitting=fitting,
             title="EasyRec",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=place),
             optimizer=kind(learnt, lr=c.lr, weight_decay=c.weight_decay),
         )
         self._place(tower.packed(), texts)

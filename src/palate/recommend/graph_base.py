@@ -124,13 +124,7 @@ class GraphRecommender(FoldedRecommender):
     ) -> Mapping[str, Any]:
         """Train, and set the arrays that answer; return the notes of the fit."""
         c, n = self.config, setting.n_users
-        check = validator(self, setting.fitting.validation)
         kind = Adam if setting.device.type == "cpu" else torch.optim.AdamW
-
-        def look() -> float:
-            assert check is not None
-            self._finish(table, setting.graph, n)
-            return check()
 
         record = fit_module(
             table,
@@ -139,8 +133,7 @@ class GraphRecommender(FoldedRecommender):
             config=c,
             fitting=setting.fitting,
             title=self.title,
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, setting.fitting.validation, before=lambda: self._finish(table, setting.graph, n)),
             optimizer=kind(list(table.parameters()), lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(table, setting.graph, n)

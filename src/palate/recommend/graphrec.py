@@ -95,13 +95,7 @@ class GraphRec(Recommender):
         network = Network(dataset, social, opinions, c, fitting.rng("graphrec", "weights"))
         network.to(usable_device(fitting.device))
         pairs = Pairs(dataset.matrix(), c.batch_size)
-        check = validator(self, fitting.validation)
         kind = Adam if network.people.device.type == "cpu" else torch.optim.AdamW
-
-        def look() -> float:
-            assert check is not None
-            self._finish(network)
-            return check()
 
         record = fit_module(
             network,
@@ -110,8 +104,7 @@ class GraphRec(Recommender):
             config=c,
             fitting=fitting,
             title="GraphRec",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(network)),
             optimizer=kind(list(network.parameters()), lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(network)

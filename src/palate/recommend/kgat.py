@@ -85,12 +85,6 @@ class KGAT(LayeredRecommender):
         network = _Network(edges, c, fitting.rng("kgat", "weights"))
         network.to(usable_device(fitting.device))
         pairs, steps = Pairs(matrix, c.batch_size), _Steps(c, network, dataset.n_users)
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(network, dataset)
-            return check()
 
         def batches(epoch: int, rng: np.random.Generator) -> Chain:
             network.attend()
@@ -104,8 +98,7 @@ class KGAT(LayeredRecommender):
             config=c,
             fitting=fitting,
             title="KGAT",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(network, dataset)),
             optimizer=AlternatingAdam(network, network.moves, c.lr, c.weight_decay) if on_cpu else None,
         )
         self._finish(network, dataset)

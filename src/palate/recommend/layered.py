@@ -67,12 +67,7 @@ class LayeredRecommender(VectorRecommender):
         steps: Callable[..., Tensor],
     ) -> TrainingRecord:
         """Train a network with free vectors ``free``; validation answers by what ``_finish`` makes of it so far."""
-        c, check = self.config, validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(network, dataset)
-            return check()
+        c = self.config
 
         on_cpu = network.free.device.type == "cpu"
         record = fit_module(
@@ -82,8 +77,7 @@ class LayeredRecommender(VectorRecommender):
             config=c,
             fitting=fitting,
             title=self.title,
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(network, dataset)),
             optimizer=Adam(network.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
         )
         self._finish(network, dataset)

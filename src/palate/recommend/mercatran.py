@@ -130,12 +130,6 @@ class Mercatran(VectorRecommender):
         self.net_.reset(torch.Generator().manual_seed(int(fitting.rng(self.name, "weights").integers(2**62))))
         self.net_.to(usable_device(fitting.device))
         trainer = _Trainer(self, dataset.histories)
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._place()
-            return check()
 
         learnt = list(self.net_.parameters())
         optimizer = (
@@ -150,8 +144,7 @@ class Mercatran(VectorRecommender):
             config=c,
             fitting=fitting,
             title="Mercatran",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=self._place),
             optimizer=optimizer,
         )
         self._place()

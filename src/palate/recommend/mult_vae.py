@@ -75,12 +75,6 @@ class MultVAE(VectorRecommender):
         device = usable_device(fitting.device)
         network.to(device)
         people = _People(dataset.matrix(), c)
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(network)
-            return check()
 
         record = fit_module(
             network,
@@ -89,8 +83,7 @@ class MultVAE(VectorRecommender):
             config=c,
             fitting=fitting,
             title="Mult-VAE",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(network)),
             optimizer=(Adam if device.type == "cpu" else torch.optim.AdamW)(
                 network.parameters(), lr=c.lr, weight_decay=c.weight_decay
             ),

@@ -112,12 +112,6 @@ class TwoTower(VectorRecommender):
         self.net_ = self._fresh(fitting.rng("two_tower", "weights")).to(usable_device(fitting.device))
         trainer = _Trainer(self, features, dataset)
         notes = self._prepare(features, fitting)
-        check = validator(self, fitting.validation)
-
-        def look() -> float:
-            assert check is not None
-            self._finish(features)
-            return check()
 
         cpu = next(self.net_.parameters()).device.type == "cpu"
         learnt = [p for p in self.net_.parameters() if p.numel()]
@@ -128,8 +122,7 @@ class TwoTower(VectorRecommender):
             config=c,
             fitting=fitting,
             title="Two towers",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(features)),
             optimizer=(Adam if cpu else torch.optim.AdamW)(learnt, lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(features)

@@ -92,13 +92,7 @@ class UltraGCN(FoldedRecommender):
         pairs = Pairs(matrix, c.batch_size)
         steps = _Steps(c, tables, matrix)
         tables.begin_at(steps.level())
-        check = validator(self, fitting.validation)
         kind = Adam if device.type == "cpu" else torch.optim.AdamW
-
-        def look() -> float:
-            assert check is not None
-            self._finish(tables, dataset.histories)
-            return check()
 
         record = fit_module(
             tables,
@@ -107,8 +101,7 @@ class UltraGCN(FoldedRecommender):
             config=c,
             fitting=fitting,
             title="UltraGCN",
-            evaluate=None if check is None else look,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation, before=lambda: self._finish(tables, dataset.histories)),
             optimizer=kind(tables.parameters(), lr=c.lr, weight_decay=c.weight_decay),
         )
         self._finish(tables, dataset.histories)

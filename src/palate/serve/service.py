@@ -105,6 +105,7 @@ class Service:
         self._seeds, self._seed_lock = np.random.SeedSequence(seed), threading.Lock()
         self._pulsed, self._uncounted = -RECENT, 0
         first = store.pulse()
+        # this process's own caches only, whatever a subclass has others forget
         self.forgetting = Forgetting(store, self.shelf, first.erasures, partial(Service.forget_caches, self))
         if first.active is not None:
             self.succession.begin(first.active)

@@ -183,15 +183,21 @@ def write_answers(blocks: Iterable[pa.Table], format: str, out: Path | None, sys
 
 def write_offers(blocks: Iterable[pa.Table], path: Path) -> None:
     """Write blocks as one Parquet file of offers, a row group a block."""
-    writer = None
+    write_tables(map(offers, blocks), path)
+
+
+def write_tables(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write tables of one schema as one Parquet file, a row group each; return how many rows there are."""
+    writer, rows = None, 0
     try:
-        for block in blocks:
-            table = offers(block)
+        for table in tables:
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table)
+            rows += table.num_rows
     finally:
         if writer is not None:
             writer.close()
+    return rows
 
 
 def write_part(blocks: Iterable[pa.Table], folder: Path, first: int) -> Tally:

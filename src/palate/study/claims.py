@@ -188,9 +188,8 @@ def told(claim: Claim, result: Mapping[str, Any] | None) -> str:
     """Return the verdict of a claim's last result (``"not run"``), and whether it is of an earlier form of the claim."""
     if not result:
         return "not run"
-    same = set(result["effects"]) == set(claim.bars) and all(
-        result["effects"][name].get("bar") == str(bar) for name, bar in claim.bars.items()
-    )
+    bars = {name: effect.get("bar") for name, effect in result["effects"].items()}
+    same = result.get("statement") == claim.statement and bars == {name: str(bar) for name, bar in claim.bars.items()}
     return str(result["verdict"]) if same else f"{result['verdict']} (an earlier form)"
 
 

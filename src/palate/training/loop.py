@@ -32,6 +32,7 @@ from palate.training.checkpoint import Checkpoint, pack_optimizer, read_checkpoi
 from palate.training.config import TrainConfig
 from palate.training.device import precision_context
 from palate.training.stopping import Stopping
+from palate.training.validation import Validator
 from palate.training.workers import Company, Objective, grouped
 
 Batch_co = TypeVar("Batch_co", covariant=True)
@@ -82,7 +83,6 @@ def fit_module(
     fitting: Fitting,
     title: str,
     evaluate: Callable[[], float] | None = None,
-    floor: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: Sequence[Callback] = (),
     metric: str = "valid_ndcg@10",
@@ -104,9 +104,8 @@ def fit_module(
     title
         Shown in progress and errors; names the random streams.
     evaluate
-        Gives the validation value, higher is better; ``None`` trains all epochs.
-    floor
-        The value that popularity reaches; patience counts once it is clearly passed (:mod:`palate.training.stopping`).
+        Gives the validation value, higher is better; ``None`` trains all epochs. Of a
+        :class:`~palate.training.validation.Validator` patience counts once popularity is clearly passed.
     optimizer
         Default: AdamW with ``config.lr`` and ``config.weight_decay``.
     callbacks
@@ -122,7 +121,7 @@ def fit_module(
     """
     if optimizer is None:
         optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    run = _Run(module, batches, loss, config, fitting, title, evaluate, floor, optimizer)
+    run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer)
     with _own_global_stream(run.device):
         return run.go((*fitting.callbacks, *callbacks), metric)
 
@@ -139,7 +138,6 @@ class _Run:
         fitting: Fitting,
         title: str,
         evaluate: Callable[[], float] | None,
-        floor: float | None,
         optimizer: torch.optim.Optimizer,
     ) -> None:
         self.module, self.batches, self.config = module, batches, config
@@ -150,7 +148,7 @@ class _Run:
         self.company = Company.here(self.device)
         self.fitting = fitting if self.company.first else replace(fitting, progress=silent)
         self.objective = Objective(module, loss, self.company)
-        self.stopping = Stopping(config.patience, floor)
+        self.stopping = Stopping(config.patience, evaluate.floor if isinstance(evaluate, Validator) else None)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0

@@ -149,7 +149,7 @@ class NextItemRecommender(VectorRecommender):
             before["items.weight"] = fitting.former.carry_items("items.weight", module.items.weight.detach().numpy().copy())
             module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in before.items()})
         self.module_ = module.to(usable_device(fitting.device))
-        sampler, check = sampler_of(c, dataset.item_counts), validator(self, fitting.validation)
+        sampler = sampler_of(c, dataset.item_counts)
         record = fit_module(
             self.module_,
             batches=lambda epoch, rng: SampledEpoch(sequences.epoch(rng), sampler, rng, c.n_negatives, sampling),
@@ -157,8 +157,7 @@ class NextItemRecommender(VectorRecommender):
             config=c,
             fitting=fitting,
             title=title,
-            evaluate=check,
-            floor=None if check is None else check.floor,
+            evaluate=validator(self, fitting.validation),
             optimizer=adam(self.module_, c),
         )
         return record.notes

@@ -8,7 +8,7 @@ the look on in which the best value is clearly above what popularity reaches (``
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 #: The share by which a value must be above its floor before patience counts.
@@ -23,7 +23,8 @@ class Stopping:
     patience
         Looks in a row without improvement after which to stop; 0 means never.
     floor
-        What a ranking that learnt nothing of people reaches; ``None``: nothing is known of it.
+        Gives what a ranking that learnt nothing of people reaches; ``None``: nothing is known of it. Asked only when it
+        matters.
 
     Attributes
     ----------
@@ -33,7 +34,7 @@ class Stopping:
         Looks since then, or since the floor was clearly passed.
     """
 
-    def __init__(self, patience: int, floor: float | None = None) -> None:
+    def __init__(self, patience: int, floor: Callable[[], float] | None = None) -> None:
         self.patience, self.floor = patience, floor
         self.best_epoch: int | None = None
         self.best_value: float | None = None
@@ -46,15 +47,16 @@ class Stopping:
         if self.best_value is None or value > self.best_value:
             self.best_epoch, self.best_value, self.waited = epoch, value, 0
             return True
-        self.waited = self.waited + 1 if self.passed else 0
+        self.waited = self.waited + 1 if not self.patience or self.passed else 0
         return False
 
     @property
     def passed(self) -> bool:
         """Whether the best value is clearly above the floor."""
-        if self.floor is None:
-            return True
-        return self.best_value is not None and self.best_value > self.floor + CLEAR * abs(self.floor)
+        if self.floor is None or self.best_value is None:
+            return self.floor is None
+        floor = self.floor()
+        return self.best_value > floor + CLEAR * abs(floor)
 
     @property
     def stop(self) -> bool:

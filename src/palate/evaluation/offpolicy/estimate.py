@@ -29,7 +29,7 @@ from palate.errors import ConfigError, DataError, UnsupportedError
 from palate.evaluation.offpolicy.estimators import ESTIMATORS, Estimator, Rows, find
 from palate.evaluation.offpolicy.log import Log, SlateLog, check_bounds
 from palate.evaluation.offpolicy.slates import SLATE_ESTIMATORS, SlateEstimator, find_slate
-from palate.evaluation.offpolicy.spread import GUARANTEED, Ends, How, Units, effective_size, interval, standard_error
+from palate.evaluation.offpolicy.spread import GUARANTEED, How, Units, effective_size, interval, standard_error
 from palate.evaluation.offpolicy.support import Support, check_support
 from palate.evaluation.offpolicy.tuning import Rule, tune
 
@@ -228,7 +228,15 @@ def estimate(
     if support is not None and len(support.missing) not in (1, len(log)):
         raise DataError("the support is that of another log.", where="support", value=[len(support.missing), len(log)])
     units = Units.of(log.unit, len(log))
-    return [_one(e, log, units, support, chosen) for e in estimators]
+    made: dict[str, Estimate] = {}
+
+    def one(estimator: Estimator | SlateEstimator) -> Estimate:
+        if estimator.name not in made:
+            made[estimator.name] = _one(estimator, log, units, support, chosen)
+        return made[estimator.name]
+
+    found: list[tuple[Any, Estimate]] = [(e, one(e)) for e in estimators]
+    return [_spanning(alone, one(e.unbiased)) if _spans(alone, chosen) else alone for e, alone in found]
 
 
 def _options(options: Options | None, settings: Mapping[str, Any]) -> Options:
@@ -283,26 +291,21 @@ def _one(estimator: Any, log: Log | SlateLog, units: Units, support: Support | N
     error = standard_error(terms, units)
     if limits is None and not error > 1e-12 * max(1.0, float(np.abs(terms).max())):
         return replace(blank, refused="every unit gives the same value, so there is nothing to tell its uncertainty from")
-    low, high = _interval(terms, units, limits, options)
-    found = replace(blank, value=float(terms.mean()), low=low, high=high, error=error)
-    if found.leaves_out is None or limits is not None or not options.span:
-        return found
-    return _spanning(found, estimator.unbiased, log, units, support, options)
-
-
-def _interval(terms: np.ndarray, units: Units, limits: tuple[float, float] | None, options: Options) -> Ends:
     drawn: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
-    return interval(terms, units, options.interval, confidence=options.confidence, limits=limits, **drawn)
+    low, high = interval(terms, units, options.interval, confidence=options.confidence, limits=limits, **drawn)
+    return replace(blank, value=float(terms.mean()), low=low, high=high, error=error)
 
 
-def _spanning(
-    found: Estimate, unbiased: Estimator, log: Log | SlateLog, units: Units, support: Support | None, options: Options
-) -> Estimate:
-    """Return an estimate whose interval spans that of the unbiased form, if the log can carry that."""
-    whole = _one(unbiased, log, units, support, options)
+def _spans(alone: Estimate, options: Options) -> bool:
+    """Say whether an estimate's interval is to span that of its unbiased form, too."""
+    return options.span and alone.leaves_out is not None and alone.refused is None and options.interval not in GUARANTEED
+
+
+def _spanning(alone: Estimate, whole: Estimate) -> Estimate:
+    """Return an estimate whose interval spans that of the unbiased form as well, if the log can carry that."""
     if whole.refused is not None:
-        return replace(found, leaves_out=f"{found.leaves_out} (of which this log can't tell: {whole.refused})")
-    return replace(found, low=min(found.low, whole.low), high=max(found.high, whole.high), spans=unbiased.name, leaves_out=None)
+        return replace(alone, leaves_out=f"{alone.leaves_out} (of which this log can't tell: {whole.refused})")
+    return replace(alone, low=min(alone.low, whole.low), high=max(alone.high, whole.high), spans=whole.name, leaves_out=None)
 
 
 def _setting(estimator: Estimator, log: Any, options: Options) -> dict[str, Any]:

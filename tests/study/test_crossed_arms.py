@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from runpy import run_path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +12,7 @@ from palate.catalog.spaces import Range
 from palate.data.row_fields import RowField
 from palate.errors import DataError
 from palate.study.claims import Trial
-
-CROSSED = SimpleNamespace(**run_path(str(Path(__file__).parents[2] / "claims" / "_crossed.py")))
+from palate.study.crossed_arms import Crossed, folds_of
 
 
 def rows(n: int = 600) -> pa.Table:
@@ -33,21 +29,21 @@ def numbers(part: Any) -> list[int]:
 def test_folds_and_validation_have_the_proportions_of_the_labels():
     labels = np.repeat([0.0, 1.0], [900, 100])
     np.random.default_rng(1).shuffle(labels)
-    folds = CROSSED.folds_of(labels)
+    folds = folds_of(labels)
     assert np.bincount(folds + 1).tolist() == [100, 180, 180, 180, 180, 180]
     assert [labels[folds == k].sum() for k in range(-1, 5)] == [10, 18, 18, 18, 18, 18]
-    np.testing.assert_array_equal(folds, CROSSED.folds_of(labels))
-    assert (folds != CROSSED.folds_of(labels, seed=1)).any()
+    np.testing.assert_array_equal(folds, folds_of(labels))
+    assert (folds != folds_of(labels, seed=1)).any()
 
 
 def test_a_label_with_too_few_rows_is_refused():
     with pytest.raises(DataError, match="too few rows of a label"):
-        CROSSED.folds_of(np.array([0.0] * 100 + [1.0] * 5))
+        folds_of(np.array([0.0] * 100 + [1.0] * 5))
 
 
 def test_every_row_but_validation_is_tested_once_and_never_fitted_there():
     trial, table = Trial((0,)), rows()
-    cut = CROSSED.Crossed.of(trial, "made", table)
+    cut = Crossed.of(trial, "made", table)
     assert set(trial.fingerprints) == {"made", "made, folds"}
     tested = sorted(r for part in cut.parts for r in numbers(part["test"]))
     held = numbers(cut.parts[0]["valid"])
@@ -63,7 +59,7 @@ def test_an_arm_answers_each_fold_by_its_own_fit(monkeypatch):
     """A lookup of training labels by row would be right on every row that it has seen: on test rows it knows nothing."""
     pytest.importorskip("torch")
     trial = Trial((0, 1))
-    cut = CROSSED.Crossed.of(trial, "made", rows())
+    cut = Crossed.of(trial, "made", rows())
     base = {"epochs": 3, "fields": (RowField("row", "category"), RowField("x", "category"))}
     arm = cut.arm(trial, "lr", space={"lr": Range(0.05, 0.1, log=True)}, base=base, trials=1)
     assert arm.answers.shape == (2, len(cut.truth)) == (2, 540)
