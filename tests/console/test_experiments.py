@@ -36,6 +36,7 @@ def pick(page: Any, place: Any, label: str, option: str) -> None:
     """Choose in a list within a group."""
     place.get_by_role("combobox", name=label, exact=True).click()
     page.get_by_role("option", name=option, exact=True).click()
+    page.get_by_role("listbox").wait_for(state="detached")  # once it is gone, the focus is back at the field
 
 
 def begin(tour: Any, name: str) -> None:

@@ -241,11 +241,27 @@ def said() -> ui.label:
     return made
 
 
+#: Focuses a field or a button (or the first of those within an element) once it is there, and again where drawing the page anew
+#: or the button that was pressed takes the focus back; for two seconds, and not once the focus is led anywhere else.
+LEAD = """
+(id => {
+  const able = 'input, textarea, button, [tabindex]', from = document.activeElement;
+  let left = 40;
+  const lead = () => {
+    const found = getHtmlElement(id), field = found?.matches(able) ? found : found?.querySelector(able);
+    const now = document.activeElement;
+    if (left-- <= 0 || ![field, from, document.body, null].includes(now)) return;
+    if (now !== field) field?.focus();
+    setTimeout(lead, 50);
+  };
+  lead();
+})(%d)
+"""
+
+
 def focus(element: Element) -> None:
     """Lead the keyboard to a field or a button, also to one that was just made."""
-    able = "input, textarea, button, [tabindex]"
-    find = f"const e = getHtmlElement({element.id}); (e?.matches('{able}') ? e : e?.querySelector('{able}'))?.focus()"
-    element.client.run_javascript(f"setTimeout(() => {{ {find} }}, 60)")
+    element.client.run_javascript(LEAD % element.id)
 
 
 async def sure(question: str, consequence: str, action: str) -> bool:
