@@ -53,6 +53,25 @@ def test_slates_for_many_are_a_log_that_can_be_judged(policy: str, palate: Calla
     assert judged["estimates"][0]["value"] == pytest.approx(np.mean(clicks))
 
 
+def test_slates_of_several_positions_are_judged_as_slates(policy: str, palate: Callable[..., Result], tmp_path: Path) -> None:
+    people = pa.table({"user": [f"p{n}" for n in range(200)], "items": [["1", "2"]] * 200})
+    pq.write_table(people, tmp_path / "people.parquet")
+    palate("act", policy, "--histories", str(tmp_path / "people.parquet"), "-k", "3", "--out", str(tmp_path / "slates.parquet"))
+    log = pq.read_table(tmp_path / "slates.parquet")
+    clicks = pa.array((np.arange(600) % 5 == 0).astype(float))
+    pq.write_table(log.append_column("click", clicks).append_column("same", log["propensity"]), tmp_path / "log.parquet")
+    words = ("off-policy", str(tmp_path / "log.parquet"), "--slate", "slate", "--reward", "click", "--target", "same")
+    told = json.loads(palate(*words, "--unit", "user", "--json").stdout)
+    assert told["rows"] == 200 and told["each"] == "slate" and told["logged"] == pytest.approx(0.6)
+    values = {one["name"]: one["value"] for one in told["estimates"]}
+    assert values == {name: pytest.approx(0.6) for name in ("sips", "rips", "snsips", "snrips")}
+    shown = palate(*words).stdout
+    assert "a slate" in shown and "200 slates" in shown
+    alone = palate(*words, "--chances", "marginal", "--estimators", "rips").stdout
+    assert "refused" in alone and "conditional" in alone
+    assert "--chances" in palate(*words, "--chances", "some", code=2).output
+
+
 def test_mistakes_are_told(policy: str, work: Path, palate: Callable[..., Result], tmp_path: Path) -> None:
     assert "--history IDS or --histories" in palate("act", policy, code=2).output
     assert "ease" in palate("act", str(work / "model"), "--history", "1", code=2).output

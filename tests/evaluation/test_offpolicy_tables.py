@@ -13,7 +13,7 @@ import pytest
 from palate.data.readers.open_bandit import read_open_bandit
 from palate.errors import DataError
 from palate.evaluation.offpolicy.estimate import check_support, estimate
-from palate.evaluation.offpolicy.tables import log_of_impressions, log_of_table, rows_of, shares_of
+from palate.evaluation.offpolicy.tables import log_of_impressions, log_of_table, rows_of, shares_of, slates_of_table
 
 TABLE = pa.table(
     {
@@ -60,6 +60,59 @@ def test_what_is_wrong_is_named(change: dict, told: str) -> None:
     table = change.pop("table", TABLE)
     with pytest.raises(DataError, match=told):
         log_of_table(table, **{**NAMES, **change})
+
+
+# -- slates ------------------------------------------------------------------------------------
+
+SLATES = pa.table(
+    {
+        "slate": ["b", "a", "a", "b"],
+        "position": [2, 1, 2, 1],
+        "click": [0, 1, 0, 1],
+        "p": [0.5, 0.25, 0.5, 1.0],
+        "new": [0.25, 0.5, 1.0, 0.0],
+        "who": ["ann", "bo", "bo", "ann"],
+    }
+)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_slates_of_ones_own(first: int) -> None:
+    table = SLATES.set_column(1, "position", pa.array(np.array([1, 0, 1, 0]) + first))
+    log = slates_of_table(table, **NAMES, unit="who", chances="marginal")
+    assert log.reward.tolist() == [[1, 0], [1, 0]] and log.chances == "marginal" and log.unit.tolist() == [0, 1]
+    assert log.propensity.tolist() == [[1, 0.5], [0.25, 0.5]] and log.target.tolist() == [[0, 0.25], [0.5, 1]]
+
+
+def test_slates_in_any_order_are_judged_alike() -> None:
+    rng, n = np.random.default_rng(0), 400
+    columns = {"slate": np.repeat(np.arange(n), 2), "position": np.tile([1, 2], n), "click": rng.random(2 * n) < 0.4}
+    chances = {"p": rng.choice([0.4, 0.6], 2 * n), "new": rng.choice([0.3, 0.7], 2 * n)}
+    table = pa.table(columns | chances)
+    inorder, shuffled = (slates_of_table(one, **NAMES) for one in (table, table.take(rng.permutation(2 * n))))
+    whole = np.prod((chances["new"] / chances["p"]).reshape(n, 2), axis=1)
+    expected = np.mean(whole * columns["click"].reshape(n, 2).sum(axis=1))
+    for log in (inorder, shuffled):
+        assert estimate(log, ["sips"])[0].value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("position", [2, 1, 2, 2], "slate 'b'"),
+        ("position", [3, 1, 2, 1], "slate 'b'"),
+        ("position", [2, 1, 1.5, 1], "position, row 2"),
+        ("position", [3, 2, 3, 2], "position, row 1"),
+        ("slate", ["b", "a", "a", "c"], "slate 'b'"),
+        ("slate", ["b", None, "a", "b"], "slate, row 1"),
+        ("who", ["ann", "bo", "cy", "ann"], "who, slate 'a'"),
+        ("p", [0.5, 0.0, 0.5, 1.0], "row 1, position 0"),
+    ],
+)
+def test_what_is_wrong_with_slates_is_named(column: str, values: list, told: str) -> None:
+    table = SLATES.set_column(SLATES.column_names.index(column), column, pa.array(values))
+    with pytest.raises(DataError, match=told):
+        slates_of_table(table, **NAMES, unit="who")
 
 
 # -- impressions ------------------------------------------------------------------------------------

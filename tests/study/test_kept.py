@@ -104,6 +104,19 @@ def test_another_program_takes_nothing_up(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "claims" / "one").iterdir())) <= 1
 
 
+def test_what_a_program_loads_from_beside_itself_is_part_of_it(tmp_path: Path) -> None:
+    program, near, far, other = (tmp_path / name for name in ("one.py", "_near.py", "_far.py", "_other.py"))
+    program.write_text("from _near import of\n")
+    near.write_text("from _far import of\n")
+    far.write_text("of = 1\n")
+    other.write_text("of = 1\n")
+    before = state_of_code(program)
+    other.write_text("of = 2\n")
+    assert state_of_code(program) == before
+    far.write_text("of = 2\n")
+    assert state_of_code(program) != before
+
+
 def test_fresh_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(PROGRAM)
     with pytest.raises(KeyboardInterrupt):

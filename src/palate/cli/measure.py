@@ -95,12 +95,19 @@ def compare(
 
 @errors_to_exit_codes
 def off_policy(
-    log: Annotated[Path, typer.Argument(help="A Parquet, CSV, TSV, JSONL or Arrow file of logged choices, one a row.")],
+    log: Annotated[Path, typer.Argument(help="A Parquet, CSV, TSV, JSONL or Arrow file of choices, one a row.")],
     reward: Annotated[str, typer.Option("--reward", help="Column of what was earned.")] = "reward",
     propensity: Annotated[str, typer.Option("--propensity", help="Column of the chance with which it was chosen.")] = (
         "propensity"
     ),
     target: Annotated[str, typer.Option("--target", help="Column of the candidate's chance of the same choice.")] = "target",
+    slate: Annotated[
+        str | None, typer.Option("--slate", help="Column that names the slate of a row, where choices were slates.")
+    ] = None,
+    position: Annotated[str, typer.Option("--position", help="Column of the position in a slate.")] = "position",
+    chances: Annotated[
+        str, typer.Option("--chances", help="Of positions: conditional on earlier ones, marginal, or both (independent).")
+    ] = "conditional",
     unit: Annotated[str | None, typer.Option("--unit", help="Column of the person or session; its rows go together.")] = None,
     q_logged: Annotated[str | None, typer.Option("--q-logged", help="Column: a model's reward of the choice.")] = None,
     q_target: Annotated[
@@ -113,21 +120,31 @@ def off_policy(
     confidence: Annotated[float, typer.Option("--confidence", help="Level of the intervals.")] = 0.95,
     as_json: Json = False,
 ) -> None:
-    """Estimate what another policy would have earned, from a log of choices and their chances."""
+    """Estimate what another policy would have earned, from a log of choices or slates and their chances."""
     from palate.evaluation.offpolicy.estimate import estimate
-    from palate.evaluation.offpolicy.tables import log_of_table
+    from palate.evaluation.offpolicy.tables import log_of_table, slates_of_table
 
     one_of(interval, ("normal", "bootstrap"), "--interval")
-    columns = {"unit": unit, "q_logged": q_logged, "q_target": q_target}
-    rows = log_of_table(log, reward=reward, propensity=propensity, target=target, **columns)
+    one_of(chances, ("conditional", "marginal", "both"), "--chances")
+    columns: dict[str, Any] = {"reward": reward, "propensity": propensity, "target": target, "unit": unit}
+    columns |= {"q_logged": q_logged, "q_target": q_target}
+    columns |= {} if slate is None else {"slate": slate, "position": position, "chances": chances}
+    rows = log_of_table(log, **columns) if slate is None else slates_of_table(log, **columns)
     found = estimate(rows, names(estimators, "--estimators"), interval=interval, confidence=confidence)
-    logged = float(rows.reward.mean())
+    logged, each = float(rows.reward.reshape(len(rows), -1).sum(axis=1).mean()), "row" if slate is None else "slate"
     if as_json:
-        print_json({"rows": len(rows), "logged": logged, "estimates": [one.plain() for one in found]})
+        print_json({"rows": len(rows), "each": each, "logged": logged, "estimates": [one.plain() for one in found]})
         return
+    _tell_estimates(found, f"The candidate; the policy that logged earned {logged:.4g} a {each}")
+    say(f"{len(rows):,} {each}s, {found[0].units:,} independent units.")
+    if q_logged is None:
+        say("DR and its kin need the columns of a reward model (--q-logged, --q-target).")
+
+
+def _tell_estimates(found: list[Any], title: str) -> None:
     shown = ("title", "value", "low", "high", "ess", "largest", "mean_weight", "terms")
     told = [{name: one.plain()[name] for name in shown} for one in found]
-    print_table(told, optional=("terms", "largest"), title=f"The candidate; the policy that logged earned {logged:.4g} a row")
+    print_table(told, optional=("terms", "largest"), title=title)
     for one in found:
         if one.refused is not None:
             say(f"{one.title}: refused, {one.refused}.")
@@ -135,9 +152,6 @@ def off_policy(
             say(f"{one.title}: its interval is {one.leaves_out}.")
         if one.spans is not None:
             say(f"{one.title}: its interval spans that of {one.spans}, as it can't know its own bias.")
-    say(f"{len(rows):,} rows, {found[0].units:,} independent units.")
-    if q_logged is None:
-        say("DR and its kin need the columns of a reward model (--q-logged, --q-target).")
 
 
 def _check_report(out: Path | None) -> None:

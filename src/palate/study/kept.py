@@ -1,7 +1,8 @@
 """Kept: parts of a long experiment that an interrupted run leaves to the next one.
 
-A part is kept under what it is (its key), the data it was made of, and the program that made it: its file and all of Palate's
-code. Where any of these differs it is made anew. Parts are JSON: numbers, texts, lists, dictionaries and arrays.
+A part is kept under what it is (its key), the data it was made of, and the program that made it: its file, those it loads from
+beside itself, and all of Palate's code. Where any of these differs it is made anew. Parts are JSON: numbers, texts, lists,
+dictionaries and arrays.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from base64 import b64decode, b64encode
@@ -86,9 +88,19 @@ def state_of_code(program: Path | None = None) -> str:
     for path in sorted(base.rglob("*.py")):
         told.update(str(path.relative_to(base)).encode() + b"\0" + path.read_bytes())
     if program is not None:
-        for path in (program, *sorted(program.parent.glob("_*.py"))):  # what a program loads beside itself
+        for path in _loaded(program):
             told.update(path.read_bytes())
     return told.hexdigest()[:16]
+
+
+def _loaded(program: Path) -> list[Path]:
+    """Return a program's file, and those named ``_*.py`` beside it that its text, or theirs, has the names of."""
+    beside = {path.stem: path for path in sorted(program.parent.glob("_*.py"))}
+    found = [program]
+    for path in found:  # grows as it is gone through
+        named = set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+        found += [other for name, other in beside.items() if name in named and other not in found]
+    return found
 
 
 def _plain(part: Any) -> Any:

@@ -1,7 +1,8 @@
 """Logs from tables: a file of logged choices, or the impressions of a data set such as Open Bandit.
 
 A table of one's own has a row for each choice, with columns for its reward, the chance with which it was made, and the chance
-that the candidate makes it (:func:`log_of_table`). Impressions have an item, a click, a propensity and perhaps a position, and
+that the candidate makes it (:func:`log_of_table`). Where choices were slates, two more columns say of which slate a row is, and
+of which position (:func:`slates_of_table`). Impressions have an item, a click, a propensity and perhaps a position, and
 the candidate is a distribution over items (:func:`log_of_impressions`)::
 
     float64[A]       the same for every row
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 from palate.data.dataset import Dataset
 from palate.data.row_tables import row_blocks
 from palate.errors import DataError, nearest
-from palate.evaluation.offpolicy.log import Log, as_floats
+from palate.evaluation.offpolicy.log import Chances, Log, SlateLog, as_floats
 from palate.evaluation.offpolicy.support import distributions
 
 
@@ -56,10 +57,97 @@ def log_of_table(
         If the file can't be read, a column is missing or holds no numbers, or a row is impossible; the row is named (from 0).
     """
     names = {"reward": reward, "propensity": propensity, "target": target, "q_logged": q_logged, "q_target": q_target}
-    wanted = [name for name in (*names.values(), unit) if name is not None]
-    table = _whole(row_blocks(source), list(dict.fromkeys(wanted)))
-    columns: dict[str, Any] = {role: _numbers(table, name) for role, name in names.items() if name is not None}
+    table, columns = _columns(source, names, [unit])
     return Log(**columns, unit=None if unit is None else _codes(table, unit))
+
+
+def slates_of_table(
+    source: Any,
+    *,
+    slate: str = "slate",
+    position: str = "position",
+    reward: str = "reward",
+    propensity: str = "propensity",
+    target: str = "target",
+    unit: str | None = None,
+    q_logged: str | None = None,
+    q_target: str | None = None,
+    chances: Chances = "conditional",
+) -> SlateLog:
+    """Return the log of slates that a table holds, a row a position, in any order.
+
+    Parameters
+    ----------
+    source
+        As for :func:`log_of_table`.
+    slate
+        Column that names the slate of a row (any kind of value).
+    position
+        Column of the position within it, whole numbers from 0 or from 1 on. All slates have the same positions.
+    reward, propensity, target, q_logged, q_target
+        As for :func:`log_of_table`, of each position.
+    unit
+        Column of the person or session; one a slate.
+    chances
+        What ``propensity`` and ``target`` are; see :class:`~palate.evaluation.offpolicy.log.SlateLog`. ``palate act`` and the
+        log of the service have conditional ones.
+
+    Raises
+    ------
+    DataError
+        As for :func:`log_of_table`, and if a position is missing or filled twice; the slate is named. Rows that a message names
+        are then slates, in the order of their first rows.
+    """
+    names = {"reward": reward, "propensity": propensity, "target": target, "q_logged": q_logged, "q_target": q_target}
+    table, columns = _columns(source, {**names, "position": position}, [slate, unit])
+    place, of = columns.pop("position"), _codes(table, slate)
+    order, width = _slates(of, place, table.column(slate), position)
+
+    def shaped(values: np.ndarray) -> np.ndarray:
+        return values[order].reshape(-1, width)
+
+    units = None
+    if unit is not None:
+        codes = shaped(_codes(table, unit))
+        mixed = (codes != codes[:, :1]).any(axis=1)
+        if mixed.any():
+            name = table.column(slate)[int(order[int(mixed.argmax()) * width])].as_py()
+            raise DataError("a slate belongs to several units.", where=f"{unit}, slate {name!r}", remedy="one a slate")
+        units = codes[:, 0]
+    return SlateLog(**{role: shaped(values) for role, values in columns.items()}, unit=units, chances=chances)
+
+
+def _slates(of: np.ndarray, place: np.ndarray, names: pa.ChunkedArray, position: str) -> tuple[np.ndarray, int]:
+    """Return the order of rows by slate and position, and how many positions there are; all slates must have all of them."""
+    first, whole = place.min(), place == np.floor(place)
+    if not whole.all() or first not in (0, 1):
+        row = int(np.argmin(whole)) if not whole.all() else int(place.argmin())
+        raise DataError("positions are whole numbers from 0 or 1 on.", where=f"{position}, row {row}", value=float(place[row]))
+    order = np.lexsort((place, of))
+    counts, last = np.bincount(of), int(place.max())
+    width = last - int(first) + 1
+    told = f"{position} {int(first)} to {last}, each once"
+    if (counts != width).any():
+        slate = int(np.argmax(counts != width))
+        row = int(np.argmax(of == slate))
+        raise DataError(
+            "slates have the same positions.",
+            where=f"slate {names[row].as_py()!r}",
+            value=f"{int(counts[slate])} rows",
+            remedy=f"{told}; give slates of other lengths as a log of their own",
+        )
+    wrong = place[order].reshape(-1, width) != np.arange(first, last + 1)
+    if wrong.any():
+        row = int(order[int(wrong.any(axis=1).argmax()) * width])
+        raise DataError("a position is missing, or filled twice.", where=f"slate {names[row].as_py()!r}", remedy=told)
+    return order, width
+
+
+def _columns(source: Any, names: dict[str, str | None], more: list[str | None]) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the columns of a table that were named, and as numbers those of the roles."""
+    wanted = [name for name in (*names.values(), *more) if name is not None]
+    table = _whole(row_blocks(source), list(dict.fromkeys(wanted)))
+    return table, {role: _numbers(table, name) for role, name in names.items() if name is not None}
 
 
 def log_of_impressions(
