@@ -12,6 +12,8 @@ from typing import Any
 from palate.runtime import machine, versions
 
 RESULTS = Path(__file__).parent / "results"
+#: Software whose version every result tells.
+SOFTWARE = ("palate", "numpy", "scipy", "numba", "pyarrow", "polars", "torch")
 
 
 def record(
@@ -45,7 +47,7 @@ def record(
         "what": " ".join((what or "").split()),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "seeds": list(seeds),
-        "versions": {**versions("palate", "numpy", "scipy", "numba", "pyarrow", "polars", "torch"), **(peers or {})},
+        "versions": {**versions(*SOFTWARE), **(peers or {})},
         "machine": machine(),
         "notes": dict(notes or {}),
         "rows": [dict(rows)] if isinstance(rows, Mapping) else [dict(row) for row in rows],

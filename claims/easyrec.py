@@ -5,7 +5,16 @@ systems of the domain itself are tuned on its validation part, with as many trie
 4,000 people are drawn: a fit of 10,000 took six minutes, and nine are needed. Two transformers learn from fewer people, in few
 passes and with one seed, as a pass takes minutes: a pre-trained one (MiniLM), and a small one that begins with nothing.
 
-Where data are plentiful is asked on MovieLens 100K (some 100 events a person), which no text arm saw either.
+Where data are plentiful is asked on MovieLens 100K (some 100 events a person), which no text arm saw either. Where they are
+few, half the people of the unseen domain, drawn at random, keep their last four events, of which one is the answer, and are
+asked about; the others keep all of theirs, so that LightGCN has a domain to learn from.
+
+*Profiles that came with the data.* Amazon Beauty has a sentence on each person, written by a language model. They stand in
+place of ours when it is asked about, by encoders that were tuned on the other two. From which reviews they were written is not
+known: those of the answers may be among them, and that can't be looked up. So this arm is evidence that such texts can be read,
+not of what they are worth; templates of the same people stand beside it.
+
+Whatever stops on validation (LightGCN, RLMRec) waits for 20 passes without gain, once it is clearly above popularity.
 """
 
 from __future__ import annotations
@@ -13,25 +22,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from runpy import run_path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from palate.catalog.registry import create
-from palate.contracts.model import Fitting, Former
-from palate.contracts.recommender import Recommender
-from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
 from palate.data.filters import subset_users
 from palate.data.mixture import mixed
 from palate.data.protocols import split as cut
 from palate.data.split import Split
-from palate.language.encoders.tfidf import TfidfEncoder, features
+from palate.language.encoders.tfidf import features
 from palate.language.profiles import item_profiles, user_profiles
 from palate.recommend.easyrec import EasyRec
-from palate.retrieval.bm25 import BM25
 from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
 from palate.study.effects import over_seeds, paired_gain
@@ -39,9 +45,17 @@ from palate.study.evaluate import evaluate
 from palate.study.tune import blind, tune
 from palate.training.fresh_transformer import fresh_transformer
 
-METRIC, PEOPLE, EPOCHS, LAST = "recall@20", 4_000, 20, 4
+_arms = run_path(str(Path(__file__).with_name("_easyrec_arms.py")))
+TextMatch, GivenMatch, WordMatch, Given = (_arms[name] for name in ("TextMatch", "GivenMatch", "WordMatch", "Given"))
+answering, told = _arms["answering"], _arms["told"]
+
+METRIC, PEOPLE, EPOCHS = "recall@20", 4_000, 20
+#: Events that people with few keep (the last is the answer), and the share of people who are cut so.
+LAST, CUT = 4, 0.5
 SEEN, UNSEEN, PLENTY = ("amazon-beauty", "amazon-games"), "amazon-office", "ml-100k"
 VERSIONS = (1, 2, 4)
+#: Whose profiles came with the data, the column, what is learnt from for them (half as many people of each), and people asked.
+GIVEN, COLUMN, ELSEWHERE, ASKED = "amazon-beauty", "profile", ("amazon-games", UNSEEN), 5_000
 #: Tries that systems of the domain itself have on validation.
 TRIES = 6
 #: Transformers: people of each data set that are learnt from, and settings; and tries of RLMRec with each kind of side vectors.
@@ -51,47 +65,12 @@ TRANSFORMERS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 READ = {"versions": 1, "batch_size": 64, "max_tokens": 48, "pooling": "mean"}
 SIDE_TRIES = 3
+#: What all systems share that stop on validation.
+STOPS: dict[str, Any] = {"epochs": 150, "patience": 20}
+QUICK = {"epochs": 3}
 #: Shared words of two made-up domains, and how near to nothing a gain without any must be.
 SHARES, NOTHING = (0.0, 0.25, 0.5, 1.0), 0.15
 TOPICS, WORDS, NOISE = 12, 40, 200
-
-
-class TextMatch(EasyRec):
-    """The same profiles, read by TF-IDF that was fitted on the items at hand."""
-
-    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
-        texts = self._write_items()
-        self.encoder_ = TfidfEncoder(dim=512).fit([text for rows in texts for text in rows])
-        self.item_vectors_ = np.asarray(np.mean([self.encoder_.encode(rows) for rows in texts], axis=0, dtype=np.float32))
-        return {}
-
-
-class WordMatch(Recommender):
-    """The plain profiles, a person's as a query to the items' by BM25."""
-
-    name = "bm25"
-
-    def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
-        self.profiles_, self.index_ = item_profiles(dataset), BM25()
-        told = np.flatnonzero(self.profiles_.known)
-        self.index_.add(told, [self.profiles_.texts[int(item)] for item in told])
-        return {}
-
-    def _scores(self, requests: Requests) -> np.ndarray:
-        out = np.zeros((len(requests), self.n_items), np.float32)
-        items, scores = self.index_.search(user_profiles(requests.histories, self.profiles_).texts, k=self.n_items)[:2]
-        rows, at = np.nonzero(items >= 0)
-        out[rows, items[rows, at]] = scores[rows, at]
-        return out
-
-
-class OneVersion(EasyRec):
-    """Answers in one paraphrase alone."""
-
-    version: ClassVar[int] = 0
-
-    def _form(self, version: int) -> Any:
-        return super()._form(self.version)
 
 
 def sources(trial: Trial) -> tuple[dict[str, Dataset], Dataset]:
@@ -109,12 +88,14 @@ def some(data: Dataset, people: int) -> Dataset:
     return data.derive({"step": "people", "n": people}, interactions=events.take(np.flatnonzero(np.isin(events.user, kept))))
 
 
-def latest(data: Dataset, n: int) -> Dataset:
-    """Return everybody's last events alone."""
+def latest(data: Dataset, n: int, share: float) -> tuple[Dataset, np.ndarray]:
+    """Return data in which a share of the people, drawn once and for all, have their last events alone; and who they are."""
+    who = generator(0, "few events").permutation(data.n_users)[: round(share * data.n_users)]
     lengths = data.histories.lengths
-    ends = np.cumsum(lengths)
-    back = np.repeat(ends, lengths) - 1 - np.arange(len(data))
-    return data.derive({"step": "latest", "n": n}, interactions=data.interactions.take(np.flatnonzero(back < n)))
+    back = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(data))
+    kept = (back < n) | ~np.isin(data.interactions.user, who)
+    step = {"step": "latest", "n": n, "share": share}
+    return data.derive(step, interactions=data.interactions.take(np.flatnonzero(kept))), who
 
 
 def made_up(*, share: float, seed: int, people: int = 300, items: int = 240) -> Dataset:
@@ -162,9 +143,12 @@ def tuned(trial: Trial, data: Dataset, seed: int, **settings: Any) -> EasyRec:
     return EasyRec(**{**quick, **settings}).fit(data, seed=seed, progress=trial.progress)
 
 
-def values(model: Any, split: Split) -> np.ndarray:
-    """Return each person's metric on the test part."""
-    found: np.ndarray = evaluate(model, split.held_out("test"), [METRIC], train=split.train).per_user[METRIC]
+def values(model: Any, split: Split, who: np.ndarray | None = None) -> np.ndarray:
+    """Return each person's metric on the test part (of some people)."""
+    asked = split.held_out("test")
+    if who is not None:
+        asked = asked.take(np.flatnonzero(np.isin(asked.users, who)))
+    found: np.ndarray = evaluate(model, asked, [METRIC], train=split.train).per_user[METRIC]
     return found
 
 
@@ -172,12 +156,14 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     """Tune on the data that are seen, then open the test part of the data that are not."""
     seen, unseen = sources(trial)
     whole, split, rng = mixed(seen), cut(unseen, "leave_one_out"), generator(0, "bootstrap")
-    three, plenty = cut(latest(unseen, LAST), "leave_one_out"), cut(plentiful(trial), "leave_one_out")
-    parts = split, three, plenty
-    learnt = {
-        v: [trial.kept(partial(of_model, trial, whole, parts, v, seed), versions=v, seed=seed) for seed in trial.seeds]
-        for v in VERSIONS
-    }
+    fewer, who = latest(unseen, LAST, CUT)
+    three, plenty = cut(fewer, "leave_one_out"), cut(plentiful(trial), "leave_one_out")
+    told_of = partial(of_model, trial, whole, (split, three, plenty), who)
+    learnt: dict[int, list[dict[str, Any]]] = {v: [] for v in VERSIONS}
+    for v, rows in learnt.items():
+        for seed in trial.seeds:
+            make = partial(told_of, v, seed, rows[0].get("side settings") if rows else None)
+            rows.append(trial.kept(make, versions=v, seed=seed))
     found = {f"{v} versions": [row["all"] for row in rows] for v, rows in learnt.items()}
 
     def untuned(seed: int) -> np.ndarray:
@@ -186,20 +172,21 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     found["untuned"] = [trial.kept(partial(untuned, seed), untuned=seed) for seed in trial.seeds]
     for name, (people, own) in TRANSFORMERS.items():
         for kind, epochs in (("untuned", 0), ("tuned", own["epochs"])):
-            make = partial(transformed, trial, seen, split, name, people, {**own, "epochs": epochs})
-            found[f"{name}, {kind}"] = [trial.kept(make, transformer=name, kind=kind)]
+            read = partial(transformed, trial, seen, split, name, people, {**own, "epochs": epochs})
+            found[f"{name}, {kind}"] = [trial.kept(read, transformer=name, kind=kind)]
     found["tf-idf"] = [values(TextMatch().fit(split.train), split)]
     found["bm25"] = [values(WordMatch().fit(split.train), split)]
     for name in ("random", "popularity", "item_knn", "ials", "lightgcn", "ease"):
         found[name] = [trial.kept(partial(in_domain, trial, name, split), in_domain=name)]
-    few = trial.kept(partial(in_domain, trial, "lightgcn", three), in_domain="lightgcn", events=LAST)
+    few = trial.kept(partial(in_domain, trial, "lightgcn", three, who), in_domain="lightgcn", events=LAST)
     many = trial.kept(partial(in_domain, trial, "lightgcn", plenty), in_domain="lightgcn", on=PLENTY)
     texts = {
         "tuned": [row["plenty"] for row in learnt[VERSIONS[-1]]],
         "tf-idf": [values(TextMatch().fit(plenty.train), plenty)],
     }
     best = max(texts, key=lambda name: float(np.mean(texts[name])))
-    plain = [trial.kept(partial(side, trial, split, "tfidf", seed), side="tfidf", seed=seed) for seed in trial.seeds]
+    by_words = trial.kept(partial(side_settings, trial, split, "tfidf"), side="tfidf", choose=True)
+    plain = [trial.kept(partial(side, split, "tfidf", by_words, s), side="tfidf", seed=s) for s in trial.seeds]
     extra: dict[str, Any] = {"metric": METRIC, "table": {name: float(np.mean(rows)) for name, rows in found.items()}}
     extra["overlap of words"] = overlap(whole, unseen)
     ours, one = found["4 versions"], found["1 versions"]
@@ -219,6 +206,7 @@ def run(trial: Trial) -> Mapping[str, Effect]:
         "4 versions over 1": paired_gain(ours, one, rng=rng),
         "fall of the spread over paraphrases": spread(learnt),
         "over LightGCN for people with 3 events": paired_gain([row["few"] for row in learnt[VERSIONS[-1]]], few, rng=rng),
+        **with_profiles(trial, rng),
         **shared_words(trial, rng),
     }
 
@@ -228,19 +216,29 @@ def plentiful(trial: Trial) -> Dataset:
     return trial.used(PLENTY, made_up(share=0.5, seed=10)) if trial.reduced else trial.dataset(PLENTY)
 
 
-def of_model(trial: Trial, whole: Dataset, parts: tuple[Split, Split, Split], versions: int, seed: int) -> dict[str, Any]:
-    """Tune once; return the metric on the data that are not seen: all, with three events, by single paraphrases.
+def of_model(
+    trial: Trial,
+    whole: Dataset,
+    parts: tuple[Split, Split, Split],
+    who: np.ndarray,
+    versions: int,
+    seed: int,
+    beside: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Tune once; return the metric on the data that are not seen: all, those with three events, by single paraphrases.
 
-    Beside it, where data are plentiful, and of RLMRec with the tuned vectors at its side.
+    Beside it, where data are plentiful, and of RLMRec with the tuned vectors at its side (in known settings, or chosen ones).
     """
     split, three, plenty = parts
     model = tuned(trial, whole, seed, versions=versions)
     found: dict[str, Any] = {"all": values(model.transfer(split.train), split)}
     if versions == VERSIONS[-1]:
-        found["few"] = values(model.transfer(three.train), three)
+        found["few"] = values(model.transfer(three.train), three, who)
         found["plenty"] = values(model.transfer(plenty.train), plenty)
         with TemporaryDirectory() as work:
-            found["side"] = side(trial, split, str(model.save_encoder(Path(work) / "tuned")), seed)
+            encoder = str(model.save_encoder(Path(work) / "tuned"))
+            found["side settings"] = dict(beside or side_settings(trial, split, encoder))
+            found["side"] = side(split, encoder, found["side settings"], seed)
     if versions in (1, VERSIONS[-1]):
         found["paraphrases"] = [float(values(told(model, split.train, v), split).mean()) for v in range(4)]
     return found
@@ -260,24 +258,30 @@ def transformed(
         return values(model.transfer(split.train), split)
 
 
-def side(trial: Trial, split: Split, encoder: str, seed: int) -> np.ndarray:
-    """Return the metric of RLMRec on the domain itself with an encoder's vectors at its side, tuned on validation."""
-    seen, base = blind(split), {"encoder": encoder, "epochs": 3 if trial.reduced else 60, "patience": 4, "batch_size": 4096}
+def side_settings(trial: Trial, split: Split, encoder: str) -> dict[str, Any]:
+    """Return the settings of RLMRec with an encoder's vectors at its side that do best on validation."""
+    base = {"encoder": encoder, "batch_size": 4096, **(QUICK if trial.reduced else STOPS)}
     tries = 1 if trial.reduced else SIDE_TRIES
-    settings = tune(seen, "rlmrec", trials=tries, seed=trial.seeds[0], metric=METRIC, base=base).settings
-    return values(create("rlmrec", **settings).fit(seen.train, seen.held_out("valid"), seed=seed), split)
+    found = tune(blind(split), "rlmrec", trials=tries, seed=trial.seeds[0], metric=METRIC, base=base).settings
+    return {name: value for name, value in found.items() if name != "encoder"}
 
 
-def in_domain(trial: Trial, name: str, split: Split) -> np.ndarray:
+def side(split: Split, encoder: str, settings: Mapping[str, Any], seed: int) -> np.ndarray:
+    """Return the metric of RLMRec on the domain itself with an encoder's vectors at its side."""
+    seen = blind(split)
+    return values(create("rlmrec", **settings, encoder=encoder).fit(seen.train, seen.held_out("valid"), seed=seed), split)
+
+
+def in_domain(trial: Trial, name: str, split: Split, who: np.ndarray | None = None) -> np.ndarray:
     """Return the metric of a system fitted on the training part of the data set itself, tuned on validation."""
     seen = blind(split)
     settings: dict[str, Any] = {}
     if name != "random":
-        quick = {"epochs": 3} if trial.reduced and name == "lightgcn" else {}
+        base = (QUICK if trial.reduced else STOPS) if name == "lightgcn" else {}
         tries = 1 if trial.reduced else TRIES
-        settings = dict(tune(seen, name, trials=tries, metric=METRIC, base=quick, progress=trial.progress).settings)
+        settings = dict(tune(seen, name, trials=tries, metric=METRIC, base=base, progress=trial.progress).settings)
     model = create(name, **settings).fit(seen.train, seen.held_out("valid"), seed=trial.seeds[0], progress=trial.progress)
-    return values(model, split)
+    return values(model, split, who)
 
 
 def spread(learnt: Mapping[int, list[dict[str, Any]]]) -> Effect:
@@ -286,12 +290,37 @@ def spread(learnt: Mapping[int, list[dict[str, Any]]]) -> Effect:
     return over_seeds(sizes[0] - sizes[1], seeds=sizes.tolist())
 
 
-def told(model: EasyRec, data: Dataset, version: int) -> EasyRec:
-    """Return the model's answers on other data in one paraphrase."""
-    kind = type("Told", (OneVersion,), {"version": version})
-    former = Former(model._state(), model.histories_, model.item_counts_)
-    made: EasyRec = kind(model.config, versions=1)._take_up(data, Fitting(data=data.fingerprint, former=former))
-    return made
+def with_profiles(trial: Trial, rng: np.random.Generator) -> dict[str, Effect]:
+    """Return the gains by tuning elsewhere where a language model's profiles of people, which came with the data, are read."""
+    if trial.reduced:
+        data = made_up(share=0.5, seed=11)
+        texts = user_profiles(data, item_profiles(data)).texts
+        data = data.derive({"step": "profiles"}, users=Entities(data.users.ids, pa.table({COLUMN: texts})))
+        seen = {name: made_up(share=1.0, seed=at) for at, name in enumerate(ELSEWHERE)}
+    else:
+        data = trial.dataset(GIVEN)
+        seen = {name: some(trial.dataset(name), PEOPLE // 2) for name in ELSEWHERE}
+    split, whole = cut(data, "leave_one_out"), mixed(seen)
+    who = generator(0, "asked").permutation(data.n_users)[:ASKED]
+
+    def asked(seed: int) -> dict[str, np.ndarray]:
+        found = {}
+        for kind, more in (("tuned", {}), ("untuned", {"epochs": 0})):
+            model = tuned(trial, whole, seed, **more)
+            found[kind] = values(answering(Given, model, split.train), split, who)
+            found[f"{kind}, templates"] = values(model.transfer(split.train), split, who)
+        return found
+
+    rows = [trial.kept(partial(asked, seed), profiles=GIVEN, seed=seed) for seed in trial.seeds]
+    by_arm = {arm: [row[arm] for row in rows] for arm in rows[0]}
+    for name, kind in (("tf-idf", GivenMatch), ("tf-idf, templates", TextMatch)):
+        by_arm[name] = [values(kind().fit(split.train), split, who)]
+    by_arm["popularity"] = [values(create("popularity").fit(split.train), split, who)]
+    table = {arm: float(np.mean(own)) for arm, own in by_arm.items()}
+    return {
+        f"profiles that came with the data, tuned over {base}": paired_gain(by_arm["tuned"], by_arm[base], rng=rng, table=table)
+        for base in ("untuned", "tf-idf")
+    }
 
 
 def shared_words(trial: Trial, rng: np.random.Generator) -> dict[str, Effect]:
@@ -326,10 +355,12 @@ CLAIM = Claim(
     statement="Tuned on beauty products and video games, the hashed text encoder ranks office products, which it never saw, "
     "with a higher Recall@20 (full ranking, last item out) than before tuning, which ranks better than TF-IDF, which beats "
     "chance; tuning helps MiniLM, which ranks better than TF-IDF without it, and a tiny transformer; with 2 and 4 paraphrases "
-    "of each profile the hashed encoder does so better and more evenly than with 1; where people have 3 events, it beats "
-    "LightGCN fitted on the domain; where data are plentiful (MovieLens 100K), LightGCN fitted there beats tuned encoder and "
-    "TF-IDF; at the side of RLMRec its vectors are better than TF-IDF's; between made-up domains the gain grows with the share "
-    "of words in common, and is none without any.",
+    "of each profile the hashed encoder does so better and more evenly than with 1; for people with 3 events (half of them, "
+    "cut so), it beats LightGCN fitted on the domain; where data are plentiful (MovieLens 100K), LightGCN fitted there beats "
+    "tuned encoder and TF-IDF; at the side of RLMRec its vectors are better than TF-IDF's; between made-up domains the gain "
+    "grows with the share of words in common, and is none without any. Tuned on video games and office products, it reads "
+    "profiles of people of Amazon Beauty that a language model wrote better than before tuning, and better than TF-IDF (they "
+    "came with the data, and may have been written from test reviews: that can't be looked up).",
     bars={
         "tuned over untuned": Bar(0.0),
         "untuned over TF-IDF": Bar(0.0),
@@ -343,6 +374,7 @@ CLAIM = Claim(
         "4 versions over 1": Bar(0.0),
         "fall of the spread over paraphrases": Bar(0.0),
         "over LightGCN for people with 3 events": Bar(0.0),
+        **{f"profiles that came with the data, tuned over {base}": Bar(0.0) for base in ("untuned", "tf-idf")},
         "rise of the gain from no to all shared words": Bar(0.0),
         "no gain without a shared word": Bar(-NOTHING),
     },
@@ -350,5 +382,5 @@ CLAIM = Claim(
     data=(*SEEN, UNSEEN, PLENTY, "made-up domains"),
     paper=42,
     seeds=(0, 1, 2),
-    minutes=45,
+    minutes=50,
 )

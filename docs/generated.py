@@ -232,7 +232,9 @@ def accuracy() -> str:
         groups.setdefault((row["question"], row["data"]), []).append(row)
     for (question, data), rows in groups.items():
         text += f"\n## {question[:1].upper()}{question[1:]}, {data}\n\n"
-        text += table([_standing(row) for row in sorted(rows, key=lambda r: -r["ndcg@10"])], list(_standing(rows[0])))
+        judged = sorted((row for row in rows if "failed" not in row), key=lambda r: -r["ndcg@10"])
+        text += table([_standing(row) for row in judged], list(_standing(judged[0]))) if judged else ""
+        text += "".join(f"\n`{row['system']}` failed: {row['failed']}\n" for row in rows if "failed" in row)
     return text + f"\n`{result['command']}` on {result['machine']['cpu']}, seeds {result['seeds']}.\n"
 
 
@@ -244,6 +246,7 @@ def _standing(row: Mapping[str, Any]) -> dict[str, Any]:
         return f"{row[metric]:.4f} ± {(high - low) / 2:.4f}"
 
     slices = row["slices of ndcg@10"]
+    epochs = zip(row["best epoch"], row["epochs trained"], strict=True)
     few = next((value for name, value in slices.items() if name.startswith("activity")), None)
     return {
         "system": f"`{row['system']}`",
@@ -252,6 +255,7 @@ def _standing(row: Mapping[str, Any]) -> dict[str, Any]:
         "coverage@10": row["coverage@10"],
         "few events": few,
         "rare answers": slices.get("popularity of the answers: tail"),
+        "best epoch": ", ".join(f"{best} of {trained}" for best, trained in epochs if best is not None),
         "fit s": row["fit seconds"],
     }
 

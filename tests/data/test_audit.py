@@ -234,3 +234,21 @@ def test_a_hand_made_split_that_learns_from_nothing() -> None:
     empty = replace(data, interactions=data.interactions.take(np.zeros(2, bool)))
     found = codes(by_hand(empty, None, data.interactions))
     assert found["unseen-users"].count == found["unseen-items"].count == 2
+
+
+def untimed(sort: bool) -> Dataset:
+    """Return data without times: each person's items in a random order, or sorted."""
+    rng = np.random.default_rng(0)
+    rows = [rng.choice(200, 8, replace=False) for _ in range(120)]
+    item = np.concatenate([np.sort(row) if sort else row for row in rows])
+    return Dataset.from_columns(np.repeat(np.arange(120), 8), item + 1_000)
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_out", "user_ratio", "held_out_users"])
+def test_file_order_in_the_place_of_time_is_told(protocol: str) -> None:
+    told = codes(split(untimed(sort=False), protocol))["file-order"]
+    assert told.severity == "info" and "no times" in told.message
+    told = codes(split(untimed(sort=True), protocol))["file-order"]
+    assert told.severity == "warn" and 'order="random"' in told.message
+    assert "file-order" not in codes(split(untimed(sort=True), protocol, order="random"))
+    assert "file-order" not in codes(split(clean(), protocol))

@@ -162,6 +162,24 @@ def test_user_ratio_at_random_depends_on_the_seed_alone() -> None:
     assert prints[0] != split(data, "user_ratio", order="time", seed=1, test=0.3).fingerprint
 
 
+@pytest.mark.parametrize("protocol", ["leave_one_out", "held_out_users"])
+def test_any_events_may_be_the_answers(protocol: str) -> None:
+    """A file sorted by item: the latest are the items of the greatest numbers, any are like the others."""
+    rng = np.random.default_rng(0)
+    item = np.concatenate([np.sort(rng.choice(100, 10, replace=False)) for _ in range(300)])
+    data = Dataset.from_columns(np.repeat(np.arange(300), 10), item)
+    made = {order: split(data, protocol, order=order, seed=1) for order in ("time", "random")}
+    means = {order: np.mean(data.items.ids.decode(one.test_part.item).to_pylist()) for order, one in made.items()}
+    assert means["time"] > 75 and 40 < means["random"] < 60
+    again, other = (split(data, protocol, order="random", seed=seed) for seed in (1, 2))
+    assert again.fingerprint == made["random"].fingerprint != other.fingerprint
+    assert made["time"].fingerprint == split(data, protocol, seed=1).fingerprint
+    assert "order" not in made["time"].spec and rebuild(data, again.spec).fingerprint == again.fingerprint
+    assert len(made["random"].test_part) == len(made["time"].test_part)
+    with pytest.raises(ConfigError, match="unknown order"):
+        split(data, protocol, order="tme")
+
+
 def test_held_out_users_are_asked_for_their_latest_events() -> None:
     data = people(*([10 * u + n for n in range(5)] for u in range(10)))
     made = split(data, "held_out_users", valid=0.2, test=0.3, answers=0.4)

@@ -133,6 +133,14 @@ def test_links(research: Research) -> None:
     assert len(read(research("social-ciao")).graphs["social"]) == 109_503
 
 
+def test_yelp_has_titles_categories_and_cities(research: Research) -> None:
+    text, friends = read(research("yelp-text")), read(research("yelp-social"))
+    assert text.items.column("title").null_count == text.items.column("categories").null_count == 0
+    assert text.items.labels(np.array([0], np.int32)) == [text.items.column("title")[0].as_py()]
+    assert {len(row) for row in friends.items.column("city").to_pylist() if row} == {1}
+    assert len({name for row in friends.items.column("categories").to_pylist() for name in row or []}) == 511
+
+
 def test_goodbooks_lacks_its_ratings(tmp_path: Path, research: Research) -> None:
     folder = research("goodbooks-10k")
     with pytest.raises(DataError, match="no file of the folder"):

@@ -62,16 +62,20 @@ def test_accuracy_puts_the_best_first(pages: ModuleType, tmp_path: Path, monkeyp
             "ndcg@10 interval": [value - 0.01, value + 0.03],
             "recall@20 interval": [0.0, 1.0],
             "slices of ndcg@10": {"activity: 3 to 5 events": value / 2, "popularity of the answers: tail": 0.03},
+            "epochs trained": [9, 7],
+            "best epoch": [4, None],
             "fit seconds": 1.5,
         }
         for name, value in (("weak", 0.1), ("strong", 0.4))
     ]
+    rows.append({"question": "new people", "data": "songs", "system": "broken", "failed": "tuning: DataError: no ties"})
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     result = {"what": "All.", "command": "run", "machine": {"cpu": "one"}, "seeds": [0], "rows": rows}
     (tmp_path / "benchmarks" / "results" / "systems_table.json").write_text(json.dumps(result))
     lines = [line for line in pages.accuracy().splitlines() if line.startswith("| `")]
-    assert lines[0] == "| `strong` | 0.4000 ± 0.0200 | 0.4000 ± 0.5000 | 0.4 | 0.2 | 0.03 | 1.5 |"
+    assert lines[0] == "| `strong` | 0.4000 ± 0.0200 | 0.4000 ± 0.5000 | 0.4 | 0.2 | 0.03 | 4 of 9 | 1.5 |"
     assert lines[1].startswith("| `weak` | 0.1000 ± 0.0200 |") and "## New people, songs" in pages.accuracy()
+    assert "`broken` failed: tuning: DataError: no ties" in pages.accuracy()
     assert "systems_table" not in pages.benchmarks()
 
 

@@ -15,7 +15,7 @@ from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.errors import ConfigError, DataError
 from palate.evaluation.facts import Facts, categories_of
-from palate.evaluation.metrics import DEFINITIONS, beyond, catalogue
+from palate.evaluation.metrics import DEFINITIONS, beyond, catalogue, ranking
 from palate.evaluation.metrics.catalogue import Tally
 from palate.evaluation.metrics.lists import Lists
 
@@ -126,6 +126,33 @@ def test_unbiased_recall_weighs_rare_items() -> None:
     assert beyond.unbiased_recall(lists, FACTS, 1, power=0.0).values[0] == 0.5
     second = Lists.of([[1, 2]], [[0, 2]], n_items=5)
     assert beyond.unbiased_dcg(second, FACTS, 2, power=1.0).values[0] == pytest.approx(1 / LOG3 / (1 + 1 / 4))
+
+
+def test_unbiased_dcg_discounts_the_second_rank_where_the_published_evaluation_does_not() -> None:
+    """Published with Rel-MF: ``1 / log2(i + 1)`` from ``i = 1`` for ranks counted from 0, and 1 for the first.
+
+    So its first two ranks count 1 each, and it doesn't tell a list from the one with these two exchanged. The paper's form is
+    ``1 / log2(rank + 1)``, for ranks counted from 1. Both divide by the weights of what is relevant, not by the best DCG.
+    """
+    truth, weights = [0, 2], np.maximum(FACTS.item_counts, 1).astype(float) ** -0.5
+
+    def published(order: list[int]) -> float:
+        discounts = [1.0, *(1 / np.log2(np.arange(1, len(order)) + 1))]
+        hits = [weights[item] * discount for item, discount in zip(order, discounts, strict=True) if item in truth]
+        return float(sum(hits) / weights[truth].sum())
+
+    def meant(order: list[int]) -> float:
+        hits = [weights[item] / np.log2(rank + 1) for rank, item in enumerate(order, 1) if item in truth]
+        return float(sum(hits) / weights[truth].sum())
+
+    orders = [[0, 1, 3], [1, 0, 3], [1, 3, 0], [0, 2, 1], [2, 0, 1]]
+    ours = beyond.unbiased_dcg(Lists.of(orders, [truth] * 5, n_items=5), FACTS, 3).values
+    np.testing.assert_allclose(ours, [meant(order) for order in orders])
+    assert published([0, 1, 3]) == published([1, 0, 3]) and ours[0] > ours[1]
+    assert published([0, 2, 1]) == published([2, 0, 1]) == pytest.approx(1) and ours[3] != ours[4]
+    assert (np.array([published(order) for order in orders[1:]]) > ours[1:]).all()  # any hit below the first rank is too dear
+    plain = ranking.dcg(Lists.of([[1, 0, 3]], [truth], n_items=5), 3)
+    assert plain[0] == pytest.approx(1 / LOG3) != 1
 
 
 # --- over the catalogue ------------------------------------------------------------------------------------------------

@@ -186,6 +186,34 @@ def test_the_loss_has_its_three_terms():
     assert got == pytest.approx(base + 0.7 * ((c**2).sum() - (np.diag(c) ** 2).sum()) + 0.3 * away, rel=1e-4)
 
 
+def test_the_covariance_term_squares_its_entries_where_the_first_program_sums_them_signed():
+    """Two dimensions that go against each other: signs make the term negative (a reward), and opposite ones cancel."""
+    _, bags, space = space_of(DATA, dim=3)
+    config = space_of(DATA, dim=3, covariance=0.7)[0]
+    batch = Triples(np.array([0, 1]), np.array([2, 30]), np.array([[5, 6], [7, 8]], np.int32))
+
+    def term(x):
+        points = np.random.default_rng(0).permutation(np.tile(x, (len(space.people) + len(space.items), 1))[: 4 * 40])
+        space.people.data, space.items.data = (
+            torch.from_numpy(part.astype(np.float32)) for part in (points[:120], points[120:])
+        )
+        losses_ = [
+            Objective(c, space, bags).loss(batch, torch.Generator())
+            for c in (config, config.model_copy(update={"covariance": 0.0}))
+        ]
+        off = np.cov(points.T, bias=True) * (1 - np.eye(3))
+        return (losses_[0] - losses_[1]).item(), 0.7 * (off**2).sum(), 0.7 * off.sum()
+
+    against = np.array([[0.6, -0.6, 0.1], [-0.6, 0.6, 0.1], [0.3, -0.3, 0.1], [-0.3, 0.3, 0.1]])
+    ours, paper, published = term(against)
+    assert ours == pytest.approx(paper, rel=1e-4) and paper > 0.05 and published < -0.05
+    # The first two go together, the first and the third just as much against each other, the others not at all.
+    a, b = np.array([1, -1, 1, -1]), np.array([1, 1, -1, -1])
+    cancelling = 0.4 * np.column_stack([a, (a + b) / 2, (b - a) / 2])
+    ours, paper, published = term(cancelling)
+    assert ours == pytest.approx(paper, rel=1e-4) and paper > 0.005 and abs(published) < 1e-9
+
+
 def test_fast_and_plain_hinge_agree_with_gradient():
     _, _, space = space_of(DATA)
     rng = np.random.default_rng(1)

@@ -132,6 +132,20 @@ def test_the_hinge_of_a_batch_by_hand():
     assert got == pytest.approx(total / len(batch) + 0.3 * own, rel=1e-4)
 
 
+def test_covariances_are_squared_where_the_first_program_of_cml_sums_them_signed():
+    """Places whose dimensions go against each other: with signs the term is a reward of it, squared it is a price."""
+    fitted, inputs, batch = parts(places="free", covariance=0.7, feature_weight=0.0)
+    films = len(fitted.space_.own)
+    against = np.random.default_rng(0).normal(0, 0.25, (films, 1)) * np.array([1, -1, 1, -1, 1, -1, 1, -1])
+    fitted.space_.own.data = torch.from_numpy(against.astype(np.float32))
+    q = fitted.space_(inputs).detach().double().numpy()
+    off = np.cov(q.T, bias=True) * (1 - np.eye(8))
+    plain = fitted.config.model_copy(update={"covariance": 0.0})
+    with_, without = (objective(fitted.space_, inputs, batch, c, torch.Generator()).item() for c in (fitted.config, plain))
+    assert with_ - without == pytest.approx(0.7 * (off**2).sum(), rel=1e-3)
+    assert 0.7 * off.sum() < -0.01 < 0.01 < with_ - without
+
+
 def test_the_hinge_is_zero_where_all_negatives_are_beyond_the_margin():
     people, items = torch.zeros(1, 2), torch.tensor([[0.1, 0.0], [0.9, 0.0], [0.0, -0.8]])
     loss = losses.cml(people, items[:1], items[None, 1:], 3, 0.5)

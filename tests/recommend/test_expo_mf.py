@@ -166,6 +166,7 @@ def test_validation_keeps_the_best_sweep(events):
     held = HeldOut(users, shorter, Ragged(np.arange(len(users) + 1), np.array([row[-1] for row in seen], np.int32)))
     model = ExpoMF(**{**SMALL, "epochs": 5}, patience=2).fit(events, held)
     best = model.record_.notes["best_epoch"]
+    assert 1 <= best <= model.record_.notes["epochs"] <= min(5, best + 2)
     again = ExpoMF(**{**SMALL, "epochs": best}).fit(events)
     np.testing.assert_array_equal(model.vectors_, again.vectors_)
     np.testing.assert_array_equal(model.exposure_, again.exposure_)

@@ -12,6 +12,7 @@ from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.errors import ConfigError
 from palate.nn.graph import Adjacency, propagate
+from palate.recommend import graph_base
 from palate.recommend.graph_base import FreeVectors, Objective, Setting
 from palate.recommend.lightgcn import LightGCN, LightGCNConfig
 from palate.recommend.lightgcn import _Steps as LightSteps
@@ -100,6 +101,15 @@ def test_the_warm_up_takes_any_item():
     shapes = [next(iter(aim.batches(epoch, np.random.default_rng(0)))).candidates.shape[1] for epoch in (1, 2, 3)]
     assert shapes == [1, 1, 5]
     assert isinstance(next(iter(prepared(SimGCL, positives="uniform").batches(1, np.random.default_rng(0)))), Triples)
+
+
+@pytest.mark.parametrize(("name", "positives", "epochs"), [
+    ("pld", "personal_loss", 4), ("lightgcn", "personal_loss", 4), ("lightgcn", "uniform", 2)
+])  # fmt: skip
+def test_patience_leaves_the_warm_up_out(name, positives, epochs, monkeypatch):
+    monkeypatch.setattr(graph_base, "validator", lambda *args, **more: lambda: 0.5)
+    model = create(name, **{**SMALL, "positives": positives, "warmup": 3, "patience": 1}).fit(DATA)
+    assert model.record_.notes["epochs"] == epochs and model.record_.notes["best_epoch"] == 1
 
 
 def test_lightgcn_takes_the_step_of_pld():

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from palate.contracts.conformance_bench import small_world
+from palate.data.dataset import Entities
 from palate.errors import ConfigError
 from palate.extras import available
 from palate.language.cache import AnswerCache
@@ -117,3 +119,21 @@ def test_a_fit_with_a_language_model():
     assert notes["augmentor"] == "language model" and notes["picked"] == notes["asked"] == DATA.n_users - 1
     assert notes["filled"]["maker"] == 1 - 1 / DATA.n_items  # of one item nothing is known
     assert 0.9 < notes["filled"]["profile"] < 1
+
+
+@pytest.mark.parametrize("images", ["of all", "of some", "of none", "broken"])
+def test_images_of_all_some_or_no_items_change_nothing(images):
+    """Images are not read, so a row without one is an item as any other."""
+    table = DATA.items.attributes
+    vectors = {
+        "of all": [[float(n), 1.0] for n in range(DATA.n_items)],
+        "of some": [[float(n), 1.0] if n % 3 else None for n in range(DATA.n_items)],
+        "of none": [None] * DATA.n_items,
+        "broken": [[] if n % 2 else [float("nan"), 1.0] for n in range(DATA.n_items)],
+    }[images]
+    column = pa.array(vectors, pa.list_(pa.float32()))
+    seen = DATA.derive({"step": "images"}, items=Entities(DATA.items.ids, table.append_column("image", column)))
+    plain, mine = (LLMRec(**SMALL).fit(data, seed=1) for data in (DATA, seen))
+    assert plain.record_.notes["augmentation"] == mine.record_.notes["augmentation"]
+    for name, array in plain._state().items():
+        np.testing.assert_array_equal(mine._state()[name], array)

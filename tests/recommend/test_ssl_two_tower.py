@@ -10,6 +10,7 @@ import torch
 
 from palate.data.dataset import Dataset, Entities
 from palate.data.interactions import Interactions
+from palate.data.protocols import split as cut
 from palate.data.vocabulary import Vocabulary
 from palate.nn.losses import info_nce
 from palate.recommend.ssl_two_tower import SSLTwoTower
@@ -81,6 +82,47 @@ def test_the_loss_is_the_contrast_of_the_two_views(model):
     ]
     wanted = 0.5 * info_nce(*z, model.config.ssl_temperature)
     torch.testing.assert_close(model._auxiliary(drawn, None), wanted)
+
+
+def test_identity_views_spread_items_out(model):
+    """Nothing masked: -1/N Σ ln e^{1/τ} / (e^{1/τ} + Σ_{j≠i} e^{s_ij/τ}), which only pushes items apart."""
+    drawn = model._draw(features_of(model), np.random.default_rng(0))
+    everything = np.ones(len(drawn.first), bool)
+    same = type(drawn)(drawn.features, everything, everything)
+    with torch.inference_mode():
+        z = model.net_.item_tower(model.net_.item_inputs(drawn.features, dense=False))
+        found = float(model._auxiliary(same, None))
+    tau = model.config.ssl_temperature
+    own = np.exp(1 / tau)
+    others = np.exp((z @ z.T).double().numpy() / tau)
+    np.fill_diagonal(others, 0)
+    wanted = -np.log(own / (own + others.sum(axis=1))).mean()
+    assert found == pytest.approx(0.5 * wanted, rel=1e-4)
+
+
+def test_self_loss_is_that_of_the_draws_without_weight_for_any_model(model):
+    plain, none = SSLTwoTower(**SMALL, alpha=0).fit(DATA), SSLTwoTower(**{**SMALL, "epochs": 0}).fit(DATA)
+    for task in ("cfm", "rfm"):
+        assert model.self_loss(task) == model.self_loss(task)
+        assert model.self_loss(task, draws=2, seed=1) != model.self_loss(task)
+        assert 0 < model.self_loss(task) < none.self_loss(task)
+    assert model.self_loss("cfm") < plain.self_loss("cfm")
+    bare = SSLTwoTower(**SMALL).fit(Dataset.from_columns(np.repeat(np.arange(20), 3), np.arange(60) % 15))
+    assert np.isnan(bare.self_loss("cfm"))
+
+
+def test_patience_does_not_count_while_it_ranks_by_popularity():
+    """Choices say nothing but how popular items are: with a patience of one look, every pass is made all the same."""
+    rng = np.random.default_rng(0)
+    share = 0.9 ** np.arange(90)
+    items = np.concatenate([rng.choice(90, 12, replace=False, p=share / share.sum()) for _ in range(150)])
+    data = DATA.derive({"step": "by lot"}, interactions=Interactions.sorted(np.repeat(np.arange(150), 12), items))
+    whole = cut(data, "user_ratio", valid=0.2, test=0.2, order="random")
+    settings = {**SMALL, "epochs": 12, "patience": 1, "lr": 0.03}
+    fitted = SSLTwoTower(**settings, alpha=0.5).fit(whole.train, whole.held_out("valid"))
+    values = [value for _, _, value in fitted.record_.notes["curve"]]
+    assert len(values) == 12
+    assert any(value <= max(values[:at]) for at, value in enumerate(values[1:-1], start=1))
 
 
 def test_items_are_distinct_and_drawn_evenly_or_by_popularity():

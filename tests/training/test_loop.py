@@ -125,6 +125,11 @@ def test_best_weights_are_kept_and_patience_counts_looks():
     assert [line["epoch"] for line in record.history if "value" in line] == [2, 4, 6, 8, 10]
 
 
+def test_patience_counts_after_the_warm_up():
+    record = fit(net(), TrainConfig(epochs=9, patience=2), evaluate=lambda: 0.0, warmup=3)
+    assert record.epochs_run == 5 and record.best_epoch == 1
+
+
 def test_patience_zero_never_stops():
     record = fit(net(), TrainConfig(epochs=7, patience=0), evaluate=lambda: 0.0)
     assert record.epochs_run == 7

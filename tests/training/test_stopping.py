@@ -60,6 +60,18 @@ def test_its_state_is_plain_json():
     assert vars(again) == vars(stopping)
 
 
+def test_patience_counts_after_the_warm_up():
+    stopping = Stopping(2, warmup=4)
+    for epoch, value in enumerate([0.3, 0.2, 0.2, 0.2, 0.2], 1):
+        stopping.look(epoch, value)
+        assert not stopping.stop
+    assert stopping.waited == 1 and stopping.best_epoch == 1
+    stopping.look(6, 0.2)
+    assert stopping.stop
+    floored = Stopping(1, floor=lambda: 1.0, warmup=1)
+    assert not any((floored.look(epoch, value), floored.stop)[1] for epoch, value in enumerate([0.3, 0.2, 0.2], 1))
+
+
 def test_patience_counts_once_popularity_is_clearly_passed():
     stopping = Stopping(2, floor=lambda: 0.10)
     for epoch, value in enumerate([0.10, 0.09, 0.08, 0.08, 0.09, 0.105, 0.10, 0.10, 0.10], 1):

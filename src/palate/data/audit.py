@@ -22,6 +22,9 @@ error unless the caller names its code as accepted. ``warn`` can mislead. ``info
     the same (user, item) more than once in training
 ``time-ties`` (warn)
     equal times on both sides of a person's border, told apart only by file order
+``file-order`` (info; warn where most people's events stand in the order of the items)
+    there are no times, and the protocol holds out what came last: file order stands for time. A file sorted by item has no such
+    order: the items with the greatest ids would be the answers
 ``id-order`` (warn for numeric raw ids, info for our own numbers)
     ids rise or fall with the time of first appearance (rank correlation above 0.8): a model that sees ids as numbers, or ties
     broken by id, would know what is new
@@ -54,8 +57,8 @@ Severity = Literal["hard", "warn", "info"]
 #: Every code, for checking what callers accept.
 CODES = (
     "answers-in-train", "future-in-train", "valid-after-test", "logs-after-border", "train-test-overlap", "duplicates",
-    "time-ties", "id-order", "empty-part", "tiny-test", "one-user", "constant-time", "constant-value", "unseen-items",
-    "unseen-users",
+    "time-ties", "file-order", "id-order", "empty-part", "tiny-test", "one-user", "constant-time", "constant-value",
+    "unseen-items", "unseen-users",
 )  # fmt: skip
 #: How grave it is that training knows the future, by protocol; others are warned of.
 FUTURE: Mapping[str, Severity] = MappingProxyType({"global_time": "hard", "given": "hard", "sessions": "info"})
@@ -63,6 +66,8 @@ FUTURE: Mapping[str, Severity] = MappingProxyType({"global_time": "hard", "given
 TINY = 100
 #: Examples shown of a finding.
 SHOWN = 3
+#: Protocols that hold out what came last, if nothing else is said; events that people's order is judged by.
+LATEST, EVENTS = ("leave_one_out", "user_ratio", "held_out_users"), 4
 #: Ids are judged by their order from this many on, and called ordered above this rank correlation.
 FEWEST_IDS, ORDERED = 20, 0.8
 
@@ -176,6 +181,7 @@ def _train_alone(split: Split) -> Iterator[Finding]:
             message = f"all training events have the same {column}"
             yield Finding(f"constant-{column}", severity, message, len(values), (values[0].item(),))
     yield from _id_order(split)
+    yield from _file_order(split)
 
 
 def _answers(split: Split, part: str, known: list[Interactions], held: Interactions) -> Iterator[Finding]:
@@ -288,6 +294,25 @@ def _id_order(split: Split) -> Iterator[Finding]:
             way = "rise" if correlation > 0 else "fall"
             message = f"{what} of {kind}s {way} with the time of first appearance (rank correlation {correlation:.2f})"
             yield Finding("id-order", "info" if raw is None else "warn", message, len(seen), (round(correlation, 4),))
+
+
+def _file_order(split: Split) -> Iterator[Finding]:
+    events, spec = split.train.interactions, split.spec
+    if events.time is not None or spec.get("protocol") not in LATEST or spec.get("order", "time") != "time":
+        return
+    told = "there are no times: file order says what came last"
+    raw = _as_numbers(split.train.items.ids.raw)
+    numbers = (events.item if raw is None else raw[events.item]).astype(np.int64)
+    steps, same = np.sign(np.diff(numbers)), events.user[1:] == events.user[:-1]
+    lengths = np.bincount(events.user, minlength=split.train.n_users)
+    sums = np.bincount(events.user[1:][same], steps[same], minlength=split.train.n_users)
+    long = lengths >= EVENTS
+    ordered = int((np.abs(sums[long]) == lengths[long] - 1).sum())
+    if ordered > ORDERED * max(int(long.sum()), 1):
+        told += f', but the events of {ordered:,} people are sorted by item; order="random" holds out any'
+        yield Finding("file-order", "warn", told, ordered)
+    else:
+        yield Finding("file-order", "info", told, len(events))
 
 
 def _as_numbers(raw: pa.Array) -> np.ndarray | None:

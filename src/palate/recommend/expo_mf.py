@@ -109,7 +109,7 @@ class ExpoMF(VectorRecommender):
                 break
         if stopping is not None:
             self.vectors_, self.exposure_ = best
-            return {"best_epoch": stopping.best_epoch, "best_value": stopping.best_value}
+            return {"epochs": epoch, "best_epoch": stopping.best_epoch, "best_value": stopping.best_value}
         return {"log_posterior": log_posterior(people, theta, self.vectors_, self.exposure_, c)}
 
     @property

@@ -34,6 +34,7 @@ To answer, ``layer0`` and ``graph`` are called once more with ``step=None`` and 
 **Positives.** With ``positives="personal_loss"`` the pairs of a batch come from pools: of a few items that a person had, one is
 taken that costs little (:mod:`palate.training.personal_loss`), judged by the vectors that would answer now, without noise,
 masks or dropped links. That costs one propagation without gradient a step; parts see triples as ever, drawn with people alike.
+Patience counts after the warm-up.
 
 **Answers.** Layers above 0 of a person depend on their items only, so with ``n = K + 1 - l`` layers in the mean::
 
@@ -135,6 +136,7 @@ class GraphRecommender(FoldedRecommender):
             title=self.title,
             evaluate=validator(self, setting.fitting.validation, before=lambda: self._finish(table, setting.graph, n)),
             optimizer=kind(list(table.parameters()), lr=c.lr, weight_decay=c.weight_decay),
+            warmup=c.warmup if c.positives == "personal_loss" else 0,
         )
         self._finish(table, setting.graph, n)
         return record.notes

@@ -9,7 +9,8 @@ its loss. The step is then taken on::
     + reg/(2B) Σ (|e_u⁰|² + |e_c*⁰|² + |e_j⁰|²)
 
 ``e`` is the free vector itself (``backbone="mf"``) or smoothed over the graph (``"lightgcn"``). Answering is that of the
-backbone. :meth:`PLD.suspicious` names the training interactions that the model found hard to believe.
+backbone. :meth:`PLD.suspicious` names the training interactions that the model found hard to believe. Patience counts after the
+warm-up, whatever the method.
 
 For comparison ``method`` offers, under the same sampler of people, plain training and two denoisers that look at losses of the
 whole batch::

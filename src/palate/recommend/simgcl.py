@@ -8,6 +8,10 @@ BPR ranks by the clean propagation ``E = 1/K Σ_{k=1..K} Â^k E^(0)``; layer 0 i
 history alone, ``e_u(H) = 1/√|H| Σ_{i in H} f_i``, and with the training history it is exactly the trained one
 (:mod:`palate.recommend.graph_base`).
 
+The default λ is the paper's for Yelp; on smaller data it is far too large. On Last.FM (people and artists with five of the
+other, lr .005, seed 0) Recall@20 on validation after at most 40 passes is .068 with λ = .5, .187 with .1, .271 with .01 and
+.282 with .002, and rises slowly but with .01; LightGCN comes to .319 in 113 passes. So search λ down to .001.
+
 Source: J. Yu et al., "Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for Recommendation", SIGIR 2022,
 equations 1, 2, 7 and 8.
 Differences: the paper's denominator runs over the batch's distinct people (items), as here by default; ``against="all"`` takes

@@ -36,6 +36,7 @@ from palate.data.mutual_information import mutual_information
 from palate.nn.losses import info_nce
 from palate.nn.towers import spread_out
 from palate.recommend.two_tower import TwoTower, TwoTowerConfig
+from palate.runtime import generator
 from palate.training.masking import correlated_fields, kept_values, random_fields
 
 
@@ -88,13 +89,13 @@ class SSLTwoTower(TwoTower):
         own = features.take(rows)
         if c.task == "spread_out":
             return _Views(own, np.ones(len(own.bags.values), bool), None)
-        return self._two_views(own, rng)
+        return self._two_views(own, rng, c.task)
 
-    def _two_views(self, own: Features, rng: np.random.Generator) -> _Views | None:
+    def _two_views(self, own: Features, rng: np.random.Generator, task: str) -> _Views | None:
         """Return complementary views of the items of which both have a value; ``None`` where fewer than two items are left."""
         c, k = self.config, self._n_attributes
         chosen = np.zeros(own.n_fields, bool)
-        chosen[:k] = correlated_fields(self.mutual_information_, rng) if c.task == "cfm" else random_fields(k, rng)
+        chosen[:k] = correlated_fields(self.mutual_information_, rng) if task == "cfm" else random_fields(k, rng)
         sets = [~chosen, chosen]
         for fields in sets:
             fields[k:] = False
@@ -107,19 +108,50 @@ class SSLTwoTower(TwoTower):
         own = own.take(whole)
         return _Views(own, *(kept_values(own, fields, c.view_dropout, rng) for fields in sets))
 
-    def _auxiliary(self, drawn: _Views, generator: torch.Generator) -> Tensor:
+    def self_loss(self, task: Literal["cfm", "rfm"], *, draws: int = 8, seed: int = 0) -> float:
+        """Return ``L_self`` of a fitted model, without its weight, whatever the model was trained with.
+
+        Parameters
+        ----------
+        task
+            How views are masked.
+        draws
+            Batches of items, drawn evenly from the catalogue, over which the loss is averaged.
+        seed
+            Fixes items and views: models of the same data are asked about the same ones.
+
+        Returns
+        -------
+        float
+            In nats; NaN where no batch has two items with complementary views.
+        """
+        self._check_fitted()
+        n, rng, losses = len(self.items_), generator(seed, "ssl_two_tower", "self_loss"), []
+        if self._n_attributes < 2:
+            return float("nan")
+        features = self._item_features(self.items_.attributes, n, self.item_counts_ > 0)
+        self.net_.eval()
+        for _ in range(draws):
+            rows = rng.choice(n, min(self.config.ssl_batch_size, n), replace=False, shuffle=False)
+            views = self._two_views(features.take(rows), rng, task)
+            if views is not None:
+                with torch.inference_mode():
+                    losses.append(float(self._auxiliary(views, None, weight=1.0)))
+        return float(np.mean(losses)) if losses else float("nan")
+
+    def _auxiliary(self, drawn: _Views, stream: torch.Generator | None, weight: float | None = None) -> Tensor:
         c, net = self.config, self.net_
-        device = net.profile.device
+        device, alpha = net.profile.device, c.alpha if weight is None else weight
 
         def view(kept: np.ndarray, *, dense: bool) -> Tensor:
             x = net.item_inputs(drawn.features, torch.from_numpy(kept).to(device), dense=dense)
-            found: Tensor = net.item_tower(x, generator)
+            found: Tensor = net.item_tower(x, stream)
             return found
 
         if drawn.second is None:
-            return c.alpha * spread_out(view(drawn.first, dense=True))
+            return alpha * spread_out(view(drawn.first, dense=True))
         first, second = (view(kept, dense=False) for kept in (drawn.first, drawn.second))
-        return c.alpha * info_nce(first, second, c.ssl_temperature)
+        return alpha * info_nce(first, second, c.ssl_temperature)
 
     def _state(self) -> dict[str, np.ndarray]:
         return {**super()._state(), "mutual_information": self.mutual_information_}

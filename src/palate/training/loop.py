@@ -86,6 +86,7 @@ def fit_module(
     optimizer: torch.optim.Optimizer | None = None,
     callbacks: Sequence[Callback] = (),
     metric: str = "valid_ndcg@10",
+    warmup: int = 0,
 ) -> TrainingRecord:
     """Train a module; afterwards it holds the weights of the best epoch (of the last, without validation).
 
@@ -112,6 +113,8 @@ def fit_module(
         Called after each epoch (on every worker), beside those of ``fitting``.
     metric
         What progress calls the validation value.
+    warmup
+        Epochs before what is to be trained begins: looks within them don't count towards patience.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def fit_module(
     """
     if optimizer is None:
         optimizer = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer)
+    run = _Run(module, batches, loss, config, fitting, title, evaluate, optimizer, warmup)
     with _own_global_stream(run.device):
         return run.go((*fitting.callbacks, *callbacks), metric)
 
@@ -139,6 +142,7 @@ class _Run:
         title: str,
         evaluate: Callable[[], float] | None,
         optimizer: torch.optim.Optimizer,
+        warmup: int,
     ) -> None:
         self.module, self.batches, self.config = module, batches, config
         self.title, self.evaluate, self.optimizer = title, evaluate, optimizer
@@ -148,7 +152,7 @@ class _Run:
         self.company = Company.here(self.device)
         self.fitting = fitting if self.company.first else replace(fitting, progress=silent)
         self.objective = Objective(module, loss, self.company)
-        self.stopping = Stopping(config.patience, evaluate.floor if isinstance(evaluate, Validator) else None)
+        self.stopping = Stopping(config.patience, evaluate.floor if isinstance(evaluate, Validator) else None, warmup)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0

@@ -2,7 +2,8 @@
 
 A recommender's first epochs often rank by popularity: its validation value rises to that of popularity, dips while people's own
 tastes are only beginning to be told apart, and rises above it much later. Looks without improvement therefore count only from
-the look on in which the best value is clearly above what popularity reaches (``floor``, by :data:`CLEAR`).
+the look on in which the best value is clearly above what popularity reaches (``floor``, by :data:`CLEAR`), and only after the
+epochs of a warm-up, in which what is to be trained has not begun.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ class Stopping:
     floor
         Gives what a ranking that learnt nothing of people reaches; ``None``: nothing is known of it. Asked only when it
         matters.
+    warmup
+        Epochs in which looks don't count towards ``patience``. Their best is kept as that of any other.
 
     Attributes
     ----------
     best_epoch, best_value
         The best look so far (``None`` before the first). Of equal values the earliest counts.
     waited
-        Looks since then, or since the floor was clearly passed.
+        Looks since then, or since the floor was clearly passed, or since the warm-up.
     """
 
-    def __init__(self, patience: int, floor: Callable[[], float] | None = None) -> None:
-        self.patience, self.floor = patience, floor
+    def __init__(self, patience: int, floor: Callable[[], float] | None = None, warmup: int = 0) -> None:
+        self.patience, self.floor, self.warmup = patience, floor, warmup
         self.best_epoch: int | None = None
         self.best_value: float | None = None
         self.waited = 0
@@ -47,7 +50,8 @@ class Stopping:
         if self.best_value is None or value > self.best_value:
             self.best_epoch, self.best_value, self.waited = epoch, value, 0
             return True
-        self.waited = self.waited + 1 if not self.patience or self.passed else 0
+        counts = epoch > self.warmup and (not self.patience or self.passed)
+        self.waited = self.waited + 1 if counts else 0
         return False
 
     @property
