@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 
 from palate.data.dataset import Dataset
-from palate.errors import PalateError
-from palate.extras import require
-from palate.language.downloads import installed
 from palate.language.managed import ManagedModel
 from palate.language.models import open_model
 from palate.language.profiles import Profiles, Writer, item_profiles, user_profiles
@@ -96,16 +93,6 @@ def quality(told: Mapping[str, Any]) -> dict[str, Any]:
         "profiles": told["profile counts"],
         "examples": [*told["profiles"][:4], *({name: own[at] for name, own in attributes.items()} for at in range(2))],
     }
-
-
-def absent() -> str:
-    """Say why the language model can't be asked here; nothing where it can."""
-    try:
-        require("xllamacpp", "A GGUF language model")
-        installed(MODEL)
-    except PalateError as error:
-        return f"{error.what} Next: palate lm get {MODEL}, with the extra lm"
-    return ""
 
 
 def agreement(offered: Candidates, picks: Picks, had: Callable[[int], np.ndarray]) -> np.ndarray:

@@ -16,8 +16,6 @@ import re
 from collections.abc import Mapping
 from functools import cached_property, partial
 from itertools import product
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -37,13 +35,13 @@ from palate.language.texts import ItemTexts, item_texts
 from palate.retrieval.tokens import tokens
 from palate.runtime import generator
 from palate.simulate.releases import DAY, START, releases
-from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.claims import Bar, Claim, Effect, Trial, beside
 from palate.study.effects import paired_gain
 from palate.study.evaluate import evaluate
 from palate.study.tune import blind, tune
 
-_heads = run_path(str(Path(__file__).with_name("_cml_theatrical_heads.py")))
-tiers, heads = _heads["tiers"], _heads["heads"]
+_heads = beside(__file__, "_cml_theatrical_heads")
+tiers, heads = _heads.tiers, _heads.heads
 
 SYSTEM, CUT, LEAST, PEOPLE = "cml_theatrical", 1999, 10, 2_000
 BASE: dict[str, Any] = {"head_films": 0.0, "lr": 5e-3, "half_life": 0.0}

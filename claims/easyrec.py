@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from runpy import run_path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -39,15 +38,15 @@ from palate.language.encoders.tfidf import features
 from palate.language.profiles import item_profiles, user_profiles
 from palate.recommend.easyrec import EasyRec
 from palate.runtime import generator
-from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.claims import Bar, Claim, Effect, Trial, beside
 from palate.study.effects import over_seeds, paired_gain
 from palate.study.evaluate import evaluate
 from palate.study.tune import blind, tune
 from palate.training.fresh_transformer import fresh_transformer
 
-_arms = run_path(str(Path(__file__).with_name("_easyrec_arms.py")))
-TextMatch, GivenMatch, WordMatch, Given = (_arms[name] for name in ("TextMatch", "GivenMatch", "WordMatch", "Given"))
-answering, told = _arms["answering"], _arms["told"]
+_arms = beside(__file__, "_easyrec_arms")
+TextMatch, GivenMatch, WordMatch, Given = _arms.TextMatch, _arms.GivenMatch, _arms.WordMatch, _arms.Given
+answering, told = _arms.answering, _arms.told
 
 METRIC, PEOPLE, EPOCHS = "recall@20", 4_000, 20
 #: Events that people with few keep (the last is the answer), and the share of people who are cut so.

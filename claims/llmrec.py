@@ -26,9 +26,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from runpy import run_path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,11 +38,12 @@ from palate.data.protocols import split as cut
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut, Split
 from palate.evaluation.judge import Facts, judge
+from palate.language.downloads import lacking
 from palate.progress import Progress, silent
 from palate.recommend.llmrec_augment import Augmentor, Candidates, Picks, RuleAugmentor
 from palate.runtime import generator
 from palate.simulate.world import World
-from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.claims import Bar, Claim, Effect, Trial, beside
 from palate.study.effects import gain_beyond, gain_difference, paired_gain
 from palate.study.tune import blind, tune
 
@@ -65,7 +63,7 @@ CHOOSERS, PEOPLE = 0.2, 2_000
 FEW_PEOPLE, LEAST = 50, 4
 
 LEARNT = ("llmrec", "lightgcn")
-TOLD: Any = SimpleNamespace(**run_path(str(Path(__file__).with_name("_llmrec_told.py"))))
+TOLD = beside(__file__, "_llmrec_told")
 
 #: Each person's metric, one array a seed.
 Values = list[np.ndarray]
@@ -304,7 +302,7 @@ def true_picks(bench: Bench) -> dict[str, Effect]:
 def told(bench: Bench) -> dict[str, Effect]:
     """Return what a language model's augmentation brings, and the rule's, for the same few people."""
     trial, train = bench.trial, bench.split.train
-    why = "" if trial.reduced else TOLD.absent()
+    why = "" if trial.reduced else lacking(TOLD.MODEL)
     ask = TOLD.told_by_rule if trial.reduced else TOLD.told_by_model
     said = {"the rule": TOLD.told_by_rule(train)}
     if not why:

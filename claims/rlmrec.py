@@ -30,9 +30,7 @@ from palate.data.filters import compact, k_core, subset_users
 from palate.data.interactions import Interactions
 from palate.data.protocols import split as cut
 from palate.data.split import Split
-from palate.errors import PalateError
-from palate.extras import require
-from palate.language.downloads import installed
+from palate.language.downloads import lacking
 from palate.language.managed import ManagedModel
 from palate.language.models import open_model
 from palate.language.profiles import Writer, item_profiles, user_profiles
@@ -201,19 +199,9 @@ def few(trial: Trial, world: Dataset) -> Split:
     return cut(data, "user_ratio", valid=0.1, test=0.4, order="random")
 
 
-def absent() -> str:
-    """Say why the language model can't be asked here; nothing where it can."""
-    try:
-        require("xllamacpp", "A GGUF language model")
-        installed(MODEL)
-    except PalateError as error:
-        return f"{error.what} Next: palate lm get {MODEL}, with the extra lm"
-    return ""
-
-
 def written_here(trial: Trial, world: Dataset) -> dict[str, Effect]:
     """Return the gains of a language model's profiles and of templates over the backbone, for the same few people."""
-    split, why = few(trial, world), "" if trial.reduced else absent()
+    split, why = few(trial, world), "" if trial.reduced else lacking(MODEL)
     arms = ["backbone", "con", *([] if why else TOLD)]
     values = {arm: fits(trial, split, "rlmrec", chosen(trial, split, arm)) for arm in arms}
     told = {} if why or trial.reduced else trial.kept(partial(wrote, split), split=split.fingerprint, wrote=MODEL)

