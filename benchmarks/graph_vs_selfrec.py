@@ -13,31 +13,25 @@ sides; Palate's batches and step size are free there.
 from __future__ import annotations
 
 import argparse
-import copy
-import json
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _curve import seconds_to
-from _peers import HOME, Worker
+from _graph_sides import BATCHES, batch_seconds, course, known, ordered, source
+from _peers import Worker
 from _record import RESULTS, record
 
 import palate
-from palate.catalog.registry import systems
-from palate.contracts.fitted import FitRecord
 from palate.data import public
 from palate.data.interactions import Interactions
 from palate.data.split import HeldOut, Split
-from palate.study.evaluate import evaluate
 
 NAME = "graph_vs_selfrec"
 SOURCE, COMMIT = "https://github.com/Coder-Yu/SELFRec", "5b02294"
-BATCHES, EPOCHS, METRIC = 20, 40, "recall@20"
+PARTS = ("base", "conf", "data", "model", "util")
+EPOCHS = 40
 #: Settings of both sides: SELFRec's own configuration, in Palate's words.
 SAME: dict[str, dict[str, Any]] = {
     "lightgcn": {"layers": 3},
@@ -63,72 +57,10 @@ FREE: dict[str, dict[str, Any]] = {
 }
 
 
-class Few:
-    """The first batches of an epoch, with the time of each."""
-
-    def __init__(self, whole: Any, made: float, seconds: list[float]) -> None:
-        self.whole, self.made, self.seconds = whole, made / len(whole), seconds
-
-    def __len__(self) -> int:
-        return BATCHES + 1
-
-    def __iter__(self) -> Iterator[Any]:
-        for at, batch in enumerate(self.whole):
-            if at > BATCHES:
-                return
-            started = time.perf_counter()
-            yield batch
-            if at:  # the first one warms up
-                self.seconds.append(time.perf_counter() - started + self.made)
-
-
-def batch_seconds(name: str, split: Split) -> tuple[list[float], int]:
-    """Return the seconds of some batches of a fit, and how many an epoch has."""
-    seconds: list[float] = []
-    of: list[int] = []
-
-    class Timed(systems()[name].load()):  # type: ignore[misc]
-        def _descend(self, setting: Any, table: Any, loss: Any, batches: Any) -> Mapping[str, Any]:
-            def few(epoch: int, rng: np.random.Generator) -> Few:
-                started = time.perf_counter()
-                whole = batches(epoch, rng)
-                of.append(len(whole))
-                return Few(whole, time.perf_counter() - started, seconds)
-
-            found: Mapping[str, Any] = super()._descend(setting, table, loss, few)
-            return found
-
-    Timed(**{**SHARED, **SAME[name], "epochs": 1}).fit(split.train, seed=0)
-    return seconds, of[0]
-
-
-def course(name: str, split: Split, held_out: HeldOut) -> list[tuple[float, float]]:
+def own_course(name: str, split: Split, held_out: HeldOut) -> list[tuple[float, float]]:
     """Fit with Palate's own batch size; return seconds and the metric after each epoch."""
-    points: list[tuple[float, float]] = []
-    started = time.perf_counter()
-
-    class Watched(systems()[name].load()):  # type: ignore[misc]
-        def _finish(self, table: Any, graph: Any, n_users: int) -> None:
-            super()._finish(table, graph, n_users)
-            answering = copy.copy(self)
-            answering.record_ = FitRecord(seed=0, seconds=0.0)
-            value = evaluate(answering, held_out, [METRIC]).overall[METRIC]
-            points.append((time.perf_counter() - started, float(value)))
-
     light = {"cl_weight": LIGHT} if name != "lightgcn" else {}
-    Watched(**{**SHARED, **SAME[name], **light, **FREE[name]}).fit(split.train, held_out, seed=0)
-    return points
-
-
-def source() -> Path:
-    """Return the folder of SELFRec, fetched when it is not there."""
-    folder = HOME / "selfrec-source"
-    if not folder.exists():
-        subprocess.run(["git", "clone", "-q", "--filter=blob:none", "--no-checkout", SOURCE, str(folder)], check=True)
-        subprocess.run(
-            ["git", "-C", str(folder), "checkout", "-q", COMMIT, "--", "base", "conf", "data", "model", "util"], check=True
-        )
-    return folder
+    return course(name, {**SHARED, **SAME[name], **light, **FREE[name]}, split, held_out)
 
 
 def write(path: Path, split: Split, events: Interactions) -> str:
@@ -155,7 +87,7 @@ def selfrec(name: str, split: Split, part: str, folder: Path, epochs: int = 1) -
     worker = Worker("selfrec", "selfrec_worker.py", {"OMP_WAIT_POLICY": "passive"})
     worker(
         "load",
-        source=str(source()),
+        source=str(source("selfrec", SOURCE, COMMIT, PARTS)),
         model=model,
         own=own,
         **{"max.epoch": epochs, "batch.size": 2048, "output": f"{folder}/"},
@@ -166,12 +98,13 @@ def selfrec(name: str, split: Split, part: str, folder: Path, epochs: int = 1) -
 
 def epoch_row(name: str, split: Split) -> dict[str, Any]:
     """Compare an epoch on Gowalla."""
-    before, of = batch_seconds(name, split)
+    settings = {**SHARED, **SAME[name]}
+    before, of = batch_seconds(name, settings, split)
     with tempfile.TemporaryDirectory() as folder:
         peer = selfrec(name, split, "test", Path(folder))
         theirs = peer("batches", n=BATCHES)
         peer.close()
-    after, _ = batch_seconds(name, split)
+    after, _ = batch_seconds(name, settings, split)
     own, their = max(np.median(before), np.median(after)), float(np.median(theirs["seconds"]))
     assert theirs["of"] == of
     return {
@@ -188,12 +121,12 @@ def course_row(name: str, split: Split) -> dict[str, Any]:
     """Compare the time to SELFRec's best validation value on MovieLens 100K."""
     held_out = split.held_out("valid")
     palate.create(name, **{**SHARED, "epochs": 1}).fit(split.train, held_out)  # warms up
-    courses = [course(name, split, held_out)]
+    courses = [own_course(name, split, held_out)]
     with tempfile.TemporaryDirectory() as folder:
         peer = selfrec(name, split, "valid", Path(folder), EPOCHS)
         points = [(seconds, value) for seconds, value, _ in peer("course", epochs=EPOCHS)]
         peer.close()
-    courses.append(course(name, split, held_out))
+    courses.append(own_course(name, split, held_out))
     level = max(value for _, value in points)
     theirs, times = seconds_to(points, level), [seconds_to(c, level) for c in courses]
     assert theirs is not None
@@ -215,8 +148,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(SAME), help="systems (default: all)")
     parser.add_argument("--part", choices=["epoch", "course"], help="one half of it")
     given = parser.parse_args()
-    path = RESULTS / f"{NAME}.json"
-    rows = {_key(row): row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]} if path.exists() else {}
+    rows = known(RESULTS / f"{NAME}.json")
     large = public.load_split("gowalla")
     small = palate.split(public.load("ml-100k"), "user_ratio", order="random", seed=0)
     for name in given.names:
@@ -224,16 +156,10 @@ def main() -> None:
         found += [course_row(name, small)] if given.part != "epoch" else []
         for row in found:
             print(row, flush=True)
-            rows[_key(row)] = row
+            rows.append(row)
     notes = {"goal": "an epoch at least 3 times faster; time to the same value at least 10 times shorter"}
-    ordered = [rows[key] for name in SAME for key in ((name, "epoch"), (name, "course")) if key in rows]
-    record(
-        NAME, ordered, what=__doc__.split("\n\n    ")[0], peers={"SELFRec": COMMIT, "torch": "2.13.0"}, seeds=[0], notes=notes
-    )
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
-    return row["what"].split(":")[0], "epoch" if "an epoch on" in row["what"] else "course"
+    last = ordered(rows, list(SAME), ("an epoch on", "to validation"))
+    record(NAME, last, what=__doc__.split("\n\n    ")[0], peers={"SELFRec": COMMIT, "torch": "2.13.0"}, seeds=[0], notes=notes)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from palate.runtime import generator
 from palate.study.claims import Bar, Claim, Effect, Trial
 from palate.study.crossed_arms import Crossed
 from palate.study.effects import over_seeds
-from palate.study.public_rows import frappe, movielens_seven, movielens_told
+from palate.study.public_rows import frappe, movielens_people, movielens_seven, movielens_told
 from palate.study.row_arms import Arm, auc_gap
 
 #: Rows that are cut for cross-fitting; shared by claims about rows.
@@ -177,10 +177,9 @@ APPS = {
 def run(trial: Trial) -> Mapping[str, Effect]:
     """Compare arms on all three kinds of rows."""
     effects: dict[str, Effect] = {}
-    small = _small() if trial.reduced else None
     for name, load, pairs in (("ml-1m", partial(movielens_seven, RATINGS), MOVIES), ("frappe", frappe, APPS)):
-        table, fields = small or load()
-        rows = Crossed.of(trial, name, table)
+        table, fields = _small() if trial.reduced else load()
+        rows = Crossed.of(trial, name, table, people=whose(trial, name, table))
         arms, truth = compared(trial, rows, fields, further(fields) if name == "ml-1m" else {}), rows.truth
         told = {TITLES.get(arm, arm): found.told(truth) for arm, found in arms.items()}
         if name == "frappe":
@@ -188,12 +187,19 @@ def run(trial: Trial) -> Mapping[str, Effect]:
         for at, (effect, (better, worse)) in enumerate(pairs.items()):
             details = {"arms": told, "rows": len(truth)} if at == 0 else {}
             draws = 100 if trial.reduced else 1000
-            effects[effect] = auc_gap(truth, arms[better], arms[worse], resamples=draws, **details)
+            effects[effect] = auc_gap(truth, arms[better], arms[worse], resamples=draws, people=rows.people, **details)
     return effects | made_effects(trial)
 
 
 #: What the published figures are called beside ours.
 BARS = "AUC published for other parts (BARS), not to be compared"
+
+
+def whose(trial: Trial, name: str, table: pa.Table) -> np.ndarray:
+    """Return whose each row of a table is."""
+    if trial.reduced:
+        return np.arange(table.num_rows) // 5
+    return movielens_people(RATINGS) if name == "ml-1m" else table.column("user").to_numpy()
 
 
 def _small() -> tuple[pa.Table, tuple[RowField, ...]]:

@@ -99,7 +99,7 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     effects: dict[str, Effect] = {}
     for name, load in DATA.items():
         table, fields = made() if trial.reduced else load()
-        effects |= one_data(trial, Crossed.of(trial, name, table), fields)
+        effects |= one_data(trial, Crossed.of(trial, name, table, people=table.column("user").to_numpy()), fields)
     return effects
 
 
@@ -115,7 +115,8 @@ def one_data(trial: Trial, rows: Any, fields: tuple[RowField, ...]) -> dict[str,
     effects = {}
     for at, (better, worse, _) in enumerate(ORDER):
         details = {**facts, "seeds": len(trial.seeds)} if at == 0 else {}
-        effects[effect_name(rows.name, better, worse)] = auc_gap(truth, arms[better], arms[worse], resamples=draws, **details)
+        gap = auc_gap(truth, arms[better], arms[worse], resamples=draws, people=rows.people, **details)
+        effects[effect_name(rows.name, better, worse)] = gap
     return effects
 
 

@@ -41,10 +41,27 @@ def test_intervals_cover() -> None:
     assert 88 <= held <= 100
 
 
+def test_groups_are_drawn_with_all_their_rows() -> None:
+    y, scores = rows()
+    groups = np.repeat([f"g{k}" for k in range(40)], 5)
+    found = resampled_auc(y, scores, resamples=20, seed=3, groups=groups)
+    rng = generator(3, "resampled auc")
+    for at in range(20):
+        drawn = np.concatenate([np.flatnonzero(groups == np.unique(groups)[g]) for g in rng.integers(40, size=40)])
+        np.testing.assert_allclose(found[at], [auc(y[drawn], s[drawn]) for s in scores])
+    alone = resampled_auc(y, scores, resamples=20, seed=3, groups=np.arange(200))
+    np.testing.assert_array_equal(alone, resampled_auc(y, scores, resamples=20, seed=3))
+    copies = [np.repeat(x, 9, -1) for x in (y, scores[0])]
+    spread = [np.std(resampled_auc(copies[0], copies[1][None], resamples=200, groups=g)) for g in (None, np.arange(1800) // 9)]
+    assert 2 < spread[1] / spread[0] < 4, "nine copies of a row tell no more than one"
+
+
 def test_bad_input_is_refused() -> None:
     y, scores = rows()
     with pytest.raises(DataError, match="one row a scoring"):
         resampled_auc(y, scores[0])
     with pytest.raises(DataError):
         resampled_auc(y + 1, scores)
+    with pytest.raises(DataError, match="belongs to one group"):
+        resampled_auc(y, scores, groups=np.arange(3))
     assert np.isnan(resampled_auc(np.array([0.0, 1.0]), np.array([[0.1, 0.9]]), resamples=50)).any()

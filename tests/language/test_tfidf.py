@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from palate.errors import BundleError, ConfigError, DataError, NotFittedError
 from palate.language.encoder import encoder
-from palate.language.encoders.tfidf import FILE, TfidfEncoder
+from palate.language.encoders.tfidf import FILE, MARK, TfidfEncoder, features
 
 FILMS = [
     "space opera with starships and aliens",
@@ -34,6 +35,24 @@ def test_weights_by_hand() -> None:
     found = own.encode(["a a b", "b", "c b"], normalize=False)
     assert np.allclose(np.abs(found), np.abs(rows @ right.T), atol=1e-5)
     assert np.allclose(found @ found.T, rows @ rows.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("subwords", [0, 0.5])
+def test_words_taken_apart_once_give_the_features_of_each_text(subwords: float) -> None:
+    """The plain way: count the features of each text by itself."""
+    rng = np.random.default_rng(0)
+    words = ["aaaaaaa", "aa", "ab", "starship", "starships", "ÀÉ", "日本語の", "x1", "?"]
+    texts = [" ".join(rng.choice(words, size=rng.integers(0, 12))) for _ in range(5_000)]
+    own = TfidfEncoder(dim=2, subwords=subwords, max_features=25).fit(texts)
+    counted = [Counter(features(text, subwords > 0)) for text in texts]
+    among = Counter(feature for row in counted for feature in row)
+    assert list(own.names_) == sorted(sorted(among, key=lambda feature: (-among[feature], feature))[:25])
+    assert np.allclose(own.idf_, [1 + math.log(5_001 / (1 + among[feature])) for feature in own.names_])
+    weighted = own._matrix(texts[:50]).toarray()
+    for row, counts in zip(weighted, counted, strict=False):
+        share = {f: (1 + math.log(c)) * (subwords if f[0] == MARK else 1) for f, c in counts.items() if f in own.names_}
+        expected = np.array([share.get(f, 0) * idf for f, idf in zip(own.names_, own.idf_, strict=True)])
+        assert np.allclose(row, expected / max(np.linalg.norm(expected), 1e-12), atol=1e-6)
 
 
 def test_directions_are_those_of_the_exact_svd_on_more_texts() -> None:

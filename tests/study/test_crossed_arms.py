@@ -53,6 +53,9 @@ def test_every_row_but_validation_is_tested_once_and_never_fitted_there():
         assert sorted(numbers(part["train"]) + numbers(part["test"]) + held) == list(range(600))
     order = [r for part in cut.parts for r in part["test"].features.column("row").to_pylist()]
     np.testing.assert_array_equal(cut.truth, np.asarray(table.column("label"))[order])
+    assert cut.people is None
+    whose = np.array([f"p{r % 7}" for r in range(600)])
+    assert Crossed.of(trial, "made", table, people=whose).people.tolist() == whose[order].tolist()
 
 
 def test_an_arm_answers_each_fold_by_its_own_fit(monkeypatch):

@@ -9,6 +9,7 @@ from palate.study.public_rows import (
     FRAPPE,
     frappe,
     movielens_likes,
+    movielens_people,
     movielens_seven,
     movielens_told,
     open_bandit_clicks,
@@ -53,6 +54,7 @@ def test_seven_fields_of_movielens(home):
     }  # fmt: skip
     assert [r["year"] for r in rows] == ["1950s", "1999", None]
     assert rows[1]["genres"] == ["Action", "Comedy"]
+    assert movielens_people().tolist() == [1, 2, 2]
 
 
 def test_ratings_are_read_whole_or_a_number_of_them_and_it_is_said_what_stands_there(home):

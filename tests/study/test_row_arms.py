@@ -42,6 +42,15 @@ def test_seeds_that_differ_widen_the_interval_of_a_gap():
     assert narrow.details["sd over seeds"] == [0.0, None]
 
 
+def test_rows_of_one_person_are_drawn_together():
+    rng = np.random.default_rng(2)
+    truth = np.repeat((rng.random(100) < 0.5).astype(np.float32), 16)
+    one, other = (Arm((truth + np.repeat(rng.normal(size=100), 16))[None].astype(np.float32), {}) for _ in range(2))
+    alone, together = (auc_gap(truth, one, other, resamples=300, people=p) for p in (None, np.arange(1600) // 16))
+    assert alone.value == together.value
+    assert 3 < (together.high - together.low) / (alone.high - alone.low) < 5
+
+
 def test_values_over_seeds_have_a_t_interval():
     found = over_seeds(np.array([1.0, 2.0, 3.0]))
     assert found.value == 2

@@ -9,7 +9,14 @@ from palate.evaluation.metrics.predictive import auc
 from palate.runtime import generator
 
 
-def resampled_auc(truth: np.ndarray, scores: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+def resampled_auc(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
     """Return ``float64[resamples, m]``: the AUC of ``m`` scorings of the same rows, which are drawn with replacement.
 
     All scorings share the resamples, so their differences are paired. Ties count one half. A resample of one class gives NaN.
@@ -20,6 +27,8 @@ def resampled_auc(truth: np.ndarray, scores: np.ndarray, *, resamples: int = 100
         ``float[n]`` of 0 and 1.
     scores
         ``float[m, n]``.
+    groups
+        ``[n]``: what each row belongs to, such as its person. Groups are drawn then, each with all its rows.
 
     Raises
     ------
@@ -28,14 +37,19 @@ def resampled_auc(truth: np.ndarray, scores: np.ndarray, *, resamples: int = 100
     """
     if scores.ndim != 2 or scores.shape[1] != len(truth):
         raise DataError("scores are one row a scoring, one column a row of the truth.", value=list(scores.shape))
+    if groups is not None and len(groups) != len(truth):
+        raise DataError("each row belongs to one group.", where="groups", value=len(groups))
     for row in scores:
         auc(truth, row)  # checks both
     y, n = np.asarray(truth, bool), len(truth)
+    names, code = (None, None) if groups is None else np.unique(groups, return_inverse=True)
+    drawn = n if names is None else len(names)
     orders = [np.argsort(row, kind="stable") for row in scores]
     starts = [np.flatnonzero(np.concatenate([[True], np.diff(row[o]) != 0])) for row, o in zip(scores, orders, strict=True)]
     rng, out = generator(seed, "resampled auc"), np.empty((resamples, len(scores)))
     for at in range(resamples):
-        counts = np.bincount(rng.integers(n, size=n), minlength=n)
+        counts = np.bincount(rng.integers(drawn, size=drawn), minlength=drawn)
+        counts = counts if code is None else counts[code]
         for which, (order, start) in enumerate(zip(orders, starts, strict=True)):
             out[at, which] = _auc(counts[order], y[order], start)
     return out

@@ -56,14 +56,19 @@ class Crossed:
         Of the rows.
     parts
         ``train``, ``valid``, ``test`` of each fold.
+    people
+        ``[n]``: whose each test row is, fold after fold; ``None`` where that is not known.
     """
 
     name: str
     parts: tuple[Mapping[str, Rows], ...]
+    people: np.ndarray | None = None
 
     @classmethod
-    def of(cls, trial: Trial, name: str, table: pa.Table, label: str = "label") -> Crossed:
-        """Cut a table, and note the fingerprints of its rows and of the cut."""
+    def of(
+        cls, trial: Trial, name: str, table: pa.Table, label: str = "label", *, people: np.ndarray | None = None
+    ) -> Crossed:
+        """Cut a table, and note the fingerprints of its rows and of the cut; ``people`` says whose each row is."""
         folds = folds_of(table.column(label).to_numpy())
         trial.fingerprints[name] = fingerprint(table)
         trial.fingerprints[f"{name}, folds"] = fingerprint(folds)
@@ -74,9 +79,9 @@ class Crossed:
 
         valid = rows(folds == -1)
         each = range(FOLDS)
-        return cls(
-            name, tuple({"train": rows((folds != k) & (folds >= 0)), "valid": valid, "test": rows(folds == k)} for k in each)
-        )
+        whose = None if people is None else np.concatenate([people[order[folds[order] == k]] for k in each])
+        parts = ({"train": rows((folds != k) & (folds >= 0)), "valid": valid, "test": rows(folds == k)} for k in each)
+        return cls(name, tuple(parts), whose)
 
     @property
     def truth(self) -> np.ndarray:

@@ -131,6 +131,25 @@ def movielens_likes(ratings: int | None = None) -> tuple[pa.Table, tuple[RowFiel
     return pa.table(columns), (*fields, RowField("genres", "list", max_length=6))
 
 
+def movielens_people(ratings: int | None = None) -> np.ndarray:
+    """Return whose each row of :func:`movielens_seven` and of :func:`movielens_likes` is.
+
+    Parameters
+    ----------
+    ratings
+        As for these.
+
+    Raises
+    ------
+    DataError
+        If there are no ratings.
+    """
+    events = _ratings(get("ml-1m"), ratings)
+    kept = events.filter(pc.not_equal(events.column("rating").cast(pa.float64()), 3.0))
+    found: np.ndarray = kept.column("user_id").cast(pa.int64()).to_numpy()
+    return found
+
+
 def open_bandit_clicks(campaign: str = "all", policy: str = "random") -> tuple[pa.Table, tuple[RowField, ...]]:
     """Return impressions of Open Bandit with ``label`` (1 where clicked), in order of time, and the fields.
 

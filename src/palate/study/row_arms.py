@@ -119,13 +119,21 @@ def fitted_arm(
     return Arm(np.stack([one[0] for one in found]), shown, valid, tuple(one[1] for one in found))
 
 
-def auc_gap(truth: np.ndarray, better: Arm, worse: Arm, *, resamples: int = 1000, **details: object) -> Effect:
-    """Return the difference of AUC, a mean over seeds, with a 95% bootstrap interval over rows and seeds.
+def auc_gap(
+    truth: np.ndarray,
+    better: Arm,
+    worse: Arm,
+    *,
+    resamples: int = 1000,
+    people: np.ndarray | None = None,
+    **details: object,
+) -> Effect:
+    """Return the difference of AUC, a mean over seeds, with a 95% bootstrap interval over rows (or people) and seeds.
 
-    Rows are those of both arms. Seeds are drawn anew with the rows, the same for both arms where they have equally many
+    Rows are those of both arms; where it is said whose they are, people are drawn, each with all rows. Seeds are drawn anew with the rows, the same for both arms where they have equally many
     (:func:`palate.study.effects.seed_shares`); the standard deviation over seeds of each arm stands in the details.
     """
-    drawn = resampled_auc(truth, np.concatenate([better.answers, worse.answers]), resamples=resamples)
+    drawn = resampled_auc(truth, np.concatenate([better.answers, worse.answers]), resamples=resamples, groups=people)
     m, n = len(better.answers), len(worse.answers)
     rng = generator(0, "resampled seeds")
     one = seed_shares(m, resamples, rng)

@@ -23,7 +23,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -91,19 +91,23 @@ class TfidfEncoder(SavedEncoder):
             If a row is not text, or no text has a word.
         """
         rows = checked_texts(texts)
-        found: Counter[str] = Counter()
-        for text in rows:
-            found.update(set(features(text, self.subwords > 0)))
-        if not found:
+        vocabulary: dict[str, int] = {}
+        blocks = [_words_of(rows[start : start + ROWS], vocabulary) for start in range(0, len(rows), ROWS)]
+        if not vocabulary:
             raise DataError(
                 "no text has a word in it.", where="texts", value=f"{len(rows)} texts", remedy="give texts of items"
             )
+        parts = [_parts(word, self.subwords > 0) for word in vocabulary]
+        all_names = {feature: at for at, feature in enumerate(dict.fromkeys(chain.from_iterable(parts)))}
+        within = _named(parts, all_names)
+        often = sum(np.bincount(_times(block, within).indices, minlength=len(all_names)) for block in blocks)
+        found = dict(zip(all_names, np.asarray(often).tolist(), strict=True))
         kept = sorted(sorted(found, key=lambda feature: (-found[feature], feature))[: self.max_features])
         counts = np.array([found[feature] for feature in kept], np.float64)
         self.names_ = {feature: at for at, feature in enumerate(kept)}
         self.idf_ = (1 + np.log((1 + len(rows)) / (1 + counts))).astype(np.float32)
-        blocks = [self._matrix(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
-        matrix = sparse.vstack(blocks, format="csr")
+        within = _named(parts, self.names_)
+        matrix = sparse.vstack([self._weighted(_times(block, within)) for block in blocks], format="csr")
         self.vectors_ = np.zeros((len(kept), self.dim), np.float32)
         right = _right_vectors(matrix, self.dim, generator(self.seed, "tfidf", "svd"))
         self.vectors_[:, : right.shape[1]] = right
@@ -132,17 +136,20 @@ class TfidfEncoder(SavedEncoder):
 
     def _matrix(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Return the weighted features of each text, rows of length 1."""
-        rows = [Counter(features(text, self.subwords > 0)) for text in texts]
-        known = [sorted((self.names_[f], c, f[0] != MARK) for f, c in row.items() if f in self.names_) for row in rows]
-        columns = np.array([column for row in known for column, _, _ in row], np.int32)
-        times = np.array([count for row in known for _, count, _ in row], np.float32)
-        words = np.array([word for row in known for _, _, word in row], bool)
-        offsets = offsets_of([len(row) for row in known])
+        vocabulary: dict[str, int] = {}
+        words = _words_of(texts, vocabulary)
+        parts = [_parts(word, self.subwords > 0) for word in vocabulary]
+        return self._weighted(_times(words, _named(parts, self.names_)))
+
+    def _weighted(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return counts as weights, rows of length 1."""
+        columns, times, offsets = counts.indices, counts.data.astype(np.float32), counts.indptr
+        words = np.fromiter((name[0] != MARK for name in self.names_), bool, len(self.names_))[columns]
         weights = (1 + np.log(times)) * self.idf_[columns] * np.where(words, 1, np.float32(self.subwords))
         squares = np.concatenate([[0.0], np.cumsum(np.square(weights, dtype=np.float64))])
         norms = np.sqrt(np.maximum(squares[offsets[1:]] - squares[offsets[:-1]], 0))
         weights = weights / np.repeat(np.maximum(norms, 1e-12), np.diff(offsets))
-        return sparse.csr_matrix((weights.astype(np.float32), columns, offsets), shape=(len(rows), len(self.names_)))
+        return sparse.csr_matrix((weights.astype(np.float32), columns, offsets), shape=counts.shape)
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         self._check_fitted()
@@ -197,14 +204,46 @@ MARK = " "
 
 def features(text: str, runs: bool) -> list[str]:
     """Return the words of a text, with repetitions, and after them the runs of characters in them (those begin with MARK)."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    words = _words(text)
+    return [*words, *(run for word in words for run in _parts(word, runs)[1:])]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _parts(word: str, runs: bool) -> list[str]:
+    """Return the features of a word: itself, and its runs of characters."""
     if not runs:
-        return words
-    found = list(words)
-    for word in words:
-        marked = f"<{word}>"
-        found += [MARK + marked[at : at + _RUN] for at in range(max(1, len(marked) - _RUN + 1))]
-    return found
+        return [word]
+    marked = f"<{word}>"
+    return [word, *(MARK + marked[at : at + _RUN] for at in range(max(1, len(marked) - _RUN + 1)))]
+
+
+def _words_of(texts: Sequence[str], vocabulary: dict[str, int]) -> sparse.csr_matrix:
+    """Return ``int32[texts, words]``: how often each word stands in each text; new words get the next numbers."""
+    rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in _words(text)] for text in texts]
+    return _tally(rows, len(vocabulary))
+
+
+def _named(parts: Sequence[Sequence[str]], names: Mapping[str, int]) -> sparse.csr_matrix:
+    """Return ``int32[words, features]``: how often each feature stands in each word; those without a name are left out."""
+    return _tally([[names[feature] for feature in row if feature in names] for row in parts], len(names))
+
+
+def _times(words: sparse.csr_matrix, parts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return ``int32[texts, features]``: how often each feature stands in each text, whose words may be the first of more."""
+    counts = words @ parts[: words.shape[1]]
+    counts.sort_indices()
+    return counts
+
+
+def _tally(rows: Sequence[Sequence[int]], width: int) -> sparse.csr_matrix:
+    """Return how often each number stands in each row."""
+    numbers, offsets = np.fromiter(chain.from_iterable(rows), np.int32), offsets_of([len(row) for row in rows])
+    table = sparse.csr_matrix((np.ones(len(numbers), np.int32), numbers, offsets), (len(rows), width))
+    table.sum_duplicates()
+    return table
 
 
 def _right_vectors(x: sparse.csr_matrix, dim: int, rng: np.random.Generator) -> np.ndarray:
