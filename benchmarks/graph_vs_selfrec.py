@@ -53,7 +53,7 @@ FREE: dict[str, dict[str, Any]] = {
     "lightgcn": {"batch_size": 8192, "lr": 0.02, "layers": 2, "epochs": 40},
     "sgl": {"batch_size": 8192, "lr": 0.05, "contrast_size": 256, "epochs": 30},
     "simgcl": {"batch_size": 8192, "lr": 0.05, "contrast_size": 256, "epochs": 30},
-    "xsimgcl": {"batch_size": 8192, "lr": 0.05, "contrast_size": 256, "epochs": 30},
+    "xsimgcl": {"batch_size": 8192, "lr": 0.08, "contrast_size": 256, "epochs": 30},
 }
 
 

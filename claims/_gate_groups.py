@@ -7,6 +7,7 @@ from scipy.cluster.vq import kmeans2
 
 from palate.runtime import generator
 from palate.study.claims import Effect
+from palate.study.effects import seed_shares
 
 
 def rand_index(first: np.ndarray, second: np.ndarray) -> float:
@@ -19,7 +20,7 @@ def rand_index(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def gates_against_types(gates: np.ndarray, kinds: np.ndarray, known: np.ndarray, resamples: int) -> Effect:
-    """Return how well groups of gates are the types of people, a mean over seeds, with an interval over people.
+    """Return how well groups of gates are the types of people, a mean over seeds, with an interval over people and seeds.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ def gates_against_types(gates: np.ndarray, kinds: np.ndarray, known: np.ndarray,
     truth, rng = kinds[known], generator(0, "bootstrap")
     drawn = [rng.integers(len(truth), size=len(truth)) for _ in range(resamples)]
     values = [[rand_index(own[rows], truth[rows]) for own in groups] for rows in drawn]
-    low, high = np.percentile(np.mean(values, 1), [2.5, 97.5])
+    shares = seed_shares(len(groups), resamples, rng)
+    low, high = np.percentile((np.array(values) * shares).sum(1), [2.5, 97.5])
     each = [rand_index(own, truth) for own in groups]
     return Effect(float(np.mean(each)), float(low), float(high), {"by seed": each, "people": len(truth)})

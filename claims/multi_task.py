@@ -155,10 +155,10 @@ LEAST = "seesaw: how much less it loses under PLE than under MMoE"
 CLAIM = Claim(
     name="multi_task",
     title="Several tasks: MMoE and PLE over a network a task and a shared bottom, and the seesaw",
-    statement="In twenty made-up marketplaces (tuned in the first), where it is told of each event whether it is a view and whether a like, MMoE and PLE "
-    "have a higher AUC in both tasks than a network a task and than one network that shares all but the last layers, at the "
-    "same size of layers and with equally many trials; under the latter one task is worse than alone, and it loses less under "
-    "PLE than under it and than under MMoE.",
+    statement="In twenty made-up marketplaces (tuned in the first), where it is told of each event whether it is a view and "
+    "whether a like, MMoE and PLE have a higher AUC in both tasks than a network a task and than one network that shares all "
+    "but the last layers, at the same size of layers and with equally many trials; under the latter one task is worse than "
+    "alone, and it loses less under PLE than under it and than under MMoE.",
     bars={
         **{
             f"{task}: AUC of {arm} over {other}": Bar(0.0)

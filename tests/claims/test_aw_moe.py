@@ -91,3 +91,5 @@ def test_groups_of_gates_are_types_where_gates_tell_them():
     assert chance.high < 0.2
     half = GROUPS.gates_against_types(told, kinds, kinds < 2, 5)
     assert half.details["people"] == 100
+    apart = GROUPS.gates_against_types(np.stack([told[0], none[0]]), kinds, everybody, 50)
+    assert apart.high - apart.low > 0.5, "the interval holds seeds"

@@ -65,9 +65,7 @@ class Crossed:
     people: np.ndarray | None = None
 
     @classmethod
-    def of(
-        cls, trial: Trial, name: str, table: pa.Table, label: str = "label", *, people: np.ndarray | None = None
-    ) -> Crossed:
+    def of(cls, trial: Trial, name: str, table: pa.Table, label: str = "label", *, people: np.ndarray | None = None) -> Crossed:
         """Cut a table, and note the fingerprints of its rows and of the cut; ``people`` says whose each row is."""
         folds = folds_of(table.column(label).to_numpy())
         trial.fingerprints[name] = fingerprint(table)

@@ -130,8 +130,9 @@ def auc_gap(
 ) -> Effect:
     """Return the difference of AUC, a mean over seeds, with a 95% bootstrap interval over rows (or people) and seeds.
 
-    Rows are those of both arms; where it is said whose they are, people are drawn, each with all rows. Seeds are drawn anew with the rows, the same for both arms where they have equally many
-    (:func:`palate.study.effects.seed_shares`); the standard deviation over seeds of each arm stands in the details.
+    Rows are those of both arms; where ``people`` says whose each is, people are drawn, each with all rows. Seeds are drawn anew
+    with them, the same for both arms where they have equally many (:func:`palate.study.effects.seed_shares`); the standard
+    deviation over seeds of each arm stands in the details.
     """
     drawn = resampled_auc(truth, np.concatenate([better.answers, worse.answers]), resamples=resamples, groups=people)
     m, n = len(better.answers), len(worse.answers)
