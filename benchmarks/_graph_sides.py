@@ -63,25 +63,26 @@ def batch_seconds(name: str, settings: Mapping[str, Any], split: Split, n: int =
 def course(name: str, settings: Mapping[str, Any], split: Split, held_out: HeldOut) -> list[tuple[float, float]]:
     """Fit with looks at held-out events; return seconds and Recall@20 after each epoch.
 
-    One look an epoch counts: the fit looks (at NDCG@10, to keep its best epoch) after each reading here, so earlier readings
-    are taken off.
+    The fit's own looks (at NDCG@10, to keep its best epoch) count. Recall@20 is read afterwards, and what such a reading takes
+    (the median) stands for the look that an epoch's value needs.
     """
-    points: list[tuple[float, float]] = []
-    started, readings = time.perf_counter(), 0.0
+    models: list[tuple[float, Any]] = []
+    started = time.perf_counter()
 
     class Watched(systems()[name].load()):  # type: ignore[misc]
         def _finish(self, table: Any, graph: Any, n_users: int) -> None:
-            nonlocal readings
             super()._finish(table, graph, n_users)
-            began = time.perf_counter()
-            answering = copy.copy(self)
-            answering.record_ = FitRecord(seed=0, seconds=0.0)
-            value = evaluate(answering, held_out, [METRIC]).overall[METRIC]
-            points.append((time.perf_counter() - started - readings, float(value)))
-            readings += time.perf_counter() - began
+            models.append((time.perf_counter() - started, copy.copy(self)))
 
     Watched(**settings).fit(split.train, held_out, seed=0)
-    return points
+    values, looks = [], []
+    for _, model in models:
+        began = time.perf_counter()
+        model.record_ = FitRecord(seed=0, seconds=0.0)
+        values.append(float(evaluate(model, held_out, [METRIC]).overall[METRIC]))
+        looks.append(time.perf_counter() - began)
+    look = float(np.median(looks))
+    return [(passed + look, value) for (passed, _), value in zip(models, values, strict=True)]
 
 
 def source(name: str, address: str, commit: str, parts: Iterable[str]) -> Path:

@@ -69,7 +69,7 @@ def test_own_batches_and_courses_run(program: Any) -> None:
     assert min(seconds) > 0
     assert of == -(-split.train.matrix().nnz // 128)
     points = program.course("sgl", settings, split, split.held_out("valid"))
-    assert len({value for _, value in points}) >= 1
+    assert len({value for _, value in points}) > 1  # each epoch is read by itself
     assert all(np.diff([passed for passed, _ in points]) > 0)
 
 
