@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -31,12 +29,12 @@ from palate.contracts.ranker import Rows
 from palate.data.fingerprint import fingerprint
 from palate.errors import DataError
 from palate.runtime import generator
-from palate.study.claims import Bar, Claim, Effect, Trial
+from palate.study.claims import Bar, Claim, Effect, Trial, beside
 from palate.study.effects import gain_beyond, paired_gain
 from palate.study.rows import tune_ranker
 
 #: Whether groups of gates are types of people.
-gates_against_types: Any = run_path(str(Path(__file__).with_name("_gate_groups.py")))["gates_against_types"]
+gates_against_types = beside(__file__, "_gate_groups").gates_against_types
 TYPES, BRANDS, ITEMS, SHOWN, LONGEST = 4, 6, 400, 20, 30
 #: People of each part of the made world, and people of Amazon Beauty.
 PEOPLE, BUYERS = {"train": 3_000, "valid": 500, "test": 2_000}, 10_000
