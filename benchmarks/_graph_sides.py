@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _curve import Curve, seconds_to
 from _peers import HOME
 
 from palate.catalog.registry import systems
@@ -83,6 +84,25 @@ def course(name: str, settings: Mapping[str, Any], split: Split, held_out: HeldO
         looks.append(time.perf_counter() - began)
     look = float(np.median(looks))
     return [(passed + look, value) for (passed, _), value in zip(models, values, strict=True)]
+
+
+def compared(
+    what: str, peer: str, courses: Sequence[Curve], points: Curve, settings: Mapping[str, Any], form: str = ""
+) -> dict[str, Any]:
+    """Return the row that compares times to a peer's best value, which ``what`` has a place for; Palate's slowest counts."""
+    level = max(value for _, value in points)
+    theirs, times = seconds_to(points, level), [seconds_to(each, level) for each in courses]
+    assert theirs is not None
+    own = None if None in times else max(t for t in times if t is not None)
+    return {
+        "what": what.format(level),
+        "palate s": None if own is None else round(own, 2),
+        f"{peer}{form} s": round(theirs, 2),
+        "times faster": None if own is None else round(theirs / own, 1),
+        "palate recall@20": round(max(v for _, v in courses[0]), 4),
+        f"{peer} recall@20": round(level, 4),
+        "palate settings": settings,
+    }
 
 
 def source(name: str, address: str, commit: str, parts: Iterable[str]) -> Path:

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _curve import Curve, seconds_to
-from _graph_sides import BATCHES, batch_seconds, course, known, ordered, source
+from _curve import Curve
+from _graph_sides import BATCHES, batch_seconds, compared, course, known, ordered, source
 from _peers import Worker
 from _recbole import SETTINGS, write_parts
 from _record import RESULTS, record
@@ -202,19 +202,8 @@ def course_row(name: str, side: Side, size: Size) -> dict[str, Any]:
     courses = [own_course(name, side.split, held_out)]
     points = peer_course(name, side, size.course)
     courses.append(own_course(name, side.split, held_out))
-    level = max(value for _, value in points)
-    theirs, times = seconds_to(points, level), [seconds_to(each, level) for each in courses]
-    assert theirs is not None
-    own = None if None in times else max(t for t in times if t is not None)
-    return {
-        "what": f"{name}: to validation Recall@20 {level:.4f} on {side.name}, RecBole-GNN's best of {size.course} epochs",
-        "palate s": None if own is None else round(own, 2),
-        "recbole-gnn csr s": round(theirs, 2),
-        "times faster": None if own is None else round(theirs / own, 1),
-        "palate recall@20": round(max(v for _, v in courses[0]), 4),
-        "recbole-gnn recall@20": round(level, 4),
-        "palate settings": FREE[name],
-    }
+    what = f"{name}: to validation Recall@20 {{:.4f}} on {side.name}, RecBole-GNN's best of {size.course} epochs"
+    return compared(what, "recbole-gnn", courses, points, FREE[name], form=" csr")
 
 
 def save(rows: Sequence[Mapping[str, Any]]) -> None:

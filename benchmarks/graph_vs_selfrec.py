@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _curve import seconds_to
-from _graph_sides import BATCHES, batch_seconds, course, known, ordered, source
+from _graph_sides import BATCHES, batch_seconds, compared, course, known, ordered, source
 from _peers import Worker
 from _record import RESULTS, record
 
@@ -127,19 +126,8 @@ def course_row(name: str, split: Split) -> dict[str, Any]:
         points = [(seconds, value) for seconds, value, _ in peer("course", epochs=EPOCHS)]
         peer.close()
     courses.append(own_course(name, split, held_out))
-    level = max(value for _, value in points)
-    theirs, times = seconds_to(points, level), [seconds_to(c, level) for c in courses]
-    assert theirs is not None
-    own = None if None in times else max(t for t in times if t is not None)
-    return {
-        "what": f"{name}: to validation Recall@20 {level:.4f} on ml-100k, SELFRec's best of {EPOCHS} epochs",
-        "palate s": None if own is None else round(own, 2),
-        "selfrec s": round(theirs, 2),
-        "times faster": None if own is None else round(theirs / own, 1),
-        "palate recall@20": round(max(v for _, v in courses[0]), 4),
-        "selfrec recall@20": round(level, 4),
-        "palate settings": FREE[name],
-    }
+    what = f"{name}: to validation Recall@20 {{:.4f}} on ml-100k, SELFRec's best of {EPOCHS} epochs"
+    return compared(what, "selfrec", courses, points, FREE[name])
 
 
 def main() -> None:

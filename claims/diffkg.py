@@ -26,7 +26,7 @@ import numpy as np
 
 from palate.catalog.registry import create
 from palate.data.dataset import Dataset, Graph
-from palate.data.filters import compact, k_core, subset_users
+from palate.data.filters import compact, k_core, random_places, subset_users
 from palate.data.protocols import split as cut
 from palate.data.split import Split
 from palate.data.vocabulary import Vocabulary
@@ -96,9 +96,8 @@ def planted(trial: Trial, seed: int, share: float, added: float = 0.0, *, dense:
 def thinned(data: Dataset, seed: int) -> Dataset:
     """Return data of which each person keeps 5 to 8 events, drawn at random (all, where there are fewer)."""
     user, rng = data.interactions.user, generator(seed, "thinned")
-    order = np.lexsort((rng.random(len(user)), user))
-    place = np.arange(len(user)) - np.searchsorted(user[order], user[order])
-    kept = np.sort(order[place < rng.integers(FEW[0], FEW[1] + 1, data.n_users)[user[order]]])
+    place = random_places(data, rng)
+    kept = np.flatnonzero(place < rng.integers(FEW[0], FEW[1] + 1, data.n_users)[user])
     return data.derive({"step": "thinned", "few": FEW}, interactions=data.interactions.take(kept))
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from palate.catalog.registry import create
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.data.filters import compact, k_core, subset_users
+from palate.data.filters import compact, k_core, random_places, subset_users
 from palate.data.protocols import split as cut
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut, Split
@@ -120,10 +120,7 @@ def thinned(dataset: Dataset) -> Dataset:
     """Keep few random events of most people, and more of the others."""
     rng, events = generator(0, "thin"), dataset.interactions
     kept = np.where(rng.random(dataset.n_users) < COLD, FEW, MANY)
-    order = np.lexsort((rng.random(len(events)), events.user))
-    place = np.empty(len(events), np.int64)
-    place[order] = np.arange(len(events)) - dataset.histories.offsets[events.user[order]]
-    rows = np.flatnonzero(place < kept[events.user])
+    rows = np.flatnonzero(random_places(dataset, rng) < kept[events.user])
     return dataset.derive({"step": "thin", "share": COLD, "few": FEW, "many": MANY}, interactions=events.take(rows))
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range, space_of
 from palate.data.dataset import Dataset
-from palate.data.filters import compact, k_core, subset_users
+from palate.data.filters import compact, k_core, random_places, subset_users
 from palate.data.interactions import Interactions
 from palate.data.protocols import split as cut
 from palate.data.split import Split
@@ -90,9 +90,7 @@ def sources(trial: Trial) -> dict[str, Dataset]:
 def thinned(data: Dataset, most: int) -> Dataset:
     """Return data with at most so many events of a person, drawn at random."""
     events = data.interactions
-    order = np.lexsort((generator(0, "thinned").random(len(events)), events.user))
-    starts = np.searchsorted(events.user[order], events.user[order])
-    kept = np.sort(order[np.arange(len(order)) - starts < most])
+    kept = np.flatnonzero(random_places(data, generator(0, "thinned")) < most)
     return data.derive({"step": "thinned", "most": most}, interactions=events.take(kept))
 
 

@@ -29,7 +29,7 @@ from palate.catalog.spaces import space_of
 from palate.contracts.ranker import Rows
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Graph
-from palate.data.filters import compact, k_core, subset_users
+from palate.data.filters import compact, k_core, random_places, subset_users
 from palate.data.protocols import split as cut
 from palate.data.split import Split
 from palate.evaluation.metrics.predictive import mae, rmse
@@ -94,10 +94,7 @@ def thinned(dataset: Dataset) -> Dataset:
     """Cut some people to a few random events."""
     rng, events = generator(0, "cold people"), dataset.interactions
     cold = rng.random(dataset.n_users) < COLD
-    order = np.lexsort((rng.random(len(events)), events.user))
-    place = np.empty(len(events), np.int64)
-    place[order] = np.arange(len(events)) - dataset.histories.offsets[events.user[order]]
-    kept = np.flatnonzero(~cold[events.user] | (place < KEPT))
+    kept = np.flatnonzero(~cold[events.user] | (random_places(dataset, rng) < KEPT))
     return dataset.derive({"step": "cold people", "share": COLD, "kept": KEPT}, interactions=events.take(kept))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data.dataset import Dataset, Entities, Graph
-from palate.data.filters import FILTERS, compact, dedup, k_core, min_value, replay, subset_users, time_window
+from palate.data.filters import FILTERS, compact, dedup, k_core, min_value, random_places, replay, subset_users, time_window
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError
 
@@ -216,3 +216,14 @@ def test_bad_settings_are_errors():
     ):
         with pytest.raises(ConfigError):
             wrong()
+
+
+def test_random_places_number_the_events_of_each_person() -> None:
+    user = np.repeat(np.arange(400), 5)[:-2]
+    data = Dataset.from_columns(user, np.arange(len(user)))
+    place = random_places(data, np.random.default_rng(0))
+    rows = data.interactions.user
+    assert all(sorted(place[rows == person]) == list(range((rows == person).sum())) for person in range(data.n_users))
+    first = [int(np.flatnonzero(place[rows == person] == 0)[0]) for person in range(399)]
+    assert np.bincount(first, minlength=5).min() > 50, "each event is as likely to be the first"
+    assert (place == random_places(data, np.random.default_rng(0))).all()

@@ -156,6 +156,18 @@ FILTERS: Mapping[str, Callable[..., Dataset]] = MappingProxyType(
 )
 
 
+def random_places(dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
+    """Return ``int64[n]``: the place of each event, from 0, in a random order of its person's events.
+
+    Those below ``m`` are ``m`` random events of everybody (all, where there are fewer).
+    """
+    user = dataset.interactions.user
+    order = np.lexsort((rng.random(len(user)), user))
+    place = np.empty(len(user), np.int64)
+    place[order] = np.arange(len(user)) - dataset.histories.offsets[user[order]]
+    return place
+
+
 def replay(dataset: Dataset, steps: Iterable[Mapping[str, Any]]) -> Dataset:
     """Filter as the steps of a spec say (``Dataset.spec``); steps that are no filters are passed over.
 
