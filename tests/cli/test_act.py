@@ -30,7 +30,27 @@ def test_a_slate_has_its_chances_and_a_seed_repeats_it(policy: str, palate: Call
     assert not {"1", "2"} & {str(row["item"]) for row in rows}
     everything = json.loads(palate(*words, "-k", "1000", "--include-seen").stdout)
     assert {"1", "2"} <= {str(row["item"]) for row in everything}
-    assert "propensity" in palate("act", policy, "--history", "", "-k", "2").stdout
+    shown = palate("act", policy, "--history", "", "-k", "2")
+    assert "propensity" in shown.stdout and "left to chance" not in shown.stderr
+
+
+def test_context_is_told_by_options_or_columns(work: Path, palate: Callable[..., Result], tmp_path: Path) -> None:
+    out = str(tmp_path / "linucb")
+    said = palate("fit", "linucb", "--data", str(work / "split"), "--set", 'context=["age"]', "--out", out)
+    assert "--context age=0" in "".join(said.output.splitlines()).replace("  ", " ")
+    act = ("act", out, "-k", "2", "--history", "1")
+    assert len(json.loads(palate(*act, "--context", "age=30", "--json").stdout)) == 2
+    assert "--context NAME=VALUE" in palate(*act, code=1).output
+    assert "'age'" in palate(*act, "--context", "age=old", code=1).output
+    people = pa.table({"user": ["p", "q"], "items": [["1"], ["2"]], "age": [30.0, 60.0]})
+    pq.write_table(people, tmp_path / "people.parquet")
+    many = ("act", out, "-k", "2", "--histories", str(tmp_path / "people.parquet"))
+    assert len(json.loads(palate(*many, "--json").stdout)) == 4
+    assert "--context would count for nothing" in palate(*many, "--context", "age=30", code=2).output
+
+
+def test_choices_without_chance_are_told(work: Path, palate: Callable[..., Result]) -> None:
+    assert "left to chance" in palate("act", str(work / "policy"), "--history", "1", "-k", "2").stderr
 
 
 def test_slates_for_many_are_a_log_that_can_be_judged(policy: str, palate: Callable[..., Result], tmp_path: Path) -> None:
@@ -65,6 +85,7 @@ def test_slates_of_several_positions_are_judged_as_slates(policy: str, palate: C
     assert told["rows"] == 200 and told["each"] == "slate" and told["logged"] == pytest.approx(0.6)
     values = {one["name"]: one["value"] for one in told["estimates"]}
     assert values == {name: pytest.approx(0.6) for name in ("sips", "rips", "snsips", "snrips")}
+    assert "--slate slate" in palate(*words[:2], *words[4:]).stdout
     shown = palate(*words).stdout
     assert "a slate" in shown and "200 slates" in shown
     alone = palate(*words, "--chances", "marginal", "--estimators", "rips").stdout

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -59,6 +60,56 @@ def test_a_file_alone_is_enough(rows: Path, palate: Callable[..., Any], tmp_path
     assert found["notes"]["best_value"] is not None and 1_650 < found["data"]["rows"] < 1_950
 
 
+@pytest.mark.parametrize(("column", "row"), [("price", 777), ("price", 1_200), ("click", 1_400)])
+def test_errors_name_the_row_of_the_file_though_rows_are_held_out(
+    column: str, row: int, rows: Path, palate: Callable[..., Any], tmp_path: Path
+) -> None:
+    table = pq.read_table(rows / "rows.parquet")
+    values = table[column].to_numpy().astype(float)
+    values[row] = np.inf
+    wrong = table.set_column(table.column_names.index(column), column, pa.array(values))
+    pq.write_table(wrong, tmp_path / "rows.parquet")
+    words = ("fit", "lr", "--data", str(tmp_path / "rows.parquet"), "--label", "click", "--out", str(tmp_path / "lr"), *QUICK)
+    for share in ("0.1", "0.5"):
+        told = palate(*words, "--hold-out", share, code=1).output
+        assert "infinite" in told and f"row {row}" in told
+
+
+def test_a_fit_says_what_it_learnt_to_predict(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("fit", "lr", "--group", "request", "--out", str(tmp_path / "lr"), *QUICK)
+    told = palate(*words, "--data", str(rows / "rows.parquet")).output
+    assert "click, yes or no (a guess" in told and "leave_out" in told
+    table = pq.read_table(rows / "rows.parquet")
+    clicks = pa.array(np.where(np.arange(table.num_rows) == 9, 2, table["click"].to_numpy()))
+    pq.write_table(table.drop_columns(["click"]).append_column("click", clicks), tmp_path / "two.parquet")
+    told = palate(*words, "--data", str(tmp_path / "two.parquet"), "--label", "click").output
+    assert "click, a number." in told
+
+
+def test_reliability_is_printed(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    palate("fit", "lr", "--data", str(rows / "split"), "--out", str(tmp_path / "lr"), *QUICK)
+    told = palate("evaluate", str(tmp_path / "lr"), "--split", str(rows / "split"), "--part", "valid").output
+    assert "Reliability of click" in told and "predicted" in told and "happened" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("fit", "lr", "--data", "{rows}/split", "--out", "{out}", "--with-valid"), "--with-valid"),
+        (("fit", "lr", "--data", "{rows}/split", "--out", "{out}", "--label", "click"), "--label"),
+        (("fit", "ease", "--data", "{work}/split", "--out", "{out}", "--label", "click"), "--label"),
+        (("fit", "ease", "--data", "{work}/split", "--out", "{out}", "--column", "user=u"), "--column"),
+        (("fit", "ease", "--data", "{work}/events.csv", "--out", "{out}", "--with-valid"), "--with-valid"),
+        (("split", "{rows}/rows.parquet", "--label", "click", "--k-core", "2", "--out", "{out}"), "--k-core"),
+    ],
+)
+def test_options_that_would_count_for_nothing_are_refused(
+    words: tuple[str, ...], named: str, rows: Path, work: Path, palate: Callable[..., Any], tmp_path: Path
+) -> None:
+    told = palate(*(word.format(rows=rows, work=work, out=tmp_path / "o") for word in words), code=2).output
+    assert f"{named} would count for nothing" in told and not (tmp_path / "o").exists()
+
+
 def test_fields_are_shown_and_can_be_edited(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
     words = ("split", str(rows / "rows.parquet"), "--label", "click", "--group", "request", "--by", "group")
     guessed = json.loads(palate(*words, "--out", str(tmp_path / "split"), "--json").output)["fields"]
@@ -74,12 +125,12 @@ def test_fields_are_shown_and_can_be_edited(rows: Path, palate: Callable[..., An
 
 
 def test_predictions_come_with_reasons(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
-    pytest.importorskip("shap")
     few = tmp_path / "few.parquet"
     pq.write_table(pq.read_table(rows / "rows.parquet").slice(0, 20), few)
     palate("fit", "mlp", "--data", str(rows / "split"), "--out", str(tmp_path / "mlp"), *QUICK)
     words = ("predict", str(tmp_path / "mlp"), str(few), "--out", str(tmp_path / "out.parquet"))
-    assert "reasons_click" in palate(*words, "--reasons", "2").output
+    told = palate(*words, "--reasons", "2").output
+    assert "reasons_click" in told and "reasons: 20 of 20 done" in told
     out = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert all(len(row["reasons_click"]) == 2 for row in out)
     assert all(abs(row["reasons_click"][0]["part"]) >= abs(row["reasons_click"][1]["part"]) for row in out)
@@ -121,6 +172,46 @@ def test_a_report_is_a_page_with_a_calibration_plot(rows: Path, palate: Callable
         assert "<svg" in page and "Are the probabilities met?" in page
         assert "http" not in page.replace("http://www.w3.org", "")  # nothing comes from elsewhere
         assert all(word in page for word in told)
+
+
+def test_what_the_intervals_draw_is_said(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    palate("fit", "lr", "--data", str(rows / "split"), "--out", str(tmp_path / "lr"), *QUICK)
+    told = palate("evaluate", str(tmp_path / "lr"), "--split", str(rows / "split"), "--part", "valid").output
+    assert "bootstrap over the values of column 'request', each with all its rows" in " ".join(told.split())
+    table = pq.read_table(rows / "rows.parquet").drop_columns(["request"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    palate("split", str(tmp_path / "rows.parquet"), "--label", "click", "--out", str(tmp_path / "split"))
+    told = palate("compare", str(tmp_path / "split"), "--models", "lr").output
+    assert "bootstrap over single rows" in " ".join(told.split())
+
+
+def test_a_look_that_gave_no_number_does_not_count(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    made = tmp_path / "split"
+    palate("split", str(rows / "rows.parquet"), "--label", "click", "--out", str(made))
+    palate("fit", "lr", "--data", str(made), "--out", str(tmp_path / "lr"), "--set", "epochs=1")
+    palate("fit", "lr", "--data", str(rows / "split"), "--out", str(tmp_path / "other"), "--set", "epochs=1")
+    asked = ("evaluate", str(tmp_path / "lr"), "--split", str(made))
+    assert "gauc needs groups" in palate(*asked, "--metrics", "gauc", code=2).output
+    assert "unknown metric" in palate(*asked, "--metrics", "auk", code=2).output
+    assert "unknown metric" in palate("compare", str(made), "--models", "lr", "--metrics", "auk", code=2).output
+    assert json.loads(palate(*asked, "--json").output)["looks"] == 1
+    palate("split", str(rows / "rows.parquet"), "--label", "click", "--out", str(made))
+    assert json.loads(palate(*asked, "--json").output)["looks"] == 2, "an equal split keeps the looks"
+
+
+def test_what_is_replaced_is_said(rows: Path, work: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    ours, events = str(tmp_path / "ours"), str(tmp_path / "events")
+    of_rows = ("split", str(rows / "rows.parquet"), "--label", "click", "--out", ours)
+    of_events = ("split", str(work / "events.csv"), "--dedup", "first", "--out", events)
+    for words in (of_rows, of_events):
+        assert "it replaced" not in " ".join(palate(*words).output.split())
+        assert "it replaced the split that stood there" in " ".join(palate(*words).output.split())
+        assert json.loads(palate(*words, "--json").output)["replaced"] is True
+    assert "something else" in palate(*of_rows[:-1], events, code=1).output, "a split of another kind stays"
+    assert "something else" in palate(*of_events[:-1], ours, code=1).output
+    (tmp_path / "mine").write_text("x")
+    assert "something else" in palate(*of_rows[:-1], str(tmp_path / "mine"), code=1).output
+    assert (tmp_path / "mine").read_text() == "x"
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ def test_a_model_learns_on(work: Path, tmp_path: Path, url: str, palate: Callabl
     assert "retrain it in full" in palate("retrain", "--incremental", *where, code=1).output
 
 
+def test_what_counts_is_said_once(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
+    palate("store", "load", str(work / "events.csv"), "--store", url)
+    where = ("--store", url, "--models", str(tmp_path / "models"), "--no-gate")
+    first = json.loads(palate("retrain", "popularity", "--positive", ":1", *where, "--json").stdout)
+    assert first["positive"] == [":1"]
+    assert "It learnt from these events: :1." in palate("retrain", *where).output
+    assert json.loads(palate("retrain", "--all-events", *where, "--json").stdout)["positive"] is None
+    assert "no events of this type" in palate("retrain", "--positive", "buyy", *where, code=1).output
+    assert "give one of them" in palate("retrain", "--positive", "view", "--all-events", *where, code=2).output
+
+
 def test_everything_goes_out_and_in_again(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
     palate("store", "load", str(work / "events.csv"), "--store", url)
     palate("store", "export", str(tmp_path / "out"), "--store", url)
@@ -87,3 +98,28 @@ def test_a_bundle_is_published_and_rolled_back_honestly(work: Path, url: str, pa
     assert palate("rollback", "--store", url, code=1).exit_code == 1
     assert "no bundle here" in palate("publish", str(work), "--store", url, code=1).output
     assert "no events" in palate("retrain", "ease", "--store", url, code=1).output
+
+
+def test_a_path_is_a_store_and_what_was_used_is_said(
+    work: Path, tmp_path: Path, palate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place, own = ("--store", "my shop?.db"), "sqlite:///my shop?.db"
+    told = palate("store", "load", str(work / "events.csv"), *place).output
+    assert (tmp_path / "my shop?.db").is_file() and "1,200 events" in told
+    stores = [
+        palate(*words, *place, "--json").stdout
+        for words in (
+            ("retrain", "popularity", "--models", "models", "--no-gate"),
+            ("publish", str(work / "model"), "--activate"),
+            ("rollback",),
+            ("keys", "add", "app"),
+            ("keys", "revoke", "app"),
+            ("store", "info"),
+        )
+    ]
+    assert len({json.loads(store)["store"] for store in stores}) == 1
+    assert json.loads(palate("store", "info", *place, "--json").stdout)["rows"]["events"] == 1200
+    words = [("publish", str(work / "popular")), ("keys", "add", "web"), ("keys", "list"), ("store", "info")]
+    assert all("shop" in palate(*one, *place).output for one in words), own
+    assert "store.url" in palate("store", "info", "--store", "mysql://host/shop", code=2).output

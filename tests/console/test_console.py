@@ -169,6 +169,18 @@ def test_a_damaged_model_is_told(tour: Any, tmp_path: Path) -> None:
         service.catch_up()
 
 
+def test_a_policy_learns_from_the_slates(tour: Any) -> None:
+    active = tour.site.store.active_model().version
+    page = tour.go("models")
+    tour.choose("System", "UCB1 (policy)")
+    tour.press("Retrain")
+    tour.sees(re.compile(r"^It learnt from \d+ slates?\b.* kind = 'policy', model = 'ucb1-"))
+    tour.go("models")
+    page.get_by_role("cell", name=re.compile("^ucb1-")).first.wait_for()
+    tour.sees("chooses among what others find")
+    assert tour.site.store.active_model().version == active
+
+
 def test_a_model_learns_on_from_the_active_one(tour: Any) -> None:
     store = tour.site.store
     before = store.active_model().version
@@ -179,14 +191,17 @@ def test_a_model_learns_on_from_the_active_one(tour: Any) -> None:
     tour.go("models")
     tour.choose("System", "iALS")
     page.get_by_label(re.compile("Settings that differ")).fill("dim=8, epochs=3")
+    page.get_by_label(re.compile("Events that count")).fill("view")
     for box in ("Gate", "Activate it"):
         page.get_by_role("checkbox", name=re.compile(box)).click()
     tour.press("Retrain")
     tour.sees(re.compile("is published"))
+    tour.sees("It learnt from these events: view.")
     first = store.active_model().version
     assert store.active_model().system == "ials" and first != before
     store.add_events([Event(user="u1", item=f"i{n}") for n in (1, 3, 5)])
     tour.go("models")
+    assert page.get_by_label(re.compile("Events that count")).input_value() == "view"  # as the active model's
     page.get_by_role("checkbox", name=re.compile("Learn on")).click()
     page.get_by_role("checkbox", name=re.compile("Gate")).click()
     tour.press("Retrain")

@@ -43,7 +43,13 @@ def test_unknown_setting_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "advice"), [("dim", 0, "length of vectors"), ("dim", "many", "int"), ("loss", "hinge", "default 'bpr'")]
+    ("key", "value", "advice"),
+    [
+        ("dim", 0, "length of vectors"),
+        ("dim", "many", "int"),
+        ("loss", "hinge", "default 'bpr'"),
+        ("layers", "8,4", r"a list, written as \[8, 4\]"),
+    ],
 )
 def test_wrong_values_say_what_is_right(key: str, value: object, advice: str) -> None:
     with pytest.raises(ConfigError, match=advice) as caught:

@@ -12,7 +12,7 @@ import pytest
 
 from palate.catalog.registry import systems
 from palate.contracts.conformance_policy import CHECKS, check_policy
-from palate.contracts.policy import Feedback, Policy, Slate
+from palate.contracts.policy import Feedback, NextChances, Policy, Slate
 from palate.contracts.requests import Requests
 from palate.errors import NonConformingError, UnsupportedError
 from palate.explore.epsilon_greedy import EpsilonGreedy, EpsilonGreedyConfig
@@ -178,6 +178,11 @@ class StatesAnother(Good):
         return super().propensities(requests, items) * 0.9
 
 
+class FillsOtherwise(Good):
+    def next_chances(self, request: Requests) -> NextChances:
+        return lambda taken, left: np.full(len(left), 1 / len(left))
+
+
 class LogsMarginalsOfNothing(Good):
     def act(self, requests: Requests, k: int, rng: np.random.Generator) -> Slate:
         slate = super().act(requests, k, rng)
@@ -255,6 +260,7 @@ BROKEN: list[tuple[type[Good], str]] = [
     (DrawsForTheBatch, "batch equals one by one"),
     (StatesAnother, "logged propensities are those stated"),
     (StatesAnother, "stated chances sum to one"),
+    (FillsOtherwise, "next chances are those stated"),
     (LogsAnything, "frequencies match propensities"),
     (LogsMarginalsOfNothing, "frequencies match propensities"),
     (LogsTooLow, "frequencies match propensities"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from palate.catalog.registry import systems
+from palate.catalog.registry import create, systems
 from palate.contracts.conformance_ranker import CHECKS, RankBench, check_ranker, click_rows
 from palate.contracts.explanation import Evidence, Explanation
-from palate.contracts.ranker import Ranker
+from palate.contracts.ranker import Ranker, Rows
+from palate.data.row_columns import RowError
 from palate.errors import NonConformingError
 
 OURS = [system for system in systems().values() if system.verb == "rank" and system.status == "works"]
@@ -55,7 +58,6 @@ def test_parts_of_an_explanation_add_up_to_the_logit_of_the_prediction(
     system: Any, suites: dict[str, dict[str, Callable[[], None]]]
 ) -> None:
     without_optional_parts(system)
-    pytest.importorskip("shap")
     bench: RankBench = suites[system.name]["it learns"].args[0]  # type: ignore[attr-defined]
     for at in range(3):
         found = bench.fitted.explain_row(bench.new.slice(at, at + 1))
@@ -118,3 +120,25 @@ def test_parts_that_do_not_add_up_are_found() -> None:
 def test_the_rows_of_the_suite_can_be_learnt() -> None:
     rows = click_rows()
     assert 0.2 < rows.labels["click"].mean() < 0.8 and len(rows) == 400
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "asked"])
+@pytest.mark.parametrize("told", [None, 10_000])
+def test_errors_name_the_row_of_the_source(part: str, told: int | None) -> None:
+    """Rows in two blocks: the bad one is the ninth of the second. Without rows of the source they are counted as they come."""
+    rows = click_rows(400)
+    table = rows.features
+    prices = table.column("price").to_numpy().astype(float)
+    prices[208] = np.inf
+    wrong = table.set_column(table.column_names.index("price"), "price", pa.array(prices))
+    at = None if told is None else told + np.arange(400)
+    bad = [Rows(wrong, rows.labels, source_rows=at).slice(low, low + 200) for low in (0, 200)]
+    good: list[Rows] = [rows]
+    model = create("lr", epochs=1)
+    expected = f"row {8 if part == 'asked' and told is None else 208 + (told or 0)}$"
+    with pytest.raises(RowError) as caught:
+        if part == "asked":
+            model.fit(rows).predict(bad[1])
+        else:
+            model.fit(lambda: bad if part == "train" else good, lambda: bad if part == "valid" else good)
+    assert re.search(expected, str(caught.value.where))

@@ -39,6 +39,26 @@ u1\ti2\t5\t1.5
 """
 
 
+def test_ties_and_triples_stand_beside_the_events_of_a_folder(tmp_path):
+    folder = fill(
+        tmp_path / "shop",
+        events__csv="user,item\nu1,a\nu2,b\nu2,a\n",
+        trust__csv="user,friend\nu1,u2\nu1,nobody\n",
+        kg__csv="head,relation,tail\na,maker,m1\nb,maker,m1\nm1,land,x\n",
+    )
+    knowledge = read(folder).graphs["knowledge"]
+    names = knowledge.entities.raw.to_pylist()
+    assert [names[e] for e in knowledge.item_entity] == ["a", "b"] and len(knowledge) == 3
+    assert knowledge.relations.raw.to_pylist() == ["maker", "land"]
+    assert read(folder).spec[0]["links"] == {"social": [1, 1], "knowledge": [3, 0]}
+    fill(folder, item_entities__csv="item,entity\na,m1\ngone,x\n")
+    knowledge = read(folder).graphs["knowledge"]
+    assert [None if e < 0 else knowledge.entities.raw[e].as_py() for e in knowledge.item_entity.tolist()] == ["m1", None]
+    fill(folder, kg__csv="head,tail\na,m1\n")
+    with pytest.raises(DataError, match=r"lacks columns[\s\S]*head, relation, tail"):
+        read(folder)
+
+
 def test_recbole_folder(tmp_path):
     folder = fill(
         tmp_path / "toy",

@@ -1,10 +1,12 @@
 """Columns of rows: lists that are the same in all rows are told, and give the codes of each row on its own."""
 
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from palate.data.row_columns import is_repeated, plain
+from palate.data.row_columns import RowError, is_repeated, numbers_of, plain
 from palate.data.row_encoder import RowEncoder
 from palate.data.row_fields import RowField
 
@@ -46,3 +48,13 @@ def test_empty_texts_are_missing() -> None:
     assert plain(pa.array(["a", "", None])).to_pylist() == ["a", None, None]
     assert plain(pa.array([None, None], pa.string())).null_count == 2
     assert plain(pa.array(["a", "b"])).null_count == 0
+
+
+def test_an_error_of_a_row_can_be_counted_anew_and_sent() -> None:
+    with pytest.raises(RowError, match="infinite") as caught:
+        numbers_of(pa.chunked_array([[1.0, float("inf")]]), "price", 40)
+    error = caught.value
+    assert (error.row, error.where) == (1, "column 'price', row 41")
+    assert error.counted(7).where == "column 'price', row 7" and error.counted(7).remedy == error.remedy
+    sent = pickle.loads(pickle.dumps(error))
+    assert (sent.row, str(sent)) == (error.row, str(error))

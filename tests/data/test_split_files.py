@@ -183,6 +183,37 @@ def test_looks_survive_rewriting_and_copying(tmp_path: Path) -> None:
     assert read_split(folder).looks == 0, "another split starts anew"
 
 
+def test_looks_without_numbers_are_withdrawn(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for counted in (split(rich(), "leave_one_out"), read_split(write_split(split(rich(), "leave_one_out"), folder))):
+        with pytest.raises(KeyboardInterrupt), counted.looking():
+            counted.held_out("test")
+            raise KeyboardInterrupt
+        assert counted.looks == 0
+        with pytest.raises(ZeroDivisionError), counted.looking():
+            raise ZeroDivisionError  # before anything was opened
+        with counted.looking():
+            counted.held_out("test")
+        with pytest.raises(ZeroDivisionError), counted.looking():
+            counted.held_out("test")
+            counted.held_out("test")
+            raise ZeroDivisionError
+        assert counted.looks == 1
+    assert read_split(folder).looks == 1
+    write_split(read_split(folder), tmp_path / "copy")
+    assert read_split(tmp_path / "copy").looks == 1
+    lines = [json.loads(line) for line in (folder / LOOKS).read_text().splitlines()]
+    assert [line.get("withdrawn") for line in lines] == [
+        None,
+        "KeyboardInterrupt",
+        None,
+        None,
+        None,
+        "ZeroDivisionError",
+        "ZeroDivisionError",
+    ]
+
+
 def test_a_look_that_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
     folder = write_split(split(rich(), "leave_one_out"), tmp_path / "made")
     made = read_split(folder)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from palate.errors import ConfigError, DataError
 from palate.evaluation.metrics.predictive import expected_calibration_error
-from palate.evaluation.reliability import reliability, wilson
+from palate.evaluation.reliability import effective_rows, reliability, wilson
 
 
 def test_bins_by_hand() -> None:
@@ -45,6 +45,25 @@ def test_intervals_cover() -> None:
     assert 0.93 < np.mean(held) < 0.97
     p = rng.random(20_000)
     assert reliability((rng.random(20_000) < p**2).astype(float), p).covered < 0.3
+
+
+def test_intervals_cover_where_rows_of_a_person_go_together() -> None:
+    """200 people, ten rows each of one prediction; people differ in their chances as a beta distribution says."""
+    rng, p, people = np.random.default_rng(0), np.full(2_000, 0.3), np.repeat(np.arange(200), 10)
+    clicks = [(rng.random(2_000) < np.repeat(rng.beta(0.6, 1.4, 200), 10)).astype(float) for _ in range(300)]
+    assert 0.91 < np.mean([reliability(y, p, groups=people).covered for y in clicks]) < 0.98
+    assert np.mean([reliability(y, p).covered for y in clicks]) < 0.75
+
+
+def test_effective_rows_by_hand() -> None:
+    y, own = np.array([1.0, 1, 0, 0, 1, 1, 0]), np.array([0, 0, 1, 1, 2, 2, 2])
+    code = np.array([0, 0, 0, 0, 1, 1, 2])
+    # Bin 0: two groups of two alike rows count as two; bins 1 and 2 are of one group each.
+    np.testing.assert_allclose(effective_rows(y, code, np.array([0.5, 1.0, 0.0]), own), [2, 1, 1])
+    rng = np.random.default_rng(0)
+    y, code = (rng.random(50) < 0.4).astype(float), rng.integers(0, 2, 50)
+    rate = np.array([y[code == b].mean() for b in (0, 1)])
+    np.testing.assert_allclose(effective_rows(y, code, rate, np.arange(50)), np.bincount(code))
 
 
 def test_wilson_solves_its_equation() -> None:

@@ -45,6 +45,26 @@ def test_groups_are_drawn_whole_so_repeats_widen_the_interval() -> None:
     assert whole.high - whole.low > 3 * (alone.high - alone.low)
 
 
+@pytest.mark.parametrize("metric", ["auc", "pr_auc", "log_loss", "brier", "calibration_ratio"])
+def test_intervals_over_groups_are_those_of_as_many_rows(metric: str) -> None:
+    """Rows that stand twenty times in a group of their own say as much as once."""
+    y, p, _ = clicks(400)
+    [once] = judge_rows(y, p, metrics=[metric], resamples=400)
+    many, g = (np.repeat(y, 20), np.repeat(p, 20)), np.repeat(np.arange(400), 20)
+    [whole], [alone] = judge_rows(*many, groups=g, metrics=[metric], resamples=400), judge_rows(*many, metrics=[metric])
+    width = once.high - once.low
+    assert whole.high - whole.low == pytest.approx(width, rel=0.2) and alone.high - alone.low < width / 3
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+def test_pairs_draw_groups_whole(metric: str) -> None:
+    y, p, _ = clicks(200)
+    worse = 0.5 * p + 0.5 * generator(1, "noise").random(len(p))
+    many, g = [np.repeat(a, 20) for a in (y, p, worse)], np.repeat(np.arange(200), 20)
+    [whole, alone] = (paired_rows(many[0], [many[1]], [many[2]], metric=metric, groups=groups) for groups in (g, None))
+    assert whole.value == alone.value and whole.high - whole.low > 3 * (alone.high - alone.low)
+
+
 def test_pairs_are_judged_on_the_same_rows() -> None:
     y, p, _ = clicks(2_000)
     worse = 0.5 * p + 0.5 * generator(1, "noise").random(len(p))

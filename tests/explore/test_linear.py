@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -102,6 +104,17 @@ def test_it_learns_whom_to_show_what(policy) -> None:
         ]
     )
     assert got > lot + 0.5 * (best - lot)
+
+
+@pytest.mark.parametrize("form", ["shared", "disjoint", "hybrid"])
+@pytest.mark.parametrize("kind", [LinUCB, LinTS, CascadeLinUCB, CascadeLinTS])
+def test_some_items_have_the_values_that_they_have_among_all(kind, form) -> None:
+    settings = {"form": form} if kind is LinUCB or (kind is LinTS and form != "hybrid") else {}
+    policy = lived(kind(context=WORLD.columns, history=True, **settings), rounds=20)
+    asked, items = WORLD.requests(0, 1, generator(3)), np.array([7, 0, 19, 4])
+    asked = replace(asked, histories=Histories.from_rows([[3, 5]]))
+    np.testing.assert_allclose(policy._values_among(asked, items), policy._values(asked)[0][:, items], rtol=1e-10)
+    assert policy.context_columns == WORLD.columns and policy.reads_histories
 
 
 def test_the_bound_by_hand() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from palate.kernels.slate_draws import (
+    SlateFilling,
     draw_slates,
     draw_slates_reference,
     mixed_share,
@@ -41,6 +42,33 @@ def test_fast_equals_plain(shared: bool, draws: int, epsilon: float, joint: bool
             slate_chances_reference(values, allowed, epsilon, other, joint=joint),
             rtol=1e-14,
         )
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_a_slate_filled_from_outside_has_the_same_chances(epsilon: float, joint: bool) -> None:
+    """Among some of the items, with ties."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        values, items = rng.integers(0, 4, (6, 9)).astype(float), rng.permutation(9)[:5]
+        allowed = np.isin(np.arange(9), items)[None]
+        slate, taken, left = rng.permutation(5)[:4], -1, np.arange(5)
+        filling, found = SlateFilling(values[:, items], items, epsilon, joint=joint), np.zeros(4)
+        for position, place in enumerate(slate.tolist()):
+            found[position] = filling(taken, left)[left == place][0]
+            if found[position] == 0:
+                break
+            left, taken = left[left != place], place
+        plain = slate_chances_reference(values[None], allowed, epsilon, items[slate][None], joint=joint)
+        np.testing.assert_array_equal(found, plain[0])
+
+
+def test_what_is_left_out_of_a_slate_tells_nothing_of_its_draw() -> None:
+    values = np.array([[3.0, 2.0, 1.0, 0.0], [3.0, 0.0, 2.0, 1.0], [0.0, 3.0, 2.0, 1.0]])
+    filling = SlateFilling(values, np.arange(4), 0.0, joint=True)
+    np.testing.assert_allclose(filling(-1, np.arange(4)), [2 / 3, 1 / 3, 0, 0])
+    np.testing.assert_allclose(filling(0, np.array([2, 3])), [1, 0])  # of the two draws that begin so, without item 1
+    np.testing.assert_allclose(filling(-1, np.array([1, 3])), [1 / 2, 1 / 2])  # what came was none of these: both draws count
 
 
 def test_without_chance_it_is_the_ranking() -> None:

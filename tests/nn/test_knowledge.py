@@ -67,6 +67,13 @@ def test_an_empty_graph_and_one_edge():
     np.testing.assert_array_equal(edges.offers, edges.tails * 4 + edges.relations)
 
 
+def test_triples_that_speak_of_no_item_are_refused():
+    triples = [(0, 0, 3), (4, 1, 3)]
+    with pytest.raises(DataError, match=r"no triple[\s\S]*item_entities"):
+        knowledge(triples, item_entity=(-1, -1, -1, -1))
+    assert len(knowledge(triples, item_entity=(0, -1, -1, -1))) == 2
+
+
 def test_no_graph_is_refused_or_counts_as_empty():
     with pytest.raises(DataError, match="no knowledge graph"):
         Knowledge.of(DATA)

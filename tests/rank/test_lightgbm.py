@@ -1,5 +1,6 @@
 """LightGBM: columns by hand, both objectives, exact explanations, tasks, saving without pickle."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,15 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lightgbm", None)
     with pytest.raises(MissingExtraError, match="LightGBM needs lightgbm"):
         LightGBMRanker(**QUICK).fit(click_rows(50))
+
+
+def test_the_library_keeps_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    """A category of more values than bins; LightGBM's verbosity is a thread's own, so this thread has not heard of any."""
+    rng = np.random.default_rng(0)
+    table = pa.table({"user": [f"u{v}" for v in rng.integers(900, size=4_000)], "x": rng.normal(size=4_000)})
+    rows = Rows(table, {"click": rng.integers(2, size=4_000).astype(np.float32)})
+    model = LightGBMRanker(**QUICK, fields=[RowField("user", "category")])
+    with ThreadPoolExecutor(1) as pool:
+        fitted = pool.submit(model.fit, rows.slice(0, 3_000), rows.slice(3_000, 4_000)).result()
+        pool.submit(fitted.predict, rows.slice(0, 9)).result()
+    assert capfd.readouterr() == ("", "")

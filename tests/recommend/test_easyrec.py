@@ -18,6 +18,7 @@ from palate.data.mixture import mixed
 from palate.errors import ConfigError, DataError, UnsupportedError
 from palate.language.encoder import encoder
 from palate.language.encoders.hashed import HashedEncoder
+from palate.language.profiles import user_profiles
 from palate.recommend.easyrec import EasyRec, _Trainer, without
 from palate.training.text_towers import HashedTower
 
@@ -288,3 +289,21 @@ def test_an_item_without_text_is_never_learnt_from(train: Dataset) -> None:
     assert not model.item_vectors[3].any() and np.isfinite(model.item_vectors).all()
     alone = Requests.of_histories([[3], [3, 4]])
     assert model.informed(alone).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("column", [{"title": "the same"}, {"description": "one and the same thing"}, {"title": "?!"}])
+def test_items_with_one_text_are_refused(train: Dataset, column: dict[str, str]) -> None:
+    attributes = pa.table({name: [text] * train.n_items for name, text in column.items()})
+    alike = train.derive({"step": "alike"}, items=replace(train.items, attributes=attributes))
+    with pytest.raises(DataError, match="have the same one, so nothing tells them apart"):
+        EasyRec(**SMALL).fit(alike)
+
+
+def test_people_of_whom_nothing_is_told_do_not_disturb_the_others(train: Dataset) -> None:
+    """A topic of all items says nothing of a person, so some profiles are empty: at length 0 there is no direction to learn."""
+    parity = train.items.ids.raw.to_numpy() % 2
+    words = [f"{KINDS[kind][0]} thing" if kind else "thing" for kind in parity]
+    told = train.derive({"step": "told"}, items=replace(train.items, attributes=pa.table({"description": words})))
+    model = EasyRec(**{**SMALL, "epochs": 5}).fit(told)
+    assert any(not text for text in user_profiles(told, model.profiles_).texts)
+    assert np.isfinite(model.item_vectors_).all() and all(np.isfinite(line[1]) for line in model.record_.notes["curve"])

@@ -327,6 +327,22 @@ def test_data_without_texts_are_refused_unless_none_are_wanted():
         RLMRec(**SMALL).fit(DATA.derive({"step": "one"}, items=replace(DATA.items, attributes=one)))
 
 
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ({"description": "one and the same thing"}, "all items have the same text, and too few people"),
+        ({"title": "?!"}, "a word"),
+    ],
+)
+def test_texts_that_are_of_no_use_are_told_from_texts_that_are_not_there(column, told):
+    table = pa.table({name: [text] * DATA.n_items for name, text in column.items()})
+    if "title" in column:  # words elsewhere, or no text would have any
+        table = table.append_column("brand", pa.array([*[None] * (DATA.n_items - 1), "acme"]))
+    with pytest.raises(DataError, match=told) as caught:
+        RLMRec(**SMALL).fit(DATA.derive({"step": "alike"}, items=replace(DATA.items, attributes=table)))
+    assert "give items a text," not in str(caught.value)
+
+
 LACKING = [({"eps": 0.1}, "eps"), ({"backbone": "sgl", "eps": 0.1}, "eps"), ({"cl_weight": 1.0}, "cl_weight")]
 
 

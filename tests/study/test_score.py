@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from palate.data.dataset import Dataset, Entities
-from palate.data.interactions import Interactions
+from palate.data.interactions import Interactions, concat
 from palate.data.split import Split
 from palate.data.split_files import read_split, write_split
 from palate.data.writers import write_run
@@ -137,6 +137,17 @@ def test_looks_are_counted_across_processes(split, bundle, tmp_path):
     report = score_bundle(bundle, read_split(folder), metrics=["ndcg@10"])
     assert report.looks == 3
     assert any("opened 3 times" in line for line in report.summary_lines())
+
+
+def test_a_model_that_may_have_seen_the_answers_is_told(split, folder, bundle, tmp_path):
+    def told(where):
+        return [line for line in score_bundle(where, read_split(folder), metrics=["ndcg@10"]).summary_lines() if "seen" in line]
+
+    assert not told(bundle)
+    everything = split.train.derive({"step": "all"}, interactions=concat(split.train.interactions, split.test_part))
+    EASE(reg=30.0).fit(everything).save(tmp_path / "model")
+    (line,) = told(tmp_path / "model")
+    assert f"{len(everything):,} interactions" in line
 
 
 def test_validation_may_be_looked_at_freely(split, bundle, tmp_path):

@@ -176,3 +176,16 @@ def test_a_transformer_without_a_head_is_refused_for_masked_words(tmp_path: Path
         tower_of(folder, pooling=None, max_tokens=16, words=False)
     with pytest.raises(ConfigError, match="no encoder that can be tuned"):
         tower_of(tmp_path / "nowhere", pooling=None, max_tokens=16, words=False)
+
+
+def test_a_text_without_a_word_has_no_vector_and_no_gradient() -> None:
+    tower = HashedTower(HashedEncoder.fresh(np.random.default_rng(0), buckets=64, width=4, hidden=(4,), dim=3))
+    texts = ["red bicycle", "", "?!", "pan"]
+    found = tower(tower.read(texts))
+    np.testing.assert_allclose(found.detach().numpy(), tower.encoder.encode(texts), atol=1e-6)
+    assert not found[[1, 2]].any() and found[[0, 3]].any(dim=1).all()
+    (found * 1e3).sum().backward()
+    gradients = [p.grad for p in tower.parameters() if p.grad is not None]
+    assert gradients and all(bool(g.isfinite().all()) and float(g.abs().max()) < 1e6 for g in gradients)
+    nothing = tower(tower.read(["", "?!"]))
+    assert nothing.shape == (2, 3) and not nothing.any()

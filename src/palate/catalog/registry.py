@@ -62,8 +62,9 @@ def _place(entry: metadata.EntryPoint) -> str:
 #: What to do with systems of another verb than the one that is asked for.
 ELSEWHERE = {
     "recommend": "it answers from events: palate split SOURCE --out DIR, then palate fit, recommend, compare",
-    "rank": "it ranks rows: palate split FILE --label COLUMN --out DIR, then palate fit, evaluate, predict, compare",
-    "explore": "it chooses slates and learns from what happens: palate fit; settings: palate.study.tune_policy.tune_policy",
+    "rank": "it ranks rows: palate split FILE --label COLUMN --out DIR, then palate fit, evaluate, compare, predict "
+    "(--reasons N says why)",
+    "explore": "it chooses slates: palate fit, then palate act; policies are compared by palate.study.tune_policy.tune_policy",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.answer import named_items
+from palate.cli.options import refuse, values
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, note, print_json, print_table
 from palate.errors import ConfigError
 
@@ -25,6 +26,10 @@ def act(
         Path | None,
         typer.Option("--histories", help="Parquet (a file or folder): user and a list items, oldest first; or events."),
     ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", help="NAME=VALUE that the policy reads, beside --history; repeat it (files: columns)."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Positions of a slate.")] = 10,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Write rows to this Parquet file.")] = None,
@@ -41,11 +46,14 @@ def act(
 
     if (history is None) == (histories is None):
         raise ConfigError("name whom to choose for in one way.", remedy="--history IDS or --histories FILE")
+    told = values(context, "--context")
+    if histories is not None:
+        refuse({"--context": told}, "context of many stands in columns of their file", where="--histories")
     policy = load(bundle, "explore")
     if histories is not None:
         pieces = questions.of_parquet(histories)
     else:
-        pieces = questions.of_history(named_items(policy, history or ""))
+        pieces = questions.of_history(named_items(policy, history or ""), context=told)
     rng = generator(seed, "act")
     blocks = choices(policy, pieces, k, rng, include_seen=include_seen, labels=out is None)
     if out is None:
@@ -69,4 +77,7 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(rows)
     else:
         titled = any(row["label"] != str(row["item"]) for row in rows)
-        print_table(rows, ["user", "position", "item", *(["label"] if titled else []), "propensity"])
+        shown = [{**row, "item": str(row["item"])} for row in rows]  # an id is no quantity
+        print_table(shown, ["user", "position", "item", *(["label"] if titled else []), "propensity"])
+        if all(row["propensity"] == 1.0 for row in rows):
+            note("No choice was left to chance, so a log of such slates can't judge another policy.")

@@ -14,6 +14,7 @@ from palate.cli.options import (
     Columns,
     Format,
     Out,
+    Positive,
     Reading,
     Seed,
     Source,
@@ -22,11 +23,13 @@ from palate.cli.options import (
     load_split,
     one_of,
     pairs,
+    refuse,
     report_dropped,
+    stood_there,
     values,
 )
 from palate.cli.output import DATA, FAILED, Json, errors_to_exit_codes, print_facts, print_json, print_table, progress_bars, say
-from palate.cli.rows import By, Group, Labels, TimeColumn, Weight, split_events, split_rows
+from palate.cli.rows import REPLACED, By, Group, Labels, TimeColumn, Weight, split_events, split_rows
 
 group = typer.Typer(no_args_is_help=True, help="Public data sets, audits and conversions.")
 
@@ -100,7 +103,7 @@ def describe(dataset: Any) -> dict[str, Any]:
         "columns": sorted(set(events.columns) - {"row"}),
         "item attributes": [] if dataset.items.attributes is None else dataset.items.attributes.column_names,
         "user attributes": [] if dataset.users.attributes is None else dataset.users.attributes.column_names,
-        "graphs": sorted(dataset.graphs),
+        "graphs": _graphs(dataset),
         "rows dropped": rows_dropped(dataset),
         "fingerprint": dataset.fingerprint,
         "steps": [dict(step) for step in dataset.spec],
@@ -111,6 +114,19 @@ def describe(dataset: Any) -> dict[str, Any]:
         first, last = (np.datetime64(int(t), "s") for t in (events.time.min(), events.time.max()))
         facts["from"], facts["to"] = str(first), str(last)
     return facts
+
+
+def _graphs(dataset: Any) -> dict[str, dict[str, int]]:
+    """Return how much stands in each graph, and how many links were left out because the events lack whom they join."""
+    lost = {name: counts[1] for step in dataset.spec for name, counts in step.get("links", {}).items()}
+    found = {}
+    for name, graph in sorted(dataset.graphs.items()):
+        found[name] = {"links": len(graph), "left out": lost.get(name, 0), "relations": len(graph.relations)}
+        if graph.entities is not None:
+            found[name]["entities"] = len(graph.entities)
+        if graph.item_entity is not None:
+            found[name]["items with an entity"] = int((graph.item_entity >= 0).sum())
+    return found
 
 
 @group.command()
@@ -204,6 +220,7 @@ def split(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the protocol, such as test=0.2; repeat it.")
     ] = None,
     seed: Seed = 0,
+    positive: Positive = None,
     min_value: Annotated[float | None, typer.Option("--min-value", help="Keep events of at least this value.")] = None,
     start: Annotated[
         str | None, typer.Option("--start", help="Keep events from this time on (unix seconds or ISO 8601).")
@@ -226,11 +243,26 @@ def split(
 ) -> None:
     """Cut events into train, validation and test, check them for leaks, and write them; with --label, rows for rankers."""
     if protocol == "event_rows":
-        filters = {"--min-value": min_value, "--start": start, "--end": end, "--dedup": dedup, "--k-core": k_core}
+        filters = {
+            "--positive": positive or None,
+            "--min-value": min_value,
+            "--start": start,
+            "--end": end,
+            "--dedup": dedup,
+            "--k-core": k_core,
+        }
         given = [option for option, value in filters.items() if value is not None]
         split_events(source, out, label or (), given, values(set_, "--set"), on_bad_rows=on_bad_rows, as_json=as_json)
         return
     if label:
+        of_events: dict[str, Any] = {
+            "--positive": positive,
+            "--min-value": min_value is not None,
+            "--start": start,
+            "--end": end,
+        }
+        of_events |= {"--dedup": dedup, "--k-core": k_core, "--format": format, "--column": column, "--read": reading}
+        refuse(of_events, "with --label a source is rows, not events", where="split")
         options = values(set_, "--set")
         how: dict[str, Any] = {"group": group, "weight": weight, "by": by, "time": time, "options": options}
         split_rows(source, out, label, seed=seed, as_json=as_json, **how)
@@ -239,7 +271,14 @@ def split(
     from palate.data.split_files import write_rolling, write_split
     from palate.errors import ConfigError
 
-    chosen = {"--min-value": min_value, "--start": start, "--end": end, "--dedup": dedup, "--k-core": k_core}
+    chosen = {
+        "--positive": positive or None,
+        "--min-value": min_value,
+        "--start": start,
+        "--end": end,
+        "--dedup": dedup,
+        "--k-core": k_core,
+    }
     chosen = {option: value for option, value in chosen.items() if value is not None}
     options = values(set_, "--set")
     with progress_bars(quiet=as_json) as progress:
@@ -254,6 +293,7 @@ def split(
             dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
             splits = _cut(_filtered(dataset, chosen, once=once), protocol, seed, options)
     reports = [made.audit(accept=tuple(accept or ())) for made in splits]
+    replaced = stood_there(out)
     folders = write_rolling(splits, out) if protocol == "rolling" else [write_split(splits[0], out)]
     if as_json:
         answers = [
@@ -263,6 +303,7 @@ def split(
                 "spec": made.spec,
                 "rows_dropped": rows_dropped(made.train),
                 "audit": report.to_dict(),
+                "replaced": replaced,
             }
             for folder, made, report in zip(folders, splits, reports, strict=True)
         ]
@@ -271,12 +312,14 @@ def split(
     for folder, made, report in zip(folders, splits, reports, strict=True):
         say(str(made))
         say(str(report))
-        say(f"Written to {folder}. Next: palate compare {shlex.quote(str(folder))}")
+        say(f"Written to {folder}{REPLACED if replaced else ''}. Next: palate compare {shlex.quote(str(folder))}")
 
 
 def _filtered(dataset: Any, chosen: dict[str, Any], *, once: bool) -> Any:
     from palate.data import filters
 
+    if "--positive" in chosen:
+        dataset = filters.positive(dataset, chosen["--positive"])
     if "--min-value" in chosen:
         dataset = filters.min_value(dataset, chosen["--min-value"])
     if "--start" in chosen or "--end" in chosen:

@@ -26,6 +26,7 @@ from palate.cli.options import (
     load_dataset,
     load_split,
     on_ray,
+    refuse,
     settings_of,
 )
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, plain, print_facts, print_json, progress_bars, say
@@ -48,7 +49,9 @@ def add_to(app: typer.Typer) -> None:
 @errors_to_exit_codes
 def fit(
     model: ModelName,
-    data: Annotated[str, typer.Option("--data", help="A split made by palate split, or any source of events.")],
+    data: Annotated[
+        str, typer.Option("--data", help="A split made by palate split, or any source of events (for a ranker, of rows).")
+    ],
     out: Out,
     set_: Settings = None,
     config: ConfigFile = None,
@@ -79,19 +82,31 @@ def fit(
     unfitted = create(model, **settings_of(set_, config))
     check_place(out)
     if get(model).verb == "rank":
+        of_events: dict[str, Any] = {
+            "--with-valid": with_valid,
+            "--workers": workers > 1,
+            "--address": address,
+            "--storage": storage,
+        }
+        of_events |= {"--format": format, "--column": column, "--read": reading}
+        refuse(of_events, "a ranker learns from rows, in this process", where=model)
         with progress_bars(quiet=as_json) as progress:
             own: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "checkpoint": checkpoint}
             own["callbacks"] = () if log is None else (JsonLog(log),)
             columns: dict[str, Any] = {"labels": label or (), "group": group, "weight": weight, "hold_out": hold_out}
             fit_ranker(unfitted, data, out, how=own, as_json=as_json, **columns)
         return
+    refuse({"--label": label, "--group": group, "--weight": weight}, "this is no ranker", where=model)
     _check_workers(type(unfitted), workers, checkpoint, address=address, storage=storage)
     if get(model).verb not in ("recommend", "explore"):
         raise ConfigError("this system isn't fitted by this command.", value=model, remedy="see: palate models NAME")
     with progress_bars(quiet=as_json) as progress:
         if is_split(data):
+            how_to_read = {"--format": format, "--column": column, "--read": reading}
+            refuse(how_to_read, "a split is read as it was written", where=data)
             dataset, validation = _parts(data, with_valid=with_valid)
         else:
+            refuse({"--with-valid": with_valid}, "the source is no split, and all of it is learnt from", where=data)
             dataset = load_dataset(data, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
             validation = None
         how: dict[str, Any] = {
@@ -126,7 +141,8 @@ def fit(
         say(f"Log of epochs: {log}" if log.exists() else f"No log was written: {model} doesn't tell its epochs.")
     say(f"{fitted!r} fitted in {fitted.record_.seconds:.1f} s on {dataset!r}")
     if get(model).verb == "explore":
-        say(f"Saved to {out}. Next: {shlex.join(['palate', 'act', str(out), '--history', ''])}")
+        context = [word for name in fitted.context_columns for word in ("--context", f"{name}=0")]
+        say(f"Saved to {out}. Next: {shlex.join(['palate', 'act', str(out), '--history', '', *context])}")
         return
     user = dataset.users.ids.raw[0].as_py()
     say(f"Saved to {out}. Next: {shlex.join(['palate', 'recommend', str(out), '--user', str(user)])}")
@@ -190,7 +206,11 @@ def tune(
     if as_json:
         print_json({**facts, "trials": tuned.trials})
         return
-    print_facts({k: str(v) for k, v in tuned.settings.items()}, f"{metric} {tuned.value:.4f} on validation", head="setting")
+    best = f"{metric} {tuned.value:.4f} on validation"
+    if tuned.settings:
+        print_facts({k: str(v) for k, v in tuned.settings.items()}, best, head="setting")
+    else:
+        say(f"{best}: no trial beat the defaults.")
     given = (
         [f"--set {k}={plain(v)}" for k, v in tuned.settings.items()] if out is None else [f"--config {shlex.quote(str(out))}"]
     )

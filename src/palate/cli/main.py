@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli import act, answer, claims, data, demo, doctor, fit, lm, measure, models, rows, serve, store
+from palate.cli import act, answer, claims, data, demo, doctor, fit, lm, measure, models, predict, serve, store
 from palate.cli.output import USAGE, errors_to_exit_codes, show_error
 from palate.errors import ConfigError
 
@@ -41,7 +41,7 @@ def _common(
         set_threads(threads)
 
 
-for group in (demo, doctor, data, models, fit, answer, act, rows, lm, serve, store, measure, claims):
+for group in (demo, doctor, data, models, fit, answer, act, predict, lm, serve, store, measure, claims):
     group.add_to(app)
 
 

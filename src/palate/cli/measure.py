@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from palate.cli.options import Accept, Metrics, Seed, load_split, names, one_of
 from palate.cli.output import PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
-from palate.cli.rows import compare_rankers, evaluate_ranker, is_row_split
+from palate.cli.rows import compare_rankers, evaluate_ranker
 from palate.errors import ConfigError
 
 
@@ -44,6 +45,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge a bundle or a run on a split, over the full catalogue."""
+    from palate.data.row_split import is_row_split
     from palate.study.score import score_bundle, score_run
 
     one_of(part, ("test", "valid"), "--part")
@@ -79,6 +81,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare systems on equal terms: the same split, the same tuning budget, one look at the test part."""
+    from palate.data.row_split import is_row_split
     from palate.study.compare import compare as study
 
     wanted, chosen = names(models, "--models") or [], names(metrics, "--metrics")
@@ -135,23 +138,55 @@ def off_policy(
     if as_json:
         print_json({"rows": len(rows), "each": each, "logged": logged, "estimates": [one.plain() for one in found]})
         return
-    _tell_estimates(found, f"The candidate; the policy that logged earned {logged:.4g} a {each}")
-    say(f"{len(rows):,} {each}s, {found[0].units:,} independent units.")
+    title = f"What the candidate would have earned; the policy that logged earned {logged:.4g} a {each}"
+    _tell_estimates(found, title, each)
+    whose = "" if unit else " If several are of one person or session, --unit COLUMN keeps them together."
+    say(f"{len(rows):,} {each}s, {found[0].units:,} independent units.{whose}")
+    if slate is None and _looks_like_slates(log):
+        say("The table has columns slate and position. If its choices were slates, judge them as such: --slate slate.")
     if q_logged is None:
         say("DR and its kin need the columns of a reward model (--q-logged, --q-target).")
 
 
-def _tell_estimates(found: list[Any], title: str) -> None:
-    shown = ("title", "value", "low", "high", "ess", "largest", "mean_weight", "terms")
-    told = [{name: one.plain()[name] for name in shown} for one in found]
-    print_table(told, optional=("terms", "largest"), title=title)
+def _looks_like_slates(log: Path) -> bool:
+    from palate.data.row_tables import row_blocks
+
+    return {"slate", "position"} <= set(next(iter(row_blocks(log)())).column_names)
+
+
+#: Headings of the evidence for an estimate, and what each number says.
+EVIDENCE = {
+    "ess": ("effective units", "as many of equal weight say as much (100 at least)"),
+    "largest": ("largest share", "of all weight, held by one unit"),
+    "mean_weight": ("mean weight", "should be 1"),
+    "terms": ("effective rewards", "as many decide the value (10 at least)"),
+}
+
+
+def _tell_estimates(found: list[Any], title: str, each: str) -> None:
+    told = []
     for one in found:
-        if one.refused is not None:
-            say(f"{one.title}: refused, {one.refused}.")
-        if one.refused is None and one.leaves_out is not None:
-            say(f"{one.title}: its interval is {one.leaves_out}.")
-        if one.spans is not None:
-            say(f"{one.title}: its interval spans that of {one.spans}, as it can't know its own bias.")
+        numbers, level = one.plain(), f"{100 * one.confidence:g}%"
+        value = {f"value a {each}": numbers["value"], f"{level} low": numbers["low"], f"{level} high": numbers["high"]}
+        told.append({"estimator": one.title, **value, **{heading: numbers[name] for name, (heading, _) in EVIDENCE.items()}})
+    print_table(told, optional=(EVIDENCE["terms"][0], EVIDENCE["largest"][0]), title=title)
+    say("; ".join(f"{heading}: {meaning}" for heading, meaning in EVIDENCE.values()) + ".")
+    together: dict[str, list[str]] = {}
+    for one in found:
+        for remark in _remarks(one):
+            together.setdefault(remark, []).append(one.title)
+    for remark, titles in together.items():
+        say(f"{', '.join(titles)}: {remark}.")
+
+
+def _remarks(one: Any) -> Iterator[str]:
+    """Yield what must be said of an estimate beside its numbers."""
+    if one.refused is not None:
+        yield f"refused, {one.refused}"
+    elif one.leaves_out is not None:
+        yield f"the interval is {one.leaves_out}"
+    if one.spans is not None:
+        yield f"the interval spans that of {one.spans}, as such an estimator can't know its own bias"
 
 
 def _check_report(out: Path | None) -> None:

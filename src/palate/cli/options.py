@@ -24,7 +24,9 @@ Columns = Annotated[
 ]
 Reading = Annotated[
     list[str] | None,
-    typer.Option("--read", help="KEY=VALUE for ids, time_unit, separator, encoding, quoted, header, min_users; repeat it."),
+    typer.Option(
+        "--read", help="KEY=VALUE for ids, time_unit, separator, encoding, quoted, header, min_users, keep_unseen; repeat it."
+    ),
 ]
 BadRows = Annotated[str, typer.Option("--on-bad-rows", help="error, or drop (dropped rows are counted and reported).")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random choice.")]
@@ -32,6 +34,10 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE; re
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings in a JSON or TOML file.")]
 Metrics = Annotated[str | None, typer.Option("--metrics", help="Names separated by commas, such as ndcg@10,recall@20.")]
 Accept = Annotated[list[str] | None, typer.Option("--accept", help="Code of a leak that you accept; repeat it.")]
+Positive = Annotated[
+    list[str] | None,
+    typer.Option("--positive", help="Events that count as choices: TYPE, TYPE:LEAST or :LEAST (a value); repeat it (all)."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 EngineName = Annotated[str, typer.Option("--engine", help="local, or ray: on a Ray cluster.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of the cluster; else RAY_ADDRESS, else one started here.")]
@@ -82,6 +88,13 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
         remedy = 'write {"setting": value, …}'
         raise ConfigError("the settings file must hold one table of settings.", where=path, value=loaded, remedy=remedy)
     return loaded
+
+
+def refuse(given: Mapping[str, Any], why: str, *, where: str) -> None:
+    """Refuse options that were given and would count for nothing."""
+    named = [option for option, value in given.items() if value]
+    if named:
+        raise ConfigError(f"{', '.join(named)} would count for nothing here: {why}.", where=where, remedy="leave it out")
 
 
 def names(text: str | None, option: str) -> list[str] | None:
@@ -144,8 +157,17 @@ def load_split(folder: str | Path) -> Split:
     from palate.data.split_files import read_split
 
     if not is_split(folder):
-        raise DataError("no split here.", where=folder, remedy="make one with: palate split SOURCE --protocol P --out DIR")
+        remedy = "make one with: palate split SOURCE --protocol P --out DIR (of rows for rankers: --label COLUMN)"
+        raise DataError("no split here.", where=folder, remedy=remedy)
     return read_split(folder)
+
+
+def stood_there(folder: Path) -> bool:
+    """Say whether a folder holds a split of any kind, which another one would replace."""
+    from palate.data.row_split import is_row_split
+    from palate.data.split_files import ROLLING
+
+    return is_split(folder) or is_row_split(folder) or (folder / ROLLING).is_file()
 
 
 def is_split(folder: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""Rows on the command line: how ``split``, ``fit``, ``evaluate`` and ``compare`` treat rankers; and ``palate predict``."""
+"""Rows on the command line: how ``split``, ``fit``, ``evaluate`` and ``compare`` treat rankers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import Out, one_of
-from palate.cli.output import MODELS, Json, cell, errors_to_exit_codes, print_json, print_table, progress_bars, say
+from palate.cli.options import one_of, refuse, stood_there
+from palate.cli.output import cell, print_json, print_table, progress_bars, say
 from palate.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from palate.contracts.ranker import Ranker, Rows
+    from palate.contracts.ranker import Ranker
     from palate.data.row_fields import RowField
     from palate.data.row_split import RowSplit
     from palate.evaluation.reliability import Reliability
@@ -32,19 +30,19 @@ HoldOut = Annotated[
 
 
 #: How a guess about a column is put right.
-EDITED = """To read a column otherwise: --set 'fields=[{"name": "price", "kind": "bucket"}]' at fit, or RowField in Python."""
-#: What stands under every table.
-OPENED = "The test part was opened {} times. Intervals: 95%, bootstrap over test rows."
+EDITED = """To read a column otherwise: --set 'fields=[{"name": "price", "kind": "bucket"}]' at fit, or RowField in Python.
+To leave one out, such as what is known only afterwards: --set 'leave_out=["price"]' at fit."""
 
 
-def is_row_split(folder: Path) -> bool:
-    """Say whether a folder holds a split of rows."""
-    return (folder / "rows.json").is_file()
+#: What is said of a split that took the place of another.
+REPLACED = " (it replaced the split that stood there)"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add this group's commands."""
-    app.command(rich_help_panel=MODELS)(predict)
+def _opened(looks: int, group: str | None) -> str:
+    """Say how often the test part was opened, and what the intervals draw."""
+    times = "once" if looks == 1 else f"{looks} times"
+    drawn = "single rows" if group is None else f"the values of column {group!r}, each with all its rows"
+    return f"The test part has been opened {times}. Intervals: 95%, bootstrap over {drawn}."
 
 
 def split_rows(
@@ -67,10 +65,11 @@ def split_rows(
     for name in options:
         one_of(name, ("valid", "test"), "--set")
     how: Any = by
+    replaced = stood_there(out)
     made = row_split.split_rows(
         source, out, labels=labels, group=group, weight=weight, how=how, time=time, seed=seed, **options
     )
-    _tell_split(made, out, f"dealt by {by}", as_json=as_json)
+    _tell_split(made, out, f"dealt by {by}", replaced=replaced, as_json=as_json)
 
 
 def split_events(
@@ -95,22 +94,26 @@ def split_events(
     known = [n for n in inspect.signature(split_event_rows).parameters if n not in ("source", "out", "tasks", "on_bad_rows")]
     for name in options:
         one_of(name, known, "--set")
+    replaced = stood_there(out)
     made = split_event_rows(source, out, tasks=tuple(tasks) or TASKS, on_bad_rows=on_bad_rows, **options)
-    _tell_split(made, out, "cut at two moments", as_json=as_json)
+    _tell_split(made, out, "cut at two moments", replaced=replaced, as_json=as_json)
 
 
-def _tell_split(made: RowSplit, out: Path, how: str, *, as_json: bool) -> None:
+def _tell_split(made: RowSplit, out: Path, how: str, *, replaced: bool, as_json: bool) -> None:
     """Say what stands in a split of rows, and how its columns look."""
     fields = _guessed(made)
     facts = {"folder": made.folder, "fingerprint": made.fingerprint, "labels": list(made.labels), "spec": made.spec}
     if as_json:
-        print_json({**facts, "fields": fields})
+        print_json({**facts, "fields": fields, "replaced": replaced})
         return
     rows = made.spec["rows"]
     say(f"{sum(rows.values()):,} rows {how}: " + ", ".join(f"{count:,} {part}" for part, count in rows.items()))
+    say(f"Labels: {', '.join(made.labels)}.")
     print_table(fields, title="Fields, as the columns look")
+    if made.group is not None:
+        say(f"Column {made.group!r} says which rows go together, and is no field.")
     say(EDITED)
-    say(f"Written to {out}. Next: palate compare {shlex.quote(str(out))} --models lr,fm,deepfm")
+    say(f"Written to {out}{REPLACED if replaced else ''}. Next: palate compare {shlex.quote(str(out))} --models lr,fm,deepfm")
 
 
 def _guessed(split: RowSplit) -> list[dict[str, Any]]:
@@ -149,9 +152,11 @@ def fit_ranker(
     as_json: bool,
 ) -> None:
     """Fit a ranker on a split of rows, or on a file of which a part says when to stop; save it."""
-    from palate.data.row_split import read_row_split
+    from palate.data.row_split import is_row_split, read_row_split
 
-    if is_row_split(Path(data)):
+    ready = is_row_split(data)
+    if ready:
+        refuse({"--label": labels, "--group": group, "--weight": weight}, "the split says this already", where=data)
         from palate.study.row_parts import part_of
 
         split = read_row_split(data)
@@ -180,16 +185,20 @@ def fit_ranker(
     if as_json:
         print_json({**facts, "notes": fitted.record_.notes})
         return
+    guessed = "" if ready or labels else " (a guess by the column's name; else say --label COLUMN)"
+    say(f"Learnt to predict: {_tasks(fitted)}{guessed}.")
     print_table(fields, title="Fields")
+    say(EDITED)
     say(f"{fitted.name} fitted in {fitted.record_.seconds:.1f} s on {fitted.record_.data.get('rows', 0):,} rows")
     if (best := fitted.record_.notes.get("best_value")) is not None:
-        say(f"Best validation value {best:.4f} after {fitted.record_.notes['best_epoch']} epochs")
-    further = (
-        ["evaluate", str(out), "--split", data]
-        if is_row_split(Path(data))
-        else ["predict", str(out), data, "--out", "predictions.parquet"]
-    )
+        say(f"Best validation value {best:.4f}, after epoch {fitted.record_.notes['best_epoch']}")
+    further = ["evaluate", str(out), "--split", data] if ready else ["predict", str(out), data, "--out", "predictions.parquet"]
     say(f"Saved to {out}. Next: {shlex.join(['palate', *further])}")
+
+
+def _tasks(fitted: Any) -> str:
+    """Return the tasks of a fitted ranker, and what kind of label each has."""
+    return "; ".join(f"{task.name}, {'yes or no' if task.binary else 'a number'}" for task in fitted.kinds_)
 
 
 def _learnt(fitted: Any) -> list[dict[str, Any]]:
@@ -212,12 +221,17 @@ def _dealt(
 
     def part(held: bool) -> Any:
         def rows() -> Any:
+            import numpy as np
             import pyarrow as pa
 
+            before = 0
             for at, table in enumerate(blocks()):
                 out = generator(seed, "held out", at).random(table.num_rows) < hold_out
-                own = table.filter(pa.array(out if held else ~out))
-                yield Rows.of_table(own if group is None else own.drop_columns([group]), chosen, weight=weight)
+                kept = out if held else ~out
+                own = table.filter(pa.array(kept))
+                own = own if group is None else own.drop_columns([group])
+                yield Rows.of_table(own, chosen, weight=weight, source_rows=before + np.flatnonzero(kept))
+                before += table.num_rows
 
         return rows
 
@@ -235,11 +249,10 @@ def evaluate_ranker(
 
     _check_out(out)
     split, model = read_row_split(folder), load(bundle, "rank")
-    found = answered(model, part_of(split, part), groups_of(split, part))
-    rows = [
-        {"task": v.task, "metric": v.metric, "value": v.value, "low": v.low, "high": v.high}
-        for v in found.values(metrics or ())
-    ]
+    with split.looking():
+        found = answered(model, part_of(split, part), groups_of(split, part))
+        values = found.values(metrics or ())
+    rows = [{"task": v.task, "metric": v.metric, "value": v.value, "low": v.low, "high": v.high} for v in values]
     document = {
         "system": model.name,
         "part": part,
@@ -248,9 +261,23 @@ def evaluate_ranker(
         "values": rows,
         "reliability": {task: curve.table().to_pylist() for task, curve in found.reliability().items()},
         "looks": split.looks,
+        "drawn by": split.group,
     }
     title = f"{model.name} on {len(found.truth):,} rows of {folder} ({part})"
-    _show(document, rows, title, out, found.reliability(), [OPENED.format(split.looks)], as_json=as_json)
+    curves = found.reliability()
+    _show(document, rows, title, out, curves, [_opened(split.looks, split.group)], as_json=as_json)
+    for task, curve in () if as_json else curves.items():
+        _show_reliability(task, curve)
+
+
+def _show_reliability(task: str, curve: Reliability) -> None:
+    """Print the bins of a task: what was predicted, and what happened, with its interval."""
+    headings = {"count": "rows", "mean": "predicted", "rate": "happened", "rate_low": "95% low", "rate_high": "95% high"}
+    told = [
+        {"bin": f"{row['low']:.3f} to {row['high']:.3f}"} | {headings[n]: row[n] for n in headings}
+        for row in curve.table().to_pylist()
+    ]
+    print_table(told, title=f"Reliability of {task}: rows of like predictions (ece {curve.error:.4f})")
 
 
 def compare_rankers(
@@ -278,7 +305,7 @@ def compare_rankers(
         for row in report.rows
     ]
     shown = [{name: value for name, value in row.items() if name not in ("settings", "trials")} for row in table]
-    told = [_told(pair) for pair in report.pairs] + [OPENED.format(report.setup["looks"])]
+    told = [_told(pair) for pair in report.pairs] + [_opened(report.setup["looks"], report.setup["drawn by"])]
     _show(report.to_dict(), shown, f"Rankers on {folder}", out, report.curves, told, as_json=as_json)
 
 
@@ -334,63 +361,3 @@ def _show(
         say(note)
     if out is not None:
         say(f"Report: {out}")
-
-
-@errors_to_exit_codes
-def predict(
-    bundle: Annotated[Path, typer.Argument(help="A bundle of a ranker.")],
-    rows: Annotated[str, typer.Argument(help="Rows: a Parquet, Arrow, CSV, TSV or JSONL file, or a folder of such.")],
-    out: Out,
-    reasons: Annotated[int, typer.Option("--reasons", min=0, help="Give as many of the strongest reasons for each row.")] = 0,
-    task: Annotated[str | None, typer.Option("--task", help="What the reasons are of: the first task by default.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Predict rows with a ranker; writes the rows with a column for each task, in Parquet.
-
-    With --reasons a column of reasons too, each with its part of the score (of the log-odds, where the task is yes or no).
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from palate.catalog.registry import load
-    from palate.contracts.ranker import Rows
-    from palate.data.row_tables import row_blocks
-    from palate.evaluation.report_files import write_atomic
-
-    model = load(bundle, "rank")
-    if task is not None and not reasons:
-        raise ConfigError("--task says what reasons are of.", where="--task", value=task, remedy="add --reasons 3")
-    count = 0
-
-    def write(work: Path) -> None:
-        nonlocal count
-        writer = None
-        for table in row_blocks(rows)():
-            found = model.predict(Rows(table))
-            why = _reasons(model, Rows(table), reasons, task) if reasons else None
-            for at, name in enumerate(found.tasks):
-                table = table.append_column(f"predicted_{name}", pa.array(found.values[:, at]))
-            if why is not None:
-                table = table.append_column(f"reasons_{task or found.tasks[0]}", why)
-            writer = writer or pq.ParquetWriter(work, table.schema)
-            writer.write_table(table)
-            count += table.num_rows
-        if writer is None:
-            raise ConfigError("there are no rows.", where=rows)
-        writer.close()
-
-    write_atomic(out, write)
-    if as_json:
-        print_json({"bundle": bundle, "rows": count, "out": out, "tasks": list(model.tasks)})
-        return
-    columns = [f"predicted_{name}" for name in model.tasks] + ([f"reasons_{task or model.tasks[0]}"] if reasons else [])
-    say(f"{count:,} rows predicted: {out} (columns {', '.join(columns)})")
-
-
-def _reasons(model: Ranker, rows: Rows, most: int, task: str | None) -> pa.Array:
-    """Return for each row the strongest reasons of its prediction, each with its part of the score."""
-    import pyarrow as pa
-
-    kind = pa.list_(pa.struct([("reason", pa.string()), ("part", pa.float64())]))
-    found = (model.explain_row(rows.slice(at, at + 1), task) for at in range(len(rows)))
-    return pa.array([[{"reason": str(one.subject), "part": one.weight} for one in why.evidence[:most]] for why in found], kind)

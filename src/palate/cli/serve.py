@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import Address, EngineName, Seed, Settings, on_ray, settings_of
+from palate.cli.options import Address, EngineName, Positive, Seed, Settings, on_ray, settings_of
 from palate.cli.output import (
     SERVICE,
     Json,
@@ -157,18 +158,23 @@ def publish(
 ) -> None:
     """Enter a bundle into the store; running services take an activation up by themselves."""
     from palate.contracts.bundle import read_manifest
+    from palate.serve.models.kinds import kind_of
     from palate.serve.models.production import publish as enter
+    from palate.serve.models.rankers import LoadedRanker
     from palate.serve.store import Store
 
     facts = read_manifest(bundle)
     name = version or f"{facts['system']}-{str(facts['checksum'])[:8]}"
     with Store.open(url_of(store)) as opened:
-        row = enter(opened, name, bundle, activate=activate)
-    shown = {"version": row.version, "system": row.system, "state": row.state, "bundle": row.path}
+        row, place = enter(opened, name, bundle, activate=activate), opened.url
+    shown = {"version": row.version, "system": row.system, "state": row.state, "bundle": row.path, "store": place}
+    empty = LoadedRanker(row.version, bundle).never_known if kind_of(row.system) == "ranker" else []
     if as_json:
-        print_json(shown)
+        print_json({**shown, "empty_columns": empty})
         return
     print_facts(shown, "Published")
+    if empty:
+        say(f"The service has no such columns, so these are empty in every answer: {', '.join(empty)}")
 
 
 @errors_to_exit_codes
@@ -177,11 +183,12 @@ def roll_back(store: StoreUrl = None, as_json: Json = False) -> None:
     from palate.serve.store import Store
 
     with Store.open(url_of(store)) as opened:
-        row = opened.roll_back()
+        row, place = opened.roll_back(), opened.url
     if as_json:
-        print_json({"version": row.version, "system": row.system, "state": row.state})
+        print_json({"version": row.version, "system": row.system, "state": row.state, "store": place})
         return
     say(f"{row.version} answers again.")
+    say(f"Store: {place}")
 
 
 @errors_to_exit_codes
@@ -190,6 +197,10 @@ def retrain_(
     store: StoreUrl = None,
     models: Models = None,
     set_: Settings = None,
+    positive: Positive = None,
+    all_events: Annotated[
+        bool, typer.Option("--all-events", help="All events count again (default: those that the active model learnt from).")
+    ] = False,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="Have the active model learn on from the new events, instead of anew.")
     ] = False,
@@ -201,22 +212,40 @@ def retrain_(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Have a model learn from everything in the store, hold it against the active one, publish it."""
+    """Have a model learn from everything in the store, hold it against the active one, publish it.
+
+    A policy (the verb explore) learns from all slates and what came of them, and is published without a gate.
+    """
+    from palate.errors import ConfigError
+    from palate.serve.models.kinds import kind_of
     from palate.serve.models.retrain import retrain
     from palate.serve.run import home
     from palate.serve.store import Store
 
+    if positive and all_events:
+        raise ConfigError("either some events count, or all.", where="--all-events", value=positive, remedy="give one of them")
     place = models or (home() / "models" if store is None else Path("models"))
+    if system is not None and kind_of(system) == "policy":
+        wrong = next((name for name, set_to in (("incremental", incremental), ("positive", positive)) if set_to), None)
+        if wrong is not None:
+            raise ConfigError("a policy learns anew, from all slates.", where=f"--{wrong}", remedy="leave it out")
+        _teach(url_of(store), place, system, settings_of(set_, None) or None, seed, as_json=as_json)
+        return
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
         how: dict[str, Any] = {"incremental": incremental, "gate": gate, "activate": activate, "seed": seed}
+        how["positive"] = [] if all_events else positive or None
         how["undecided"] = "publish" if publish_undecided else "refuse"
-        done = retrain(opened, place, system, settings_of(set_, None) or None, **how, progress=progress)
-    facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate}
+        done, kept = retrain(opened, place, system, settings_of(set_, None) or None, **how, progress=progress), opened.url
+    facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate, "store": kept}
     facts |= {"learnt_on_from": done.before, "updates": done.updates, "forgotten": done.forgotten}
+    facts["positive"] = None if done.positive is None else done.positive.texts
     if as_json:
         print_json(facts)
         return
     say(f"{done.version} {'answers now' if activate else 'is published'} ({done.seconds:.1f} s): {done.folder}")
+    say(f"Store: {kept}")
+    if done.positive is not None:
+        say(f"It learnt from these events: {done.positive}.")
     if done.before is not None:
         say(f"It learnt on from {done.before} (updates since the last full fit: {done.updates}).")
     if done.forgotten:
@@ -224,6 +253,23 @@ def retrain_(
             f"People erased while it learnt: {done.forgotten}. Its bundle is without them; retrain again to learn without them."
         )
     say("Gate: " + ("left out, or no model was active" if done.gate is None else done.gate.words))
+
+
+def _teach(store: str, models: Path, system: str, settings: dict[str, Any] | None, seed: int, *, as_json: bool) -> None:
+    """Have a policy learn from the store's slates; say how it is put to work."""
+    from palate.serve.models.kinds import use_of
+    from palate.serve.models.teaching import teach
+    from palate.serve.store import Store
+
+    with Store.open(store) as opened, progress_bars(quiet=as_json) as progress:
+        done, kept = teach(opened, models, system, settings, seed=seed, progress=progress), opened.url
+    if as_json:
+        print_json({**asdict(done), "store": kept})
+        return
+    say(f"{done.version} is published ({done.seconds:.1f} s): {done.folder}")
+    say(f"Store: {kept}")
+    say(done.words)
+    say(f"Nothing answers with it yet: {use_of(system, done.version)}")
 
 
 @keys.command("add")
@@ -239,12 +285,12 @@ def add_key(
     from palate.serve.store import Store
 
     with Store.open(url_of(store)) as opened:
-        key = new_key(opened, name, scope)
+        key, place = new_key(opened, name, scope), opened.url
     if as_json:
-        print_json({"name": name, "scope": scope, "key": key})
+        print_json({"name": name, "scope": scope, "key": key, "store": place})
         return
     say(key)
-    say("Keep it: only its hash is in the store.")
+    say(f"Keep it: only its hash is in the store, {place}")
 
 
 @keys.command("list")
@@ -254,12 +300,12 @@ def list_keys(store: StoreUrl = None, as_json: Json = False) -> None:
     from palate.serve.store import Store
 
     with Store.open(url_of(store)) as opened:
-        keys_of = opened.keys()
+        keys_of, place = opened.keys(), opened.url
     rows = [{"name": k.name, "scopes": " ".join(sorted(k.scopes)), "created": k.created} for k in keys_of]
     if as_json:
         print_json(rows)
         return
-    print_table(rows, title="Keys")
+    print_table(rows, title=f"Keys of {place}")
 
 
 @keys.command("revoke")
@@ -270,10 +316,11 @@ def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")], store: S
 
     with Store.open(url_of(store)) as opened:
         opened.revoke_key(name)
+        place = opened.url
     if as_json:
-        print_json({"revoked": name})
+        print_json({"revoked": name, "store": place})
         return
-    say(f"The key of {name} is no longer good.")
+    say(f"The key of {name} is no longer good in {place}")
 
 
 def _settings(config: Path | None, store: str | None, host: str | None, port: int | None, insecure: bool) -> ServiceSettings:

@@ -11,7 +11,7 @@ from palate.cli.options import BadRows, Columns, Format, Reading, Source, load_d
 from palate.cli.output import SERVICE, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
 
 group = typer.Typer(no_args_is_help=True, help="The store of the service: load, export, import, info.")
-StoreUrl = Annotated[str | None, typer.Option("--store", help="Where everything is kept (default: the demo's store).")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="A file, or the URL of a store (default: the demo's store).")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def url_of(store: str | None) -> str:
-    """Return the URL of a store: as given, else that of the service which starts with nothing else."""
+    """Return the place of a store: as given, else the URL of the service which starts with nothing else."""
     from palate.serve.run import home
 
     return store or f"sqlite:///{home() / 'palate.db'}"
@@ -44,12 +44,12 @@ def load(
     with progress_bars(quiet=as_json) as progress:
         data = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
         with Store.open(url_of(store)) as opened:
-            number = put(opened, data, progress=progress)
-    facts = {"store": url_of(store), "events": number, "users": data.n_users, "items": data.n_items}
+            number, place = put(opened, data, progress=progress), opened.url
+    facts = {"store": place, "events": number, "users": data.n_users, "items": data.n_items}
     if as_json:
         print_json(facts)
         return
-    say(f"{number:,} events of {data.n_users:,} users and {data.n_items:,} items are in {url_of(store)}")
+    say(f"{number:,} events of {data.n_users:,} users and {data.n_items:,} items are in {place}")
     say(f"Next: palate retrain ease{'' if store is None else f' --store {store}'}")
 
 
@@ -60,11 +60,11 @@ def info(store: StoreUrl = None, as_json: Json = False) -> None:
     from palate.serve.store import Store
 
     with Store.open(url_of(store)) as opened:
-        sizes, active = opened.sizes(), opened.active_model()
+        sizes, active, place = opened.sizes(), opened.active_model(), opened.url
     if as_json:
-        print_json({"store": url_of(store), "rows": sizes, "active": None if active is None else active.version})
+        print_json({"store": place, "rows": sizes, "active": None if active is None else active.version})
         return
-    print_table([{"table": name, "rows": rows} for name, rows in sizes.items()], title=url_of(store))
+    print_table([{"table": name, "rows": rows} for name, rows in sizes.items()], title=place)
     say(f"Active model: {'none' if active is None else active.version}")
 
 
@@ -82,11 +82,12 @@ def rows(
     from palate.serve.store import Store
 
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
-        count = write_click_rows(opened, out, since=since, until=until, progress=progress)
+        count, place = write_click_rows(opened, out, since=since, until=until, progress=progress), opened.url
     if as_json:
-        print_json({"store": url_of(store), "rows": count, "out": out})
+        print_json({"store": place, "rows": count, "out": out})
         return
-    say(f"{count:,} rows: {out}. Next: palate split {out} --label click --group slate --by time --time time --out rows")
+    say(f"{count:,} rows of {place}: {out}")
+    say(f"Next: palate split {out} --label click --group slate --by time --time time --out rows")
 
 
 @group.command()
@@ -99,11 +100,11 @@ def export(
     from palate.serve.store.archive import export_store
 
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
-        written = export_store(opened, folder, progress=progress)
+        written, place = export_store(opened, folder, progress=progress), opened.url
     if as_json:
-        print_json({"folder": written})
+        print_json({"store": place, "folder": written})
         return
-    say(f"Exported to {written}")
+    say(f"{place} exported to {written}")
 
 
 @group.command(name="import")
@@ -118,8 +119,8 @@ def import_(
     from palate.serve.store.archive import import_store
 
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
-        rows = import_store(opened, folder, progress=progress)
+        rows, place = import_store(opened, folder, progress=progress), opened.url
     if as_json:
-        print_json({"store": url_of(store), "rows": rows})
+        print_json({"store": place, "rows": rows})
         return
-    print_table([{"table": name, "rows": number} for name, number in rows.items()], title=f"Imported into {url_of(store)}")
+    print_table([{"table": name, "rows": number} for name, number in rows.items()], title=f"Imported into {place}")

@@ -23,7 +23,7 @@ from palate.evaluation.facts import Facts
 from palate.evaluation.judge import judge
 from palate.progress import Progress, ProgressEvent, silent
 from palate.serve.memory.people import Person
-from palate.serve.models.shelf import Loaded
+from palate.serve.models.loaded import Loaded
 from palate.serve.service import Service
 
 ACCURACY, DIVERSITY, K = "ndcg@10", "diversity@10[by=categories]", 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -23,6 +23,14 @@ def _json(settings: Mapping[str, Any], where: str) -> str:
         return json.dumps(dict(settings), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the settings are no JSON: {error}.", where=where) from None
+
+
+def _as_list(text: str) -> str:
+    """Return the JSON list that a text with commas means."""
+    try:
+        return json.dumps(json.loads(f"[{text}]"))
+    except ValueError:
+        return json.dumps([part.strip() for part in text.split(",")])
 
 
 class KeysOf:
@@ -70,7 +78,7 @@ class Config(BaseModel):
                 f"setting {key!r} is wrong: {first['msg'].lower()}.",
                 where=where,
                 value=first["input"],
-                remedy=cls._advice(key),
+                remedy=cls._advice(key, first["input"]),
             ) from None
 
     def replace(self, **settings: Any) -> Self:
@@ -91,10 +99,12 @@ class Config(BaseModel):
             return value
 
     @classmethod
-    def _advice(cls, key: str) -> str | None:
+    def _advice(cls, key: str, given: Any) -> str | None:
         field = cls.model_fields.get(key.split(".")[0])
         if field is None:
             return None
         kind = getattr(field.annotation, "__name__", str(field.annotation))
+        if get_origin(field.annotation) is tuple:
+            kind = f"a list, written as {_as_list(given)}" if key in cls.model_fields and isinstance(given, str) else "a list"
         default = "" if field.is_required() else f" (default {shorten(field.get_default(call_default_factory=True), 80)})"
         return f"{kind}; {field.description or ''}{default}"

@@ -24,7 +24,7 @@ from palate.contracts.policy import Feedback, Slate
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
 from palate.data.ragged import Ragged
-from palate.errors import DataError
+from palate.errors import DataError, UnsupportedError
 from palate.runtime import generator
 
 
@@ -139,6 +139,29 @@ def stated_chances_sum_to_one(bench: PolicyBench) -> None:
     if found is not None:
         expect(bool(((found >= 0) & (found <= 1)).all()), "a stated chance lies outside 0 to 1")
         expect(abs(found.prod(axis=1).sum() - 1) < 1e-9, f"the chances of all slates sum to {found.prod(axis=1).sum()}")
+
+
+@check
+def next_chances_are_those_stated(bench: PolicyBench) -> None:
+    """Where others may fill the slate, each candidate is as likely to come next as the policy says of such a slate."""
+    policy, asked, items = bench.taught, bench.few(1), np.array([0, 3, 5, 8], np.int32)
+    for places in permutations(range(4), 3):
+        try:
+            ask = policy.next_chances(asked)
+        except UnsupportedError:
+            return
+        own, left, taken = stated(policy, asked, items[list(places)][None]), np.arange(4), -1
+        for position, place in enumerate(places):
+            shares = ask(taken, left)
+            expect(
+                shares.shape == left.shape and abs(shares.sum() - 1) < 1e-9, f"the chances of {left} to come next are {shares}"
+            )
+            chance = float(shares[left == place][0])
+            same = own is None or np.isclose(chance, own[0, position], rtol=1e-9, atol=0)
+            expect(bool(same), f"position {position} of {list(places)} is said to be {own}, and comes next by {chance}")
+            if chance == 0:
+                break
+            left, taken = left[left != place], place
 
 
 @check

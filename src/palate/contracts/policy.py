@@ -20,6 +20,11 @@ from palate.data.dataset import Dataset, Entities
 from palate.errors import UnsupportedError
 from palate.progress import Progress, silent
 
+#: The chances of the candidates of one request while a slate is filled. It is called once for each position, in order, with the
+#: place (among the candidates) of the one that was taken before, -1 where none was, and with the places ``int64[m]`` that are
+#: left; it returns ``float64[m]``: the chance of each to come next.
+NextChances = Callable[[int, np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True, eq=False)
 class Slate:
@@ -129,6 +134,24 @@ class Policy(Fitted, ABC):
         """Number of items that can be shown."""
         return len(self.items_)
 
+    @property
+    def context_columns(self) -> tuple[str, ...]:
+        """Columns of a request's context that :meth:`next_chances` can't do without; each holds numbers."""
+        return ()
+
+    @property
+    def reads_histories(self) -> bool:
+        """Whether what is learnt and chosen depends on the histories of requests."""
+        return True
+
+    def knows(self, user: Any) -> bool:
+        """Say whether a person's raw id stands in what was learnt; a policy keeps nothing but items."""
+        return False
+
+    def forget(self, users: Sequence[Any]) -> int:
+        """Remove the raw ids of people; return how many it knew (see :meth:`knows`)."""
+        return 0
+
     def fit(
         self,
         dataset: Dataset,
@@ -204,4 +227,20 @@ class Policy(Fitted, ABC):
         raise UnsupportedError(
             f"{type(self).__name__} can't say how likely it would show a given slate.",
             remedy="judge it by simulation, or by a policy with propensities",
+        )
+
+    def next_chances(self, request: Requests) -> NextChances:
+        """Return the chances of one request's candidates to come next, for a caller who fills the slate.
+
+        The caller may leave out of a position whatever doesn't fit (limits of exposure, items that are excluded), draws from
+        these very chances, and so knows exactly how likely each position was. A policy whose choices can't be told so refuses.
+
+        Parameters
+        ----------
+        request
+            A single one, with ``candidates``, each of them once.
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} can't say what is likely to come next while others fill the slate.",
+            remedy="take a policy that ranks items by values, such as linucb, lin_ts, thompson or epsilon_greedy",
         )

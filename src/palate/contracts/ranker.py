@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +19,7 @@ from palate.contracts.fitted import FitRecord, Fitted
 from palate.contracts.model import Fitting
 from palate.contracts.shapes import check_rows, check_shape
 from palate.data.ragged import Ragged
+from palate.data.row_columns import RowError
 from palate.data.row_encoder import RowEncoder
 from palate.errors import ConfigError, DataError, UnsupportedError, nearest
 from palate.progress import Progress, silent
@@ -38,21 +40,26 @@ class Rows:
     groups
         ``int32[n]`` the request that each row belongs to (rows of a request stand together), or ``None``. Ranking and
         grouped AUC need it.
+    source_rows
+        ``int64[n]`` where each row stands in its source, counted from 0, or ``None``. Errors name it.
     """
 
     features: pa.Table
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     weights: np.ndarray | None = None
     groups: np.ndarray | None = None
+    source_rows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.source_rows is not None:
+            check_shape(self.source_rows, (len(self),), "source_rows")
         for task, values in self.labels.items():
             check_shape(values, (len(self),), f"labels of {task!r}")
-            check_rows(~np.isinf(values), values, "a label is infinite.", f"labels of {task!r}")
+            check_rows(~np.isinf(values), values, "a label is infinite.", f"labels of {task!r}", rows=self.source_rows)
         if self.weights is not None:
             check_shape(self.weights, (len(self),), "weights")
             good = np.isfinite(self.weights) & (self.weights >= 0)
-            check_rows(good, self.weights, "a weight is negative or no number.", "weights")
+            check_rows(good, self.weights, "a weight is negative or no number.", "weights", rows=self.source_rows)
         if self.groups is not None:
             check_shape(self.groups, (len(self),), "groups")
             starts = np.flatnonzero(np.diff(self.groups, prepend=-1))
@@ -64,7 +71,13 @@ class Rows:
 
     @classmethod
     def of_table(
-        cls, table: pa.Table, labels: Sequence[str] = (), *, group: str | None = None, weight: str | None = None
+        cls,
+        table: pa.Table,
+        labels: Sequence[str] = (),
+        *,
+        group: str | None = None,
+        weight: str | None = None,
+        source_rows: np.ndarray | None = None,
     ) -> Rows:
         """Return the rows of a table, of which some columns are labels, the request that a row belongs to, and a weight.
 
@@ -84,7 +97,7 @@ class Rows:
             whole = pc.dictionary_encode(table.column(group), null_encoding="encode").combine_chunks()
             whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
             groups = whole.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-        return cls(table.drop_columns(apart), made, weights, groups)
+        return cls(table.drop_columns(apart), made, weights, groups, source_rows)
 
     def slice(self, start: int, stop: int) -> Rows:
         """Return rows ``start`` to ``stop``."""
@@ -93,6 +106,7 @@ class Rows:
             {task: values[start:stop] for task, values in self.labels.items()},
             None if self.weights is None else self.weights[start:stop],
             None if self.groups is None else self.groups[start:stop],
+            None if self.source_rows is None else self.source_rows[start:stop],
         )
 
 
@@ -184,7 +198,10 @@ class Ranker(Fitted, ABC):
         started = time.perf_counter()
         folder = None if checkpoint is None else Path(checkpoint)
         fitting = Fitting(seed, device, progress, checkpoint=folder, callbacks=tuple(callbacks))
-        notes = dict(self._fit(blocks_of(rows), None if validation is None else blocks_of(validation), fitting) or {})
+        seen = _Seen()
+        with seen.naming():
+            held_out = None if validation is None else seen.watched(validation)
+            notes = dict(self._fit(seen.watched(rows), held_out, fitting) or {})
         self.record_ = FitRecord(seed, time.perf_counter() - started, notes.pop("data", {}), notes)
         return self
 
@@ -201,7 +218,9 @@ class Ranker(Fitted, ABC):
     def predict(self, rows: Rows) -> Predictions:
         """Return one row of predictions a row; the same for any way of cutting rows into blocks."""
         self._check_fitted()
-        return Predictions(self.tasks, self._predict(rows) if len(rows) else np.empty((0, len(self.tasks)), np.float32))
+        with _Seen(rows).naming():
+            found = self._predict(rows) if len(rows) else np.empty((0, len(self.tasks)), np.float32)
+        return Predictions(self.tasks, found)
 
     #: Column that holds the raw id of a person, where rows name one.
     user_column: ClassVar[str] = "user"
@@ -266,6 +285,35 @@ def blocks_of(rows: RowSource) -> Callable[[], Iterable[Rows]]:
     if isinstance(rows, Rows):
         return lambda: [rows]
     return rows
+
+
+@dataclass
+class _Seen:
+    """The block that went by last, and how many rows before it: an error about a row of it names the row of the source."""
+
+    block: Rows | None = None
+    before: int = 0
+
+    def watched(self, source: RowSource) -> Callable[[], Iterable[Rows]]:
+        """Return a function that yields the blocks of a source, each seen as it goes by."""
+
+        def blocks() -> Iterable[Rows]:
+            before = 0
+            for block in blocks_of(source)():
+                self.block, self.before = block, before
+                before += len(block)
+                yield block
+
+        return blocks
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Count the row of an error as its source does."""
+        try:
+            yield
+        except RowError as error:
+            known = None if self.block is None else self.block.source_rows
+            raise error.counted(self.before + error.row if known is None else int(known[error.row])) from None
 
 
 def _floats(column: pa.ChunkedArray, name: str) -> np.ndarray:

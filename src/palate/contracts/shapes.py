@@ -15,11 +15,14 @@ def check_shape(array: np.ndarray, shape: tuple[int | None, ...], where: str) ->
         raise DataError(f"the shape must be [{wanted}].", where=where, value=list(array.shape))
 
 
-def check_rows(good: np.ndarray, array: np.ndarray, what: str, where: str, remedy: str | None = None) -> None:
-    """Refuse values of which some are not good, and name the first row."""
+def check_rows(
+    good: np.ndarray, array: np.ndarray, what: str, where: str, remedy: str | None = None, *, rows: np.ndarray | None = None
+) -> None:
+    """Refuse values of which some are not good, and name the first row (``rows``: by what number each is known)."""
     if not good.all():
         at = tuple(int(n) for n in np.argwhere(~good)[0])
-        raise DataError(what, where=f"{where}, row {at[0]}", value=array[at].item(), remedy=remedy)
+        told = at[0] if rows is None else int(rows[at[0]])
+        raise DataError(what, where=f"{where}, row {told}", value=array[at].item(), remedy=remedy)
 
 
 def check_distinct(items: np.ndarray, where: str) -> None:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from palate.data.dataset import Dataset, Entities, Graph
 from palate.data.interactions import Interactions
+from palate.data.positive import Positive
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError, nearest
 from palate.runtime import generator
@@ -73,6 +74,28 @@ def min_value(dataset: Dataset, threshold: float) -> Dataset:
     if value is None:
         raise DataError("these interactions have no values.", where=dataset.name, remedy="read them with columns={'value': …}")
     return _kept(dataset, value >= threshold, {"step": "min_value", "threshold": threshold}, "lower the threshold")
+
+
+def positive(dataset: Dataset, events: Iterable[str]) -> Dataset:
+    """Keep events that count as choices: of some types, or of a least value.
+
+    Parameters
+    ----------
+    events
+        Terms such as ``"purchase"``, ``"rating:4"`` and ``":4"`` (see :mod:`palate.data.positive`); one of them must hold.
+
+    Raises
+    ------
+    ConfigError
+        If none is given, or one can't be read.
+    DataError
+        If the data have no such type, or no values where a term has a bound; or nothing is left.
+    """
+    found = Positive.parse(events)
+    if found is None:
+        raise ConfigError("no positive events are named.", where="events", remedy='name some, such as ["purchase", "rating:4"]')
+    found.check(dataset)
+    return compact(found.select(dataset))
 
 
 def dedup(dataset: Dataset, keep: Keep = "last") -> Dataset:
@@ -152,7 +175,7 @@ def subset_users(dataset: Dataset, n: int, seed: int = 0) -> Dataset:
 
 #: Filters by the name of their step.
 FILTERS: Mapping[str, Callable[..., Dataset]] = MappingProxyType(
-    {f.__name__: f for f in (k_core, min_value, dedup, time_window, subset_users)}
+    {f.__name__: f for f in (k_core, min_value, positive, dedup, time_window, subset_users)}
 )
 
 

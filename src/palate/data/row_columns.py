@@ -20,6 +20,39 @@ MANY_COUNTS = 1_000_000
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 
 
+class RowError(DataError):
+    """A value in one row of a table can't be used.
+
+    Parameters
+    ----------
+    what, value, remedy
+        As of every error.
+    column
+        Its column, in words.
+    row
+        Its row within the block at hand, counted from 0.
+    told
+        The row that the message names: that of the source, where it is known; ``row`` by default.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        column: str = "",
+        row: int = 0,
+        told: int | None = None,
+        value: Any = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what, where=f"{column}, row {row if told is None else told}", value=value, remedy=remedy)
+        self.column, self.row = column, row
+
+    def counted(self, told: int) -> RowError:
+        """Return the error with another row in its message."""
+        return RowError(self.what, column=self.column, row=self.row, told=told, value=self.value, remedy=self.remedy)
+
+
 def plain(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return one array without dictionary, of whole numbers (``int64``) or text; empty texts and NaN are missing."""
     whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
@@ -92,7 +125,9 @@ def numbers_of(column: pa.ChunkedArray, name: str, start: int) -> np.ndarray:
     Raises
     ------
     DataError
-        If a value is no number, or infinite; the row is named, counted from ``start``.
+        If a value is no number.
+    RowError
+        If one is infinite; the message counts its row from ``start``.
     """
     kind: Any = column.type
     whole = column.cast(pa.int64()) if pa.types.is_temporal(kind) else column
@@ -109,8 +144,13 @@ def numbers_of(column: pa.ChunkedArray, name: str, start: int) -> np.ndarray:
         ) from None
     endless = np.flatnonzero(np.isinf(numbers))
     if len(endless):
-        raise DataError(
-            "a number is infinite.", where=f"column {name!r}, row {start + endless[0]}", value=float(numbers[endless[0]])
+        raise RowError(
+            "a number is infinite.",
+            column=f"column {name!r}",
+            row=int(endless[0]),
+            told=start + int(endless[0]),
+            value=float(numbers[endless[0]]),
+            remedy="leave the cell empty if the number is unknown, or mend the row",
         )
     return numbers
 

@@ -37,7 +37,7 @@ from palate.data.row_columns import (
 )
 from palate.data.row_fields import MANY, SINGLE, RowField, check_fields
 from palate.data.row_learner import Learner, Learnt, vocabulary
-from palate.errors import DataError, nearest
+from palate.errors import DataError
 
 Words = Callable[[str], list[str]]
 Blocks = Callable[[], Iterable[pa.Table]]
@@ -339,8 +339,8 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise DataError(
             "a column that the model reads is missing.",
-            where="rows",
+            where=f"rows, columns {', '.join(table.column_names[:12]) or 'none'}",
             value=name,
-            remedy=nearest(name, table.column_names) if table.column_names else "the table has no columns",
+            remedy="add it, with empty cells where it is unknown; or fit the ranker on rows without it (leave_out)",
         )
     return table.column(name)

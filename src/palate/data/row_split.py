@@ -14,10 +14,10 @@ the test part, those before them validation; rows of one moment stay together, i
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from palate.data.fingerprint import file_sha256
 from palate.data.row_columns import hashed_codes, numbers_of
 from palate.data.row_tables import row_blocks
 from palate.data.split_files import LOOKS, Ledger
+from palate.data.whole import whole_folder
 from palate.errors import ConfigError, DataError, nearest
 from palate.runtime import generator
 
@@ -79,10 +80,14 @@ class RowSplit:
             self.ledger.record(self)
         return row_blocks(self.folder / f"{part}.parquet")
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
         """The looks at the test part."""
         return Ledger(self.folder / LOOKS)
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Look at the test part: if that ends in an error, no numbers came of it, and the look doesn't count."""
+        return self.ledger.looking(self)
 
     @property
     def looks(self) -> int:
@@ -106,6 +111,8 @@ def split_rows(
 ) -> RowSplit:
     """Deal rows into three parts, and write them whole or not at all.
 
+    A split of rows in the folder is replaced; looks at an equal one are kept.
+
     Parameters
     ----------
     source
@@ -124,7 +131,7 @@ def split_rows(
     ConfigError
         If the shares don't fit, or what ``how`` needs is missing.
     DataError
-        If a column is missing, or a part would be empty.
+        If a column is missing, a part would be empty, or the folder holds something that is no split of rows.
     """
     if not (0 < test < 1 and 0 < valid < 1 and valid + test < 1):
         raise ConfigError("valid and test are shares that leave something to learn from.", value=[valid, test])
@@ -142,11 +149,7 @@ def split_rows(
     deal = _dealer(blocks, how, group, time, valid, test, seed)
     spec = {**told, "how": how, "time": time, "valid": valid, "test": test, "seed": seed}
     target = Path(out)
-    if target.exists() and any(target.iterdir()) and not (target / ROWS).exists():
-        raise DataError("the folder holds other files.", where=target, remedy="name an empty or new folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with whole_folder(target, ROWS) as work:
         counts = _write(work, blocks, deal)
         empty = [part for part in PARTS if not counts[part]]
         if empty:
@@ -160,12 +163,18 @@ def split_rows(
             "files": {part: file_sha256(work / f"{part}.parquet") for part in PARTS},
         }
         (work / ROWS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        work.replace(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _keep_looks(target, work)
     return read_row_split(target)
+
+
+def _keep_looks(old: Path, new: Path) -> None:
+    """Take over the looks at a split that is replaced by an equal one."""
+    try:
+        before = read_row_split(old)
+    except DataError:
+        return
+    if before.looks and before.fingerprint == read_row_split(new).fingerprint:
+        Ledger(new / LOOKS).append(before.ledger.lines())
 
 
 def label_columns(names: Sequence[str], labels: Sequence[str] = ()) -> tuple[str, ...]:
@@ -232,7 +241,7 @@ def _dealer(
         shares = generator(seed, "groups").random(2**16)
         return lambda table, at: _parts(shares[hashed_codes(table.column(group), 2**16 - 2) % 2**16], valid, test)
     assert time is not None
-    moments = np.concatenate([numbers_of(table.column(time), time, 0) for table in blocks()])
+    moments = _moments(blocks, time)
     if np.isnan(moments).any():
         raise DataError("a row has no time.", where=f"column {time!r}, row {int(np.flatnonzero(np.isnan(moments))[0])}")
     ordered = np.sort(moments)
@@ -243,6 +252,14 @@ def _dealer(
         return (own >= first).astype(np.int8) + (own >= second)
 
     return by_time
+
+
+def _moments(blocks: Callable[[], Iterable[pa.Table]], time: str) -> np.ndarray:
+    found, n = [], 0
+    for table in blocks():
+        found.append(numbers_of(table.column(time), time, n))
+        n += table.num_rows
+    return np.concatenate(found)
 
 
 def _parts(draws: np.ndarray, valid: float, test: float) -> np.ndarray:

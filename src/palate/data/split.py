@@ -6,7 +6,8 @@ are in :mod:`palate.data.split_files`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -125,6 +126,17 @@ class Split:
                 self._ledger.record(self)
                 self.looks = max(self.looks, self._ledger.count())  # others may have looked meanwhile
         return _questions(events, self._known(part), self.train.n_users, part, targets)
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look at the test part: if that ends in an error, no numbers came of it, and the look doesn't count."""
+        before = self.looks
+        try:
+            with nullcontext() if self._ledger is None else self._ledger.looking(self):
+                yield
+        except BaseException:
+            self.looks = before if self._ledger is None else self._ledger.count()
+            raise
 
     def people(self, part: PartName) -> tuple[np.ndarray, Histories]:
         """Return who is asked in a part (``int32[n]``) and what may be known of them; the answers stay closed."""

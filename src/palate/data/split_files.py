@@ -10,7 +10,7 @@
 ``split.json``
     protocol, spec, fingerprint, counts, version of Palate, SHA-256 of every file above, and a seal over itself
 ``looks.jsonl``
-    a line (when, fingerprint) for every opening of the test part
+    a line (when, fingerprint) for every opening of the test part; one more, with ``withdrawn``, where no numbers came of it
 
 Rolling windows are folders ``1``, ``2``, … of this form, oldest first, beside ``rolling.json``.
 """
@@ -20,8 +20,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,6 +61,7 @@ class Ledger:
     """The file that counts how often the test part of a split was opened."""
 
     path: Path
+    _open: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def record(self, split: Fingerprinted) -> None:
         """Add one look: one line, appended in one write.
@@ -70,6 +72,19 @@ class Ledger:
             If the look can't be written down.
         """
         self.append([_look(split.fingerprint)])
+        self._open.append(split.fingerprint)
+
+    @contextmanager
+    def looking(self, split: Fingerprinted) -> Iterator[None]:
+        """Withdraw the looks that are taken within, should it end in an error: nobody has seen a number."""
+        before = len(self._open)
+        try:
+            yield
+        except BaseException as error:
+            taken = len(self._open) - before
+            if taken:
+                self.append([_look(split.fingerprint, withdrawn=type(error).__name__)] * taken)
+            raise
 
     def append(self, lines: list[str]) -> None:
         """Append lines in one write, and see them onto the disk."""
@@ -93,8 +108,9 @@ class Ledger:
         return [line for line in self.path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
     def count(self) -> int:
-        """Return how many looks there were."""
-        return len(self.lines())
+        """Return how many looks gave numbers."""
+        lines = self.lines()
+        return max(0, len(lines) - 2 * sum('"withdrawn"' in line for line in lines))
 
 
 def write_split(split: Split, folder: str | Path) -> Path:
@@ -183,7 +199,7 @@ def _fill(split: Split, work: Path, target: Path) -> None:
     _write_parts(split, work)
     if looks:
         Ledger(work / LOOKS).append(looks)
-    split.looks = len(looks)
+    split.looks = Ledger(work / LOOKS).count()
 
 
 def _looks_before(split: Split, target: Path) -> list[str]:

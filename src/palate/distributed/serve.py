@@ -123,7 +123,7 @@ def serve_on_ray(
 
 def _check(settings: ServiceSettings, replicas: int, most: int | None) -> None:
     """Refuse what can't work before anything is started."""
-    if settings.store.url.startswith("sqlite"):
+    if "://" not in settings.store.url or settings.store.url.startswith("sqlite"):
         raise ConfigError(
             "several replicas need a store that all of them reach.",
             where="store.url",

@@ -71,6 +71,7 @@ def reliability(
     bins: int = 10,
     by: Literal["width", "count"] = "width",
     confidence: float = 0.95,
+    groups: ArrayLike | None = None,
 ) -> Reliability:
     """Return the reliability of predicted probabilities.
 
@@ -86,6 +87,9 @@ def reliability(
         predictions stay together.
     confidence
         Of Wilson's interval (E. Wilson, JASA 1927).
+    groups
+        ``[n]`` the request or person of each row, or ``None``. Rows of a group say less than as many rows of their own:
+        Wilson's interval is then that of :func:`effective_rows`.
 
     Raises
     ------
@@ -111,7 +115,8 @@ def reliability(
     held = np.flatnonzero(count)
     n = count[held].astype(np.float64)
     rate, mean = (np.bincount(code, x, len(count))[held] / n for x in (y, p))
-    low, high = wilson(rate, n, confidence)
+    told = n if groups is None else effective_rows(y, np.searchsorted(held, code), rate, np.asarray(groups))
+    low, high = wilson(rate, told, confidence)
     return Reliability(edges[held], edges[held + 1], mean, rate, low, high, count[held], confidence)
 
 
@@ -120,3 +125,37 @@ def wilson(rate: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[n
     z = float(stats.norm.ppf((1 + confidence) / 2))
     middle, half = rate + z**2 / (2 * n), z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+def effective_rows(truth: np.ndarray, code: np.ndarray, rate: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return ``float64[b]``: as many rows drawn one by one as say of each bin's rate what its rows say, drawn by group.
+
+    This is ``n* = r(1-r) / V``, at most n, with the variance of the rate over groups drawn whole, linearised::
+
+        V = 1/n² Σ_g ( Σ_{i in g} (y_i - r) )²
+
+    Where all rows of a bin are alike, or of one group, ``n*`` is the number of its groups.
+
+    Parameters
+    ----------
+    truth
+        ``float64[n]`` of 0 and 1.
+    code
+        ``int64[n]``: the bin of each row.
+    rate
+        ``float64[b]``: share of 1 in each bin.
+    groups
+        ``[n]``.
+
+    Notes
+    -----
+    Source: L. Kish, "Survey Sampling", 1965, section 8.2 (``n / n*`` is the design effect).
+    """
+    own = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    pairs, place = np.unique(code * (own.max() + 1) + own, return_inverse=True)
+    whose = pairs // (own.max() + 1)
+    squares = np.bincount(place, truth - rate[code]) ** 2
+    n, several = (np.bincount(x, minlength=len(rate)).astype(np.float64) for x in (code, whose))
+    spread, alone = np.bincount(whose, squares, len(rate)), rate * (1 - rate) * n**2
+    known = (several > 1) & (alone > 0)
+    return np.where(known, np.minimum(n, alone / np.where(known, np.maximum(spread, 1e-12), 1)), several)

@@ -116,6 +116,8 @@ def measured_lines(report: Report) -> list[str]:
         lines.append(f"Tuning on validation: {' to '.join(str(b) for b in sorted({budget[0], budget[-1]}))} trials a system.")
     if leaks := report.setup.get("accepted leaks"):
         lines.append(f"Leaks of this split that were accepted: {leaks}.")
+    if data := report.setup.get("fitted elsewhere"):
+        lines.append(f"Fitted on other data than this split gives to learn from ({data}): it may have seen these answers.")
     if report.looks is not None:
         times = "once" if report.looks == 1 else f"{report.looks} times"
         lines.append(f"The test part of this split (fingerprint {report.split_fingerprint}) has been opened {times}.")

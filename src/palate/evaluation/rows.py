@@ -101,8 +101,8 @@ def _value(name: str, task: str, y: np.ndarray, p: np.ndarray, g: np.ndarray | N
             "gauc needs groups.", where=f"task {task!r}", remedy="name the column of the request or person: --group"
         )
     args: Any = (y, p, g) if name == "gauc" else (y, p)
-    if name == "auc" and g is None and draws.resamples:
-        found = resampled_auc(y, p[None], resamples=draws.resamples, seed=draws.seed)[:, 0]
+    if name == "auc" and draws.resamples:
+        found = resampled_auc(y, p[None], resamples=draws.resamples, seed=draws.seed, groups=g)[:, 0]
     else:
         found = np.array([function(*(a[rows] for a in args)) for rows in draws])
     low, high = np.nanpercentile(found, [2.5, 97.5]) if np.isfinite(found).any() else (np.nan, np.nan)
@@ -151,6 +151,8 @@ def paired_rows(
         ``float[n]``, all observed.
     first, second
         Predictions of one task, one array a seed.
+    groups
+        ``[n]`` the request or person of each row, or ``None``. Intervals are then over groups drawn whole.
     """
     function, sign, _ = METRICS[check_metric(metric)]
     g = None if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -160,9 +162,9 @@ def paired_rows(
         values = [[function(truth[rows], p[rows], *own) for p in side] for side in (first, second)]
         return float(np.mean(values[0]) - np.mean(values[1])) * (sign or 1)
 
-    if metric == "auc" and g is None:
+    if metric == "auc":
         scores = np.stack([*first, *second]).astype(np.float64)
-        drawn = resampled_auc(truth, scores, resamples=resamples, seed=seed)
+        drawn = resampled_auc(truth, scores, resamples=resamples, seed=seed, groups=g)
         found = drawn[:, : len(first)].mean(1) - drawn[:, len(first) :].mean(1)
     else:
         found = np.array([difference(rows) for rows in _Draws(len(truth), g, resamples, seed)])

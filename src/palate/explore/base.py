@@ -17,14 +17,14 @@ from pydantic import Field
 
 from palate.contracts.config import Config
 from palate.contracts.model import Fitting
-from palate.contracts.policy import Feedback, Policy, Slate
+from palate.contracts.policy import Feedback, NextChances, Policy, Slate
 from palate.contracts.requests import Requests
 from palate.contracts.shapes import check_distinct, check_shape
 from palate.data.dataset import Dataset
 from palate.data.ragged import Ragged
 from palate.errors import DataError
 from palate.explore.user_models import UserModel, looked_at
-from palate.kernels.slate_draws import draw_slates, slate_chances
+from palate.kernels.slate_draws import SlateFilling, draw_slates, slate_chances
 from palate.runtime import generator
 
 #: Numbers that a block of requests may take (values of all items in all draws).
@@ -66,6 +66,11 @@ class SlatePolicy(Policy):
     @abstractmethod
     def _clear(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, object] | None:
         """Set up what is learnt."""
+
+    def _values_among(self, request: Requests, items: np.ndarray) -> np.ndarray:
+        """Return ``float64[D, l]``: the values of some items for one request."""
+        values: np.ndarray = self._values(request)[0][:, items]
+        return values
 
     @property
     def _epsilon(self) -> float:
@@ -112,6 +117,15 @@ class SlatePolicy(Policy):
             out[own] = slate_chances(self._values(block), self._allowed(block), self._epsilon, items[own], joint=self.joint)
             start += len(block)
         return out
+
+    def next_chances(self, request: Requests) -> NextChances:
+        """Return the chances of one request's candidates (:meth:`palate.contracts.policy.Policy.next_chances`)."""
+        self._check_requests(request)
+        if len(request) != 1 or request.candidates is None:
+            raise DataError("one request with candidates is needed.", where="next_chances", value=len(request))
+        items = request.candidates.values
+        check_distinct(items[None], "requests.candidates")
+        return SlateFilling(self._values_among(request, items), items, self._epsilon, joint=self.joint)
 
     def update(self, requests: Requests, feedback: Feedback) -> None:
         """Learn from what was looked at, row by row; after an error the policy is as it was."""
@@ -197,6 +211,11 @@ class CountedPolicy(SlatePolicy):
 
     trials_: np.ndarray
     gains_: np.ndarray
+
+    @property
+    def reads_histories(self) -> bool:
+        """Not: counts are those of items."""
+        return False
 
     @property
     def means(self) -> np.ndarray:

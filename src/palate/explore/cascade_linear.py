@@ -21,9 +21,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from palate.contracts.requests import Requests
 from palate.explore.features import FeatureConfig
 from palate.explore.lin_ts import LinearDraws
+from palate.explore.linear import Among
 from palate.explore.linucb import LinearPolicy
 from palate.explore.thompson import DrawnConfig
 
@@ -47,8 +47,8 @@ class CascadeLinUCB(LinearPolicy):
     def _reg(self) -> float:
         return self.config.sigma**2
 
-    def _values(self, requests: Requests) -> np.ndarray:
-        mean, width = self.learner_.estimates(self.learner_.features.of_requests(requests))
+    def _valued(self, x: np.ndarray, among: Among) -> np.ndarray:
+        mean, width = self.learner_.estimates(x, among)
         return np.minimum(1.0, mean + self.config.c * self.config.sigma * width)[:, None]
 
 

@@ -18,9 +18,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from palate.contracts.requests import Requests
 from palate.explore.features import FeatureConfig
-from palate.explore.linear import Form
+from palate.explore.linear import Among, Form
 from palate.explore.linucb import LinearPolicy
 from palate.explore.thompson import DrawnConfig
 
@@ -55,8 +54,8 @@ class LinearDraws(LinearPolicy):
     def _numbers(self) -> int:
         return self.n_items * self._drawn_config.draws
 
-    def _values(self, requests: Requests) -> np.ndarray:
-        return self.learner_.sampled(self.learner_.features.of_requests(requests), self._drawn_once())
+    def _valued(self, x: np.ndarray, among: Among) -> np.ndarray:
+        return self.learner_.sampled(x, self._drawn_once(), among)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         return self.learner_.weights(rng, self._drawn_config.draws, self._spread)

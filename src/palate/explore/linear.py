@@ -33,6 +33,9 @@ from palate.kernels.ridge import ridge_updates, sherman_morrison
 Form = Literal["shared", "disjoint", "hybrid"]
 #: Numbers that inverses may take in all.
 MOST = 2**27
+#: Which items are asked about: numbers, or all of them.
+Among = np.ndarray | slice
+ALL = slice(None)
 
 
 class Learner(ABC):
@@ -59,8 +62,8 @@ class Learner(ABC):
         """Numbers that one request takes in :meth:`estimates`."""
 
     @abstractmethod
-    def estimates(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and width, ``float64[n, n_items]`` each, for contexts ``float64[n, width]``."""
+    def estimates(self, x: np.ndarray, among: Among = ALL) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and width, ``float64[n, l]`` each, of some items for contexts ``float64[n, width]``."""
 
     @abstractmethod
     def learn(self, x: np.ndarray, items: np.ndarray, rewards: np.ndarray) -> None:
@@ -70,8 +73,8 @@ class Learner(ABC):
         """Draw weights ``float64[D, m, d]`` from ``N(A⁻¹b, spread² A⁻¹)``."""
         raise NotImplementedError
 
-    def sampled(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return ``float64[n, D, n_items]``: values under drawn weights."""
+    def sampled(self, x: np.ndarray, weights: np.ndarray, among: Among = ALL) -> np.ndarray:
+        """Return ``float64[n, D, l]``: values of some items under drawn weights."""
         raise NotImplementedError
 
 
@@ -106,16 +109,16 @@ class _Shared(_Ridge):
     def numbers(self) -> int:
         return len(self.items) * self.state["moments"].shape[1]
 
-    def estimates(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def estimates(self, x: np.ndarray, among: Among = ALL) -> tuple[np.ndarray, np.ndarray]:
         d = self.state["moments"].shape[1]
-        mean = self.sampled(x, self._theta[None])[:, 0]
-        rows = np.einsum("na,lb->nlab", x, self.items).reshape(-1, d)
+        mean = self.sampled(x, self._theta[None], among)[:, 0]
+        rows = np.einsum("na,lb->nlab", x, self.items[among]).reshape(-1, d)
         square = ((rows @ self.state["inverses"][0]) * rows).sum(axis=1)
         return mean, np.sqrt(np.maximum(square, 0.0)).reshape(mean.shape)
 
-    def sampled(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def sampled(self, x: np.ndarray, weights: np.ndarray, among: Among = ALL) -> np.ndarray:
         grid = weights[:, 0].reshape(len(weights), x.shape[1], self.items.shape[1])
-        found: np.ndarray = np.einsum("na,sab->nsb", x, grid, optimize=True) @ self.items.T
+        found: np.ndarray = np.einsum("na,sab->nsb", x, grid, optimize=True) @ self.items[among].T
         return found
 
     def learn(self, x: np.ndarray, items: np.ndarray, rewards: np.ndarray) -> None:
@@ -134,12 +137,14 @@ class _Disjoint(_Ridge):
     def numbers(self) -> int:
         return self.state["moments"].size
 
-    def estimates(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        square = ((x @ self.state["inverses"]) * x).sum(axis=2).T
-        return x @ self._theta.T, np.sqrt(np.maximum(square, 0.0))
+    def estimates(self, x: np.ndarray, among: Among = ALL) -> tuple[np.ndarray, np.ndarray]:
+        inverses = self.state["inverses"][among]
+        square = ((x @ inverses) * x).sum(axis=2).T
+        theta = np.einsum("mde,me->md", inverses, self.state["moments"][among])
+        return x @ theta.T, np.sqrt(np.maximum(square, 0.0))
 
-    def sampled(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.einsum("na,sla->nsl", x, weights, optimize=True)
+    def sampled(self, x: np.ndarray, weights: np.ndarray, among: Among = ALL) -> np.ndarray:
+        found: np.ndarray = np.einsum("na,sla->nsl", x, weights[:, among], optimize=True)
         return found
 
     def learn(self, x: np.ndarray, items: np.ndarray, rewards: np.ndarray) -> None:
@@ -169,14 +174,15 @@ class _Hybrid(Learner):
     def numbers(self) -> int:
         return len(self.items) * len(self.state["shared_moment"])
 
-    def estimates(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        s, z = self.state, self.features.table
+    def estimates(self, x: np.ndarray, among: Among = ALL) -> tuple[np.ndarray, np.ndarray]:
+        s, z = self.state, self.features.table[among]
+        inverses, cross = s["inverses"][among], s["cross"][among]
         beta = s["shared_inverse"] @ s["shared_moment"]
-        theta = np.einsum("lde,le->ld", s["inverses"], s["moments"] - s["cross"] @ beta)
-        solved = x @ s["inverses"]  # [n_items, n, d]
+        theta = np.einsum("lde,le->ld", inverses, s["moments"][among] - cross @ beta)
+        solved = x @ inverses  # [l, n, d]
         shared = np.einsum("na,lb->nlab", x, z).reshape(len(x), len(z), len(beta))
         mean = shared @ beta + x @ theta.T
-        apart = shared - np.einsum("lnd,ldh->nlh", solved, s["cross"], optimize=True)
+        apart = shared - np.einsum("lnd,ldh->nlh", solved, cross, optimize=True)
         square = (solved * x).sum(axis=2).T + ((apart @ s["shared_inverse"]) * apart).sum(axis=2)
         return mean, np.sqrt(np.maximum(square, 0.0))
 

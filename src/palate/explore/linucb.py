@@ -14,6 +14,7 @@ regularisation λ is a setting (1 in the paper).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.explore.base import SlatePolicy
 from palate.explore.features import ArmFeatures, FeatureConfig
-from palate.explore.linear import FORMS, Form, Learner
+from palate.explore.linear import ALL, FORMS, Among, Form, Learner
 
 
 class LinUCBConfig(FeatureConfig):
@@ -60,6 +61,26 @@ class LinearPolicy(SlatePolicy):
     @property
     def _numbers(self) -> int:
         return self.learner_.numbers
+
+    @property
+    def context_columns(self) -> tuple[str, ...]:
+        """Columns of the setting ``context``."""
+        return self.config.context
+
+    @property
+    def reads_histories(self) -> bool:
+        """By the setting ``history``."""
+        return self.config.history
+
+    @abstractmethod
+    def _valued(self, x: np.ndarray, among: Among) -> np.ndarray:
+        """Return ``float64[n, D, l]``: draws of the values of some items for contexts ``float64[n, width]``."""
+
+    def _values(self, requests: Requests) -> np.ndarray:
+        return self._valued(self.learner_.features.of_requests(requests), ALL)
+
+    def _values_among(self, request: Requests, items: np.ndarray) -> np.ndarray:
+        return self._valued(self.learner_.features.of_requests(request), items)[0]
 
     def _clear(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, object]:
         features = ArmFeatures.of(dataset, self.config)
@@ -99,6 +120,6 @@ class LinUCB(LinearPolicy):
     def _epsilon(self) -> float:
         return self.config.epsilon
 
-    def _values(self, requests: Requests) -> np.ndarray:
-        mean, width = self.learner_.estimates(self.learner_.features.of_requests(requests))
+    def _valued(self, x: np.ndarray, among: Among) -> np.ndarray:
+        mean, width = self.learner_.estimates(x, among)
         return (mean + self.config.alpha * width)[:, None]

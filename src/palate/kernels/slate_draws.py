@@ -146,6 +146,39 @@ def slate_chances(
     return chances
 
 
+class SlateFilling:
+    """One slate that is filled from outside: the exact chances of what is left, position by position.
+
+    Where whoever fills it leaves out only what was taken, these are the chances of :func:`slate_chances`.
+
+    Parameters
+    ----------
+    values
+        ``float64[D, m]`` draws of the values of ``m`` items.
+    items
+        ``int[m]`` their numbers, which settle ties.
+    epsilon, joint
+        As in :func:`draw_slates_reference`.
+    """
+
+    def __init__(self, values: np.ndarray, items: np.ndarray, epsilon: float, *, joint: bool = False) -> None:
+        self._values, self._keys = np.ascontiguousarray(values, np.float64), tie_key(items)
+        self._epsilon, self._joint = epsilon, joint
+        draws, width = values.shape
+        self._alive, self._winners = np.ones(draws, np.bool_), np.empty(draws, np.int64)
+        self._left, self._wins = np.zeros(width, np.bool_), np.empty(width, np.int64)
+
+    def __call__(self, taken: int, left: np.ndarray) -> np.ndarray:
+        """Return ``float64[l]``: the chance of each place that is left, now that ``taken`` (-1: none of these) was."""
+        if taken >= 0:
+            _take(taken, self._left, self._alive, self._winners, self._joint)
+        self._left[:] = False
+        self._left[left] = True
+        counted = _wins(self._values, self._left, self._alive, self._keys, self._winners, self._wins)
+        share: np.ndarray = mixed_share(self._wins[left], counted, len(left), self._epsilon)
+        return share
+
+
 @lru_cache(maxsize=8)
 def _keys(n_items: int) -> np.ndarray:
     return tie_key(np.arange(n_items))

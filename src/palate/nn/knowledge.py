@@ -151,7 +151,7 @@ class Knowledge:
         Raises
         ------
         DataError
-            If the graph is missing, links people, or holds a number outside its vocabularies.
+            If the graph is missing, has triples but none of an item, links people, or holds a number outside its vocabularies.
         """
         graph = dataset.graphs.get(NAME)
         if graph is None:
@@ -160,11 +160,21 @@ class Knowledge:
                 raise DataError(
                     "the data set has no knowledge graph.",
                     where=f"{dataset.name}, graphs: {known}",
-                    remedy='give it one under graphs["knowledge"], or set require_graph=False to learn from interactions alone',
+                    remedy="put a table kg.csv (head, relation, tail) beside the events, or RecBole's .kg and .link; "
+                    "or learn from interactions alone: require_graph=False",
                 )
             empty = np.empty(0, np.int32)
             return cls(empty, empty, empty, dataset.n_items, dataset.n_items, 0, empty, {"read": 0})
-        return _read(graph, dataset.n_items)
+        found = _read(graph, dataset.n_items)
+        if required and found.counts["read"] and found.counts["items_without_triples"] == dataset.n_items:
+            raise DataError(
+                "no triple of the knowledge graph speaks of an item of the events.",
+                where=f"{dataset.name}, graph {NAME!r}",
+                value=dict(found.counts),
+                remedy="check that triples name items by their ids, or say which entity an item is: a table item_entities.csv "
+                "(item, entity), or RecBole's .link",
+            )
+        return found
 
     def __len__(self) -> int:
         return len(self.head)

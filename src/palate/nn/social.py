@@ -63,7 +63,8 @@ class SocialGraph:
             raise DataError(
                 f"{system} needs social ties, and the data have none.",
                 where=f"graph {graph!r} of {dataset.name}",
-                remedy="add a file of ties (user, friend) to the data, or choose a system without, such as lightgcn",
+                remedy="put a table trust.csv (user, friend) beside the events, or RecBole's .net; "
+                "or choose a system without ties, such as lightgcn",
             )
         if (found.heads, found.tails) != ("user", "user"):
             raise DataError(

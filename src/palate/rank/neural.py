@@ -158,7 +158,7 @@ class NeuralRanker(Ranker):
             title=self.title,
             evaluate=None if held_out is None else lambda: self._value(held_out),
             optimizer=Adam(self.net_.parameters(), lr=c.lr, weight_decay=c.weight_decay) if on_cpu else None,
-            metric=f"valid_{c.stop_on}",
+            metric=f"valid_{self._value_name()}",
         )
         self.net_.cpu().eval()
         drawn = fitting.rng("background").choice(len(store), min(self.background_rows, len(store)), replace=False)
@@ -175,6 +175,13 @@ class NeuralRanker(Ranker):
 
     def _store(self, blocks: Callable[[], Iterable[Rows]]) -> RowStore:
         return RowStore.gather(blocks, self.encoder_, self.tasks_, words=tokens, memory_mb=self.config.memory_mb)
+
+    def _value_name(self) -> str:
+        """Return what :meth:`_value` is; where tasks of both kinds are averaged, it has no name of its own."""
+        binary = {task.binary for task in self.kinds_}
+        if len(binary) > 1:
+            return "value"
+        return {"auc": "auc", "log_loss": "neg_log_loss"}[self.config.stop_on] if binary == {True} else "neg_mse"
 
     def _value(self, store: RowStore) -> float:
         """Return the validation value, higher is better: the mean over tasks."""

@@ -52,6 +52,7 @@ from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.mixture import DOMAIN
 from palate.data.vocabulary import Vocabulary
+from palate.errors import DataError
 from palate.language.encoder import TextEncoder
 from palate.language.encoders import packages
 from palate.language.encoders.hashed import HashedEncoder, idf_of_buckets
@@ -118,7 +119,7 @@ class EasyRec(VectorRecommender):
         Raises
         ------
         DataError
-            If no attribute says what the items of the data set are.
+            If no attribute says what the items of the data set are, or it says the same of all.
         """
         self._check_fitted()
         former = Former(self._state(), self.histories_, self.item_counts_)
@@ -170,10 +171,24 @@ class EasyRec(VectorRecommender):
         return Entities(self.items_.ids, pa.table({"title": [str(raw) for raw in self.items_.ids.raw.to_pylist()]}))
 
     def _write_items(self) -> list[Sequence[str]]:
-        """Return the items' profiles, a list a version; keep what people's are written from."""
+        """Return the items' profiles, a list a version; keep what people's are written from.
+
+        Raises
+        ------
+        DataError
+            If all of them are the same.
+        """
         items = self._named_items()
         found = [item_profiles(items, self._form(version)) for version in range(self.config.versions)]
         self.profiles_ = found[0]
+        told = [text for text in found[0].texts if text]
+        if len(told) > 1 and len(set(told)) == 1:
+            raise DataError(
+                f"all {len(told):,} items that have a text have the same one, so nothing tells them apart.",
+                where="items",
+                value=told[0][:80],
+                remedy="give them titles, categories or descriptions of their own",
+            )
         return [profiles.texts for profiles in found]
 
     def _tower(self, texts: list[Sequence[str]], fitting: Fitting) -> Tower:

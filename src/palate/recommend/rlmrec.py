@@ -231,15 +231,27 @@ def text_vectors(people: Profiles, items: Profiles, c: RLMRecConfig) -> tuple[np
     else:
         found = main_directions(encoder(c.encoder).encode(texts), c.text_dim)
     vectors = found[: len(people)], found[len(people) :]
-    for what, rows in zip(("people", "items"), vectors, strict=True):
+    for what, profiles, rows in zip(("people", "items"), (people, items), vectors, strict=True):
         if (known := int(rows.any(axis=1).sum())) < 2:
+            why, remedy = _why_too_few(what, int(profiles.known.sum()), items)
             raise DataError(
-                f"texts can't be aligned: too few {what} have one.",
+                f"texts can't be aligned: {why}.",
                 where="profiles",
                 value=f"{known} of {len(rows)}",
-                remedy='give items a text, or fit with mode="none"',
+                remedy=f'{remedy}, or fit with mode="none"',
             )
     return vectors
+
+
+def _why_too_few(what: str, written: int, items: Profiles) -> tuple[str, str]:
+    """Return why too few people or items have a vector, of whom so many have a text, and what helps."""
+    if written > 1:
+        return f"too few {what} have one with a word that the encoder knows", "give items texts in words"
+    if what == "people" and int(items.known.sum()) > 1:
+        alike = "all items have the same text, and " if len({text for text in items.texts if text}) == 1 else ""
+        why = f"{alike}too few people have one (words that stand in every item's text say nothing of a person)"
+        return why, "give items titles, or texts that tell them apart"
+    return f"too few {what} have one", "give items a text"
 
 
 def main_directions(x: np.ndarray, width: int) -> np.ndarray:

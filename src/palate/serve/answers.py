@@ -15,8 +15,9 @@ from palate.serve import wire
 from palate.serve.experiments.interleave import interleaved
 from palate.serve.experiments.live import INTERLEAVED, Assigned, assign, with_model
 from palate.serve.memory.people import Person, standing
-from palate.serve.models.rankers import LoadedRanker, is_ranker
-from palate.serve.models.shelf import Loaded
+from palate.serve.models.kinds import kind_of
+from palate.serve.models.loaded import Loaded
+from palate.serve.models.rankers import LoadedRanker
 from palate.serve.pipeline.config import Need
 from palate.serve.pipeline.pipeline import Answer, Pick, Pipeline
 from palate.serve.pipeline.sources import Question
@@ -225,7 +226,7 @@ def _ranker_of(service: Service, version: str) -> LoadedRanker | None:
     if version == "active":
         return None
     known = service.store.model(version)
-    if known is None or not is_ranker(known.system):
+    if known is None or kind_of(known.system) != "ranker":
         return None
     need = Need("ranker", version)
     if need not in service.settings.pipeline.needs:
@@ -301,7 +302,7 @@ def profile(service: Service, user: str, recent: int = 50) -> wire.Profile:
         user=user,
         known=kept is not None or len(person.rows) > 0 or len(words) > 0,
         attributes={} if kept is None else dict(kept.attributes),
-        events=len(person.acts().rows),
+        events=len(person.events().rows),
         said=[
             {"item": w.item, "title": _title(service, w.item), "kind": w.kind, "time": w.time, "slate": said[w]} for w in words
         ],

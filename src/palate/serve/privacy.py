@@ -21,6 +21,7 @@ from palate.contracts.bundle import only_one, read_manifest
 from palate.errors import BundleError
 from palate.serve import wire
 from palate.serve.errors import NotFound
+from palate.serve.models.kinds import kind_of
 from palate.serve.service import Service
 
 log = logging.getLogger("palate.serve")
@@ -46,7 +47,7 @@ def erase(service: Service, user: str) -> wire.Erased:
     new, looked = _published(service), set[str]()
     cleaned: list[str] = []
     unchecked: list[str] = []
-    removed, owed = Counter[str](), set[str]()
+    removed, owed = Counter[str](), _taught(service, user)
     while True:
         found, lost = _among_bundles(new, lambda version: _clean(service, version, user))
         gone = service.store.erase_user(user, elsewhere=bool(found))
@@ -62,6 +63,14 @@ def erase(service: Service, user: str) -> wire.Erased:
     return wire.Erased(
         removed=dict(removed), bundles=cleaned, retrain=sorted(owed), unchecked=unchecked, files_clean=gone.files_clean
     )
+
+
+def _taught(service: Service, user: str) -> set[str]:
+    """Return the rankers and policies that may have learnt from the person's slates: those published since the first."""
+    first = service.store.first_slate_of(user)
+    if first is None:
+        return set()
+    return {row.version for row in service.store.models() if row.created >= first and kind_of(row.system) != "model"}
 
 
 def _published(service: Service) -> list[str]:

@@ -140,8 +140,8 @@ def barred_rows(
 ) -> np.ndarray:
     """Return ``int32[m]``: rows that must not come; ``closed`` are such already."""
     parts = [*closed, np.array(catalogue.rows_of(exclude), np.int32)]
-    if seen == "exclude":
-        parts.append(person.seen)
+    if seen != "allow":
+        parts.append(person.seen if seen == "exclude" else person.rows)
     return np.unique(np.concatenate(parts)).astype(np.int32)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from palate.data.positive import Positive
 from palate.errors import PalateError
 from palate.serve.errors import BusyError, NotFound
 from palate.serve.experiments.arms import Arms
@@ -25,9 +26,11 @@ from palate.serve.memory.memo import Memo
 from palate.serve.memory.people import Person
 from palate.serve.memory.trends import Trends
 from palate.serve.models.forgetting import Forgetting
+from palate.serve.models.loaded import Loaded
 from palate.serve.models.loading import Loading
+from palate.serve.models.policies import LoadedPolicy, Turn
 from palate.serve.models.rankers import LoadedRanker
-from palate.serve.models.shelf import Loaded, Shelf
+from palate.serve.models.shelf import Shelf
 from palate.serve.models.succession import Succession
 from palate.serve.pipeline.config import PipelineConfig, TrendingSource
 from palate.serve.pipeline.pipeline import Pipeline
@@ -233,10 +236,9 @@ class Service:
         except PalateError as error:
             trouble = error.what
         active, items = self.shelf.active, int(self.catalogue.shown.sum())
-        good = trouble is None and (active is not None or items > 0)
         late = self.succession.trouble
         return Ready(
-            ready=good,
+            ready=trouble is None and (active is not None or items > 0),
             store=trouble or "ok",
             model=None if active is None else active.version,
             wanted=self.succession.wanted,
@@ -326,24 +328,29 @@ class Service:
     def expected(self, version: str, question: Question, rows: np.ndarray, task: str) -> np.ndarray:
         """Return ``float64[m]``: what a ranker expects of rows, in the context of a question."""
         ranker = self.shelf.ranker(version, self.folder)
-        return ranker.score(
-            self.asker(question.person, question.context, question.now, ranker), self.catalogue, rows.tolist(), task
-        )
+        asker = self.asker(question.person, question.context, question.now, ranker)
+        return ranker.score(asker, self.catalogue, rows.tolist(), task)
 
-    def asker(self, person: Person, context: Mapping[str, Any], now: float, ranker: LoadedRanker) -> Asker:
-        """Return who asks, as a ranker's rows tell it: by events alone; attributes are read where the ranker wants them."""
-        person = person.acts()
-        known = self.store.user(person.id) if ranker.reads_user and person.id is not None else None
+    def turn(self, version: str, question: Question, rows: np.ndarray) -> Turn:
+        """Return what a policy says of rows, in the context of a question."""
+        policy = self.shelf.policy(version, self.folder)
+        return policy.turn(self.asker(question.person, question.context, question.now, policy), self.catalogue, rows)
+
+    def asker(self, person: Person, context: Mapping[str, Any], now: float, reader: LoadedRanker | LoadedPolicy) -> Asker:
+        """Return who asks, as rows of a log tell it: by events alone; attributes are read where the reader wants them."""
+        person = person.events()
+        known = self.store.user(person.id) if reader.reads_user and person.id is not None else None
         history = [self.catalogue.items[row].id for row in person.rows[-RECENT_ITEMS:].tolist()]
         return Asker(person.id, history, now, {} if known is None else known.attributes, context, len(person.rows))
 
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and counts of what was chosen most lately; at most a few seconds old."""
-        rows, counts = self._memo.get(("trending", hours, types), partial(self._trending, hours, types))
+        positive = None if types else self.shelf.positive
+        rows, counts = self._memo.get(("trending", hours, types, positive), partial(self._trending, hours, types, positive))
         return rows[:limit], counts[:limit]
 
-    def _trending(self, hours: float, types: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        found = self._trends.best(self.clock(), hours, types, self.catalogue.row)
+    def _trending(self, hours: float, types: tuple[str, ...], positive: Positive | None) -> tuple[np.ndarray, np.ndarray]:
+        found = self._trends.best(self.clock(), hours, types, self.catalogue.row, positive)
         return np.array([row for row, _ in found], np.int32), np.array([number for _, number in found], np.float32)
 
     def newest(self, since: float, limit: int, *, strangers: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -369,11 +376,7 @@ class Service:
 
     def counts(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ``float64[n]`` times clicked and times shown, of rows; at most a few seconds old."""
-
-        def count() -> dict[str, tuple[int, int]]:
-            return self.store.rates(self.clock() - 30 * 86_400)
-
-        known = self._memo.get(("rates",), count)
+        known = self._memo.get(("rates",), lambda: self.store.rates(self.clock() - 30 * 86_400))
         pairs = [known.get(self.catalogue.items[row].id, (0, 0)) for row in rows.tolist()]
         return np.array([p[0] for p in pairs], np.float64), np.array([p[1] for p in pairs], np.float64)
 
@@ -387,9 +390,10 @@ class Service:
         if user is None and anonymous is None:
             return Person(None)
         most = self.settings.pipeline.history
-        past = self.store.past_of(user, anonymous, limit=most, before=before)
+        past = self.store.past_of(user, anonymous, limit=most, before=before, positive=self.shelf.positive)
         stranger = user is None or self.forgetting.bars(user)
-        live = Person.of(None if stranger else user, past.items, past.times, self.catalogue, past.said, most)
+        who = None if stranger else user
+        live = Person.of(who, past.items, past.times, self.catalogue, past.said, most, past.chosen)
         active = self.shelf.active
         if stranger or active is None or (active.store_position or ("",))[0] == self.store.identity:
             return live  # what a model learnt from this very store stands in the events

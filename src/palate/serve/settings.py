@@ -26,7 +26,7 @@ def _network(text: str) -> str:
 class StoreSettings(Config):
     """Where everything is kept."""
 
-    url: str = Field("sqlite:///palate.db", description="SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://…")
+    url: str = Field("sqlite:///palate.db", description="a SQLite file, or its URL sqlite:///FILE, or postgresql://…")
     synchronous: Literal["FULL", "NORMAL"] = Field(
         "FULL", description="SQLite: FULL survives a power cut; NORMAL is faster and may lose the last moments in one"
     )

@@ -122,7 +122,6 @@ def compare(
     seen = blind(split)
     for entrant in entrants:
         _prepare(entrant, seen, plan)
-    held_out = split.held_out("test")
     setup: dict[str, Any] = {
         "trials": trials,
         "seeds": seeds,
@@ -131,16 +130,18 @@ def compare(
         "seen items excluded": exclude_seen,
     }
     setup |= {"accepted leaks": ", ".join(leaks)} if leaks else {}
-    report = Report(
-        name or f"Comparison on {split.train.name}",
-        split.fingerprint,
-        spec=dict(split.spec),
-        looks=split.looks,
-        setup=setup,
-    )
-    for entrant in entrants:
-        for at, model in zip(plan.seeds, entrant.fitted, strict=True):
-            _add(report, entrant, model, at, held_out, facts, plan)
+    with split.looking():
+        held_out = split.held_out("test")
+        report = Report(
+            name or f"Comparison on {split.train.name}",
+            split.fingerprint,
+            spec=dict(split.spec),
+            looks=split.looks,
+            setup=setup,
+        )
+        for entrant in entrants:
+            for at, model in zip(plan.seeds, entrant.fitted, strict=True):
+                _add(report, entrant, model, at, held_out, facts, plan)
     report.slice_by(*standard_slices(held_out, facts.item_counts, split.train.users, attributes))
     if keep is not None:
         keep.extend(entrants)

@@ -13,13 +13,13 @@ questions in the same blocks. It has a column ``row``, the number of its first q
     one row group of a Parquet file of the second form
 
 A Parquet file (or folder of such files) of histories has a column ``user`` and lists ``items``, and may have lists ``times``
-(seconds since 1970, or timestamps) and ``values`` of the same lengths. A Parquet file of events has ``user``, ``item`` and
-maybe ``time``; its rows are gathered into histories, a share of the people at a time.
+(seconds since 1970, or timestamps) and ``values`` of the same lengths, and columns of context that a policy reads. A Parquet
+file of events has ``user``, ``item`` and maybe ``time``; its rows are gathered into histories, a share of the people at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -82,9 +82,10 @@ def of_users(model: Recommender, names: Iterable[str]) -> Iterator[pa.Table]:
         start += len(users)
 
 
-def of_history(items: Sequence[str], name: str = "(history)") -> Iterator[pa.Table]:
-    """Ask about one person who is known by a list of raw item ids, oldest first."""
-    yield _piece(0, {"user": pa.array([name]), "items": pa.array([list(items)], pa.list_(pa.string()))})
+def of_history(items: Sequence[str], name: str = "(history)", context: Mapping[str, Any] | None = None) -> Iterator[pa.Table]:
+    """Ask about one person who is known by a list of raw item ids, oldest first, and maybe by context that a policy reads."""
+    told = {column: pa.array([value]) for column, value in (context or {}).items()}
+    yield _piece(0, {**told, "user": pa.array([name]), "items": pa.array([list(items)], pa.list_(pa.string()))})
 
 
 def of_split(model: Recommender, split: Split) -> Iterator[pa.Table]:
@@ -149,9 +150,14 @@ def asked(piece: pa.Table, model: Recommender | Policy, *, include_seen: bool = 
         policy, which knows people by their histories alone.
     include_seen
         Whether items of the history may be offered.
+
+    Raises
+    ------
+    DataError
+        If a policy gets no histories, or lacks context that it needs; or the Parquet file of a piece can't be used.
     """
     start = first_of(piece)
-    parts = _read_group(piece) if "group" in piece.column_names else _blocks(piece)
+    parts = _read_group(piece, context=isinstance(model, Policy)) if "group" in piece.column_names else _blocks(piece)
     for part in parts:
         people = _whole(part["user"])
         if "items" not in part.column_names:
@@ -160,9 +166,22 @@ def asked(piece: pa.Table, model: Recommender | Policy, *, include_seen: bool = 
             requests = model.requests(people.to_pylist(), include_seen=include_seen)
         else:
             users, histories = _numbered(part) if "number" in part.column_names else _encoded(part, people, model)
-            requests = Requests(users, histories, exclude=None if include_seen else histories.ragged)
+            exclude = None if include_seen else histories.ragged
+            requests = Requests(users, histories, context=_context(part, model), exclude=exclude)
         yield Asked(start, people, requests)
         start += len(people)
+
+
+def _context(part: pa.Table, model: Recommender | Policy) -> pa.Table | None:
+    """Return what a policy is told beside histories: every column that is not of a history."""
+    if not isinstance(model, Policy):
+        return None
+    told = [name for name in part.column_names if name not in ("row", "user", "number", "items", *LISTS)]
+    missing = [name for name in model.context_columns if name not in told]
+    if missing:
+        remedy = "give a value for each: --context NAME=VALUE, or columns of the file of histories"
+        raise DataError("this policy needs context that isn't given.", where="context", value=missing, remedy=remedy)
+    return part.select(told) if told else None
 
 
 def _piece(start: int, columns: dict[str, pa.Array]) -> pa.Table:
@@ -204,13 +223,13 @@ def _row_groups(files: Sequence[Path], facts: Sequence[pq.FileMetaData]) -> Iter
             start += people
 
 
-def _read_group(piece: pa.Table) -> Iterator[pa.Table]:
+def _read_group(piece: pa.Table, *, context: bool) -> Iterator[pa.Table]:
     path, group = Path(piece["path"][0].as_py()), piece["group"][0].as_py()
     if not path.is_file():
         remedy = "put the histories into a folder that all nodes see under the same name"
         raise DataError("the file of histories is not here.", where=path, remedy=remedy)
     with pq.ParquetFile(path) as found:
-        columns = [name for name in ("user", "items", "times", "values") if name in found.schema_arrow.names]
+        columns = [name for name in found.schema_arrow.names if context or name in ("user", "items", "times", "values")]
         for batch in found.iter_batches(BLOCK, row_groups=[group], columns=columns):
             table = pa.Table.from_batches([batch])
             if table["user"].null_count:

@@ -32,10 +32,12 @@ def part_of(split: RowSplit, part: str, *, groups: bool = False) -> Callable[[],
     blocks = split.tables(part)
 
     def rows() -> Iterable[Rows]:
+        before = 0
         for table in whole_groups(blocks(), str(split.group)) if groups else blocks():
             told = None if not groups else split.group
-            kept = without(table, split, but=told)
-            yield Rows.of_table(kept, split.labels, group=told, weight=split.weight)
+            kept, at = without(table, split, but=told), np.arange(before, before + table.num_rows)
+            before += table.num_rows
+            yield Rows.of_table(kept, split.labels, group=told, weight=split.weight, source_rows=at)
 
     return rows
 

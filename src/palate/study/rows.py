@@ -69,7 +69,7 @@ class Answered:
             seen = ~np.isnan(self.truth[:, at])
             truth, predicted = self.truth[seen, at], self.predicted[seen, at]
             if len(truth) and np.isin(truth, (0, 1)).all():
-                found[task] = reliability(truth, predicted)
+                found[task] = reliability(truth, predicted, groups=None if self.groups is None else self.groups[seen])
         return found
 
 
@@ -204,13 +204,14 @@ class RowReport:
     Attributes
     ----------
     rows
-        A mapping a system: each metric with its interval (mean over seeds; the interval is over test rows, of the first seed),
-        standard deviation over seeds, seconds of the fit, rows predicted a second, settings.
+        A mapping a system: each metric with its interval (mean over seeds; the interval is over test rows, or their groups
+        where the split has any, of the first seed), standard deviation over seeds, seconds of the fit, rows predicted a second,
+        settings.
     pairs
         A mapping a pair of systems: how much better the first is in the first metric, interval, and whether that counts
         (interval without zero, after Holm's correction of the levels by a normal approximation).
     setup
-        Trials, seeds, looks, fingerprint.
+        Trials, seeds, looks, fingerprint, and the column whose values the intervals draw (``None``: they draw rows).
     curves
         Reliability of each system on its first task (where that is binary), of the first seed.
     """
@@ -250,6 +251,8 @@ def compare_rankers(
     """
     if seeds < 1:
         raise ConfigError("seeds must be at least 1.", where="seeds", value=seeds)
+    for metric in metrics:
+        check_metric(metric)
     entrants = [RowEntrant(get(name, "rank").title, name, dict((settings or {}).get(name, {}))) for name in models]
     known = groups_of(split, "valid")
     for entrant in entrants:
@@ -269,13 +272,15 @@ def compare_rankers(
             model = get(entrant.system).load()(**entrant.settings)
             entrant.fitted.append(model.fit(train, valid, seed=one, device=device, progress=progress))
             progress(ProgressEvent(f"{entrant.title}: fit", done, seeds))
-    test, groups = list(part_of(split, "test")()), groups_of(split, "test")
-    for entrant in entrants:
-        entrant.answers = [answered(model, lambda: test, groups) for model in entrant.fitted]
+    with split.looking():
+        test, groups = list(part_of(split, "test")()), groups_of(split, "test")
+        for entrant in entrants:
+            entrant.answers = [answered(model, lambda: test, groups) for model in entrant.fitted]
+        rows, pairs = [_row(entrant, metrics) for entrant in entrants], _pairs(entrants, metrics)
     setup = {"trials": trials, "seeds": seeds, "tuned on": tune_metric, "looks": split.looks, "split": split.fingerprint}
+    setup["drawn by"] = split.group
     curves = {e.title: next(iter(found.values())) for e in entrants if (found := e.answers[0].reliability())}
-    rows = [_row(entrant, metrics) for entrant in entrants]
-    return RowReport(rows, _pairs(entrants, metrics), {**setup, "spec": split.spec}, curves)
+    return RowReport(rows, pairs, {**setup, "spec": split.spec}, curves)
 
 
 def _row(entrant: RowEntrant, metrics: Sequence[str]) -> dict[str, Any]:

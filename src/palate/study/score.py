@@ -33,7 +33,8 @@ def score_bundle(
 ) -> Report:
     """Judge a saved model; bundle and split may number things differently, raw ids bring them together.
 
-    Opening the test part is counted.
+    Opening the test part is counted, unless an error keeps its numbers back. A model that was fitted on other data than what
+    the split gives to learn from may have seen the answers: the report says so.
 
     Parameters
     ----------
@@ -47,9 +48,10 @@ def score_bundle(
     topics = None if categories is None else _padded(categories_of(split.train, categories), view.dataset.n_items)
     facts = Facts.of(view.dataset, categories=topics)
     check_asked(metrics or DEFAULT_METRICS, facts, split.train.users, attributes)
-    held_out = split.held_out(part)
-    answers = cast(Recommender, view)
-    measured = measure(answers, held_out, metrics or DEFAULT_METRICS, facts=facts, progress=progress)
+    with split.looking():
+        held_out = split.held_out(part)
+        answers = cast(Recommender, view)
+        measured = measure(answers, held_out, metrics or DEFAULT_METRICS, facts=facts, progress=progress)
     info: dict[str, Any] = {
         "system": model.name,
         "fit_seconds": model.record_.seconds,
@@ -57,7 +59,7 @@ def score_bundle(
         "requests_per_s": len(held_out) / max(measured.seconds, 1e-9),
         "cold_share": measured.cold_share,
     }
-    report = _report(f"{Path(folder).name} on the {part} part", split)
+    report = _report(f"{Path(folder).name} on the {part} part", split, _fitted_elsewhere(model, split, part))
     report.add(get(model.name).title, measured.judgement, seed=model.record_.seed, info=info)
     return report.slice_by(*standard_slices(held_out, facts.item_counts, split.train.users, attributes))
 
@@ -78,7 +80,8 @@ def score_run(
     """
     facts = Facts.of(split.train, categories=categories)
     check_asked(metrics or DEFAULT_METRICS, facts, split.train.users, attributes)
-    run = evaluate_run(path, split, metrics or DEFAULT_METRICS, part=part, exclude_seen=exclude_seen, facts=facts)
+    with split.looking():
+        run = evaluate_run(path, split, metrics or DEFAULT_METRICS, part=part, exclude_seen=exclude_seen, facts=facts)
     report = _report(f"{Path(path).name} on the {part} part", split)
     report.add(Path(path).name, run.judgement, info={"run": run.counts})
     return report.slice_by(*standard_slices(run.held_out, facts.item_counts, split.train.users, attributes))
@@ -89,5 +92,15 @@ def _padded(rows: Ragged, n: int) -> Ragged:
     return Ragged(np.append(rows.offsets, np.full(n - len(rows), rows.offsets[-1])), rows.values)
 
 
-def _report(name: str, split: Split) -> Report:
-    return Report(name, split.fingerprint, spec=dict(split.spec), looks=split.looks)
+def _fitted_elsewhere(model: Any, split: Split, part: PartName) -> str:
+    """Return what a model was fitted on, where that isn't what the split gives to learn from before this part."""
+    allowed = [split.train] + ([split.full_train()] if part == "test" else [])
+    data = model.record_.data
+    if data["fingerprint"] in {dataset.fingerprint for dataset in allowed}:
+        return ""
+    return f"{data['name']}, {data['interactions']:,} interactions"
+
+
+def _report(name: str, split: Split, elsewhere: str = "") -> Report:
+    setup = {"fitted elsewhere": elsewhere} if elsewhere else {}
+    return Report(name, split.fingerprint, spec=dict(split.spec), looks=split.looks, setup=setup)

@@ -66,15 +66,18 @@ class HashedTower(nn.Module):
         return [(bags.indices[low:high].astype(np.int64), bags.data[low:high]) for low, high in bounds]
 
     def forward(self, texts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
-        """Return ``float32[n, dim]`` of length one, for texts as :meth:`read` gave them."""
+        """Return ``float32[n, dim]`` of length one, for texts as :meth:`read` gave them; 0 for a text without a word.
+
+        Such a text has no direction that could be learnt: at length 0 the gradient of a direction has no bound.
+        """
         device = self.table.device
         lengths = torch.tensor([len(columns) for columns, _ in texts], device=device)
         columns = torch.from_numpy(np.concatenate([c for c, _ in texts])).to(device)
         weights = torch.from_numpy(np.concatenate([w for _, w in texts])).to(device)
         offsets = torch.cumsum(lengths, 0) - lengths
         x = functional.embedding_bag(columns, self.table, offsets, mode="sum", per_sample_weights=weights)
-        vectors: Tensor = self.layers(x)
-        return vectors
+        said = torch.nonzero(lengths).ravel()
+        return x.new_zeros((len(x), self.encoder.dim)).index_copy(0, said, self.layers(x[said]))
 
     def masked_words(self, texts: Sequence[Any], share: float, rng: np.random.Generator) -> Tensor:
         """Refuse: a bag of words has no place for a word."""

@@ -18,6 +18,7 @@ from sqlalchemy import update
 from palate.console import numbers
 from palate.serve.experiments.live import INTERLEAVED
 from palate.serve.http.app import make_app
+from palate.serve.models import loaded as recommenders
 from palate.serve.models import shelf
 from palate.serve.models.production import publish
 from palate.serve.models.retrain import retrain
@@ -198,14 +199,14 @@ def test_no_visitor_waits_for_a_variants_model_after_a_restart(live: Any, monkey
     version, _ = made(live)
     begin(live, "first", spec(version))
     met = {user: slate["variant"] for user, slate in slates(live).items()}
-    load, go_on = shelf.load, threading.Event()
+    load, go_on = recommenders.load, threading.Event()
 
     def slow(folder: Path) -> Any:
         if json.loads((folder / "manifest.json").read_text())["system"] == "ease":
             assert go_on.wait(30)
         return load(folder)
 
-    monkeypatch.setattr(shelf, "load", slow)
+    monkeypatch.setattr(recommenders, "load", slow)
     with again(live) as later:
         meanwhile = slates(later, PEOPLE[:10])
         assert {slate["experiment"] for slate in meanwhile.values()} == {None}

@@ -18,7 +18,8 @@ from palate.contracts.bundle import read_manifest
 from palate.recommend.ials import IALS
 from palate.serve import answers, privacy, wire
 from palate.serve.errors import ConflictError, Unavailable
-from palate.serve.models import forgetting, retrain, shelf
+from palate.serve.models import forgetting, retrain
+from palate.serve.models import loaded as recommenders
 from palate.serve.models.forgetting import RETRY
 from palate.serve.models.production import publish
 from palate.serve.service import Service
@@ -183,7 +184,7 @@ def test_another_process_forgets_at_its_next_look(live: Any, other: Service) -> 
 
 
 def test_nobody_waits_while_bundles_are_read_anew(live: Any, other: Service, monkeypatch: Any) -> None:
-    load, reading, go_on = shelf.load, threading.Event(), threading.Event()
+    load, reading, go_on = recommenders.load, threading.Event(), threading.Event()
 
     def slow(folder: Path) -> Any:
         reading.set()
@@ -193,7 +194,7 @@ def test_nobody_waits_while_bundles_are_read_anew(live: Any, other: Service, mon
     live.service.forget_erased()
     erased = privacy.erase(live.service, "u3")
     assert erased.removed["events"] == 8
-    monkeypatch.setattr(shelf, "load", slow)
+    monkeypatch.setattr(recommenders, "load", slow)
     assert answer(other, "u3").cold and not answer(other, "u4").cold
     assert reading.wait(10) and other.person("u3").id is None and other.person("u4").id == "u4"
     given = answers.recommend(other, wire.RecommendIn(user="u3", history=["i1"], k=5))
@@ -245,7 +246,7 @@ def test_a_bundle_that_can_not_be_read_anew_is_told_and_tried_again(
 
 def test_what_is_being_loaded_meanwhile_is_looked_at_too(live: Any, other: Service, tmp_path: Path, monkeypatch: Any) -> None:
     made = retrain.retrain(live.store, tmp_path / "models", "ials", SMALL, gate=False, activate=False)
-    load, loaded, go_on = shelf.load, threading.Event(), threading.Event()
+    load, loaded, go_on = recommenders.load, threading.Event(), threading.Event()
 
     def slow(folder: Path) -> Any:
         found = load(folder)
@@ -254,11 +255,11 @@ def test_what_is_being_loaded_meanwhile_is_looked_at_too(live: Any, other: Servi
             assert go_on.wait(30)
         return found
 
-    monkeypatch.setattr(shelf, "load", slow)
+    monkeypatch.setattr(recommenders, "load", slow)
     thread = threading.Thread(target=other.shelf.get, args=(made.version, other.folder))
     thread.start()
     assert loaded.wait(10)  # it has read the old files, and is not in memory yet
-    monkeypatch.setattr(shelf, "load", load)
+    monkeypatch.setattr(recommenders, "load", load)
     erase(live, "u3")
     other.stale()
     other.pulse()

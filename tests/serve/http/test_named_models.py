@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from palate.serve.http.routes import common
+from palate.serve.models import loaded as recommenders
 from palate.serve.models import shelf
 from palate.serve.models.production import publish
 from palate.serve.models.retrain import retrain
@@ -45,14 +46,14 @@ def test_whoever_may_read_may_compare_and_memory_stays_bounded(
 
 
 def test_a_load_holds_none_of_the_threads_that_answer(live: Any, versions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    load, go_on, began = shelf.load, threading.Event(), threading.Event()
+    load, go_on, began = recommenders.load, threading.Event(), threading.Event()
 
     def slow(folder: Path) -> Any:
         began.set()
         assert go_on.wait(30)
         return load(folder)
 
-    monkeypatch.setattr(shelf, "load", slow)
+    monkeypatch.setattr(recommenders, "load", slow)
     monkeypatch.setattr(common, "PATIENCE", 20.0)
     asked, told = QUESTIONS * 2, list[int]()
     assert len(asked) > live.service.settings.server.workers
@@ -77,13 +78,13 @@ def test_a_load_holds_none_of_the_threads_that_answer(live: Any, versions: list[
 
 
 def test_who_waits_too_long_is_told_to_come_again(live: Any, versions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    load, go_on = shelf.load, threading.Event()
+    load, go_on = recommenders.load, threading.Event()
 
     def slow(folder: Path) -> Any:
         assert go_on.wait(30)
         return load(folder)
 
-    monkeypatch.setattr(shelf, "load", slow)
+    monkeypatch.setattr(recommenders, "load", slow)
     monkeypatch.setattr(common, "PATIENCE", 0.05)
     body = {"user": "u0", "k": 3, "model": versions[0]}
     response = live.call("POST", "/v1/recommendations", body)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from palate.serve.experiments import offpolicy
+from palate.serve.pipeline.sources import Question
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Event, Shown, Slate
 
@@ -176,3 +177,15 @@ def test_a_slate_of_which_rows_were_left_out_is_not_taken_for_a_shorter_one(expl
     )
     found = offpolicy.judge(service, service.settings.pipeline, most=2)
     assert (found.slates, found.width, set(found.policies)) == (1, 3, {"p2"})
+
+
+def test_each_slate_of_a_candidate_has_limits_of_its_own(live: Any) -> None:
+    """Five makers, one item of each: every slate that is drawn for an estimate is whole."""
+    service = live.service
+    config = EXPLORING.pipeline.replace(caps=[{"field": "maker", "most": 1}], seen="allow")
+    pipeline, person = service.pipeline_of(config), service.person("u1")
+    question = Question(person, 5, now=service.clock())
+    shown = np.array([pick.row for pick in pipeline.answer(question, service.rng).picks])
+    prospect = pipeline.prospect(question, shown, service.rng(), 4)
+    assert [len(slate) for slate in prospect.slates] == [5] * 4
+    assert (prospect.likelihood(shown) > 0).all()

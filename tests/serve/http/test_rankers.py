@@ -298,3 +298,32 @@ def test_answers_of_the_service_use_it_where_the_file_says_so(ranked: Any, monke
     monkeypatch.setattr(service, "pipeline", service.pipeline_of(config))
     slate = recommend(service, wire.RecommendIn(user="u6", k=5, seen="allow", context={"device": "phone"}, trace=True))
     assert any("rank by" in step.step for step in slate.trace)
+
+
+def test_columns_that_the_service_never_has_are_named_and_stay_empty(tmp_path: Path) -> None:
+    n, rng = 60, np.random.default_rng(0)
+    table = pa.table(
+        {
+            "item": [f"i{v}" for v in rng.integers(9, size=n)],
+            "city": [f"c{v}" for v in rng.integers(9, size=n)],
+            "item.brand": [f"b{v}" for v in rng.integers(3, size=n)],
+            "item_age": rng.normal(size=n),
+        }
+    )
+    FM(dim=2, epochs=1).fit(Rows(table, {"click": rng.integers(2, size=n).astype(np.float32)})).save(tmp_path / "fm")
+    words = ["publish", str(tmp_path / "fm"), "--store", str(tmp_path / "shop.db")]
+    told = " ".join(CliRunner().invoke(app, [*words, "--version", "one"]).output.split())
+    assert told.endswith("so these are empty in every answer: city, item_age")
+    found = json.loads(CliRunner().invoke(app, [*words, "--version", "two", "--json"]).stdout)
+    assert found["empty_columns"] == ["city", "item_age"] and found["store"].endswith("shop.db")
+    asked = Asker("u1", ["i1"], NOW, {}, {}, 1)
+    rows = rows_of(asked, [Item(id="i1", title="One")], {"city": "text", "item_age": "number", "weekday": "text"})
+    assert rows.to_pylist() == [{"city": None, "item_age": None, "weekday": "1"}]
+
+
+def test_a_key_that_stands_for_another_is_told(ranked: Any) -> None:
+    refused = ranked[0].call("POST", "/v1/rank", {"items": ["i1", "i2"]})
+    assert refused.status_code == 422
+    assert refused.json()["remedy"] == "items is not known here; give candidates instead"
+    refused = ranked[0].call("POST", "/v1/rank", {"candidates": ["i1"], "items": ["i1"]})
+    assert refused.status_code == 422 and "items" in refused.json()["where"]

@@ -13,7 +13,7 @@ import pytest
 
 from palate.console import numbers
 from palate.errors import BundleError
-from palate.serve.models import shelf
+from palate.serve.models import loaded as recommenders
 from palate.serve.models.production import publish
 from palate.serve.models.retrain import retrain
 from palate.serve.models.succession import RETRY, Trouble
@@ -60,14 +60,14 @@ def test_no_request_waits_for_a_model_that_is_activated_outside(
     live: Any, elsewhere: Store, tmp_path: Path, monkeypatch: Any
 ) -> None:
     first = ready(live)["model"]
-    load, loading, go_on = shelf.load, threading.Event(), threading.Event()
+    load, loading, go_on = recommenders.load, threading.Event(), threading.Event()
 
     def slow(folder: Path) -> Any:
         loading.set()
         assert go_on.wait(30)
         return load(folder)
 
-    monkeypatch.setattr(shelf, "load", slow)
+    monkeypatch.setattr(recommenders, "load", slow)
     answers: list[tuple[int, str]] = []
     done = threading.Event()
 

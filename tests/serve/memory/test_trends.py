@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from palate.data.positive import Positive
 from palate.serve.memory.trends import ANEW, Trends
 from palate.serve.store import Store
 from palate.serve.store.rows import Event
@@ -73,3 +74,15 @@ def test_a_clock_set_back_is_no_trouble(store):
     trends = Trends(store)
     assert trends.best(5_001.0, 1.0, (), ROWS) == [(2, 1)]
     assert trends.best(3_000.0, 1.0, (), ROWS) == [(1, 1), (2, 1)]
+
+
+def test_only_what_counts_is_counted(store):
+    trends = Trends(store)
+    done = [("i1", "rating", 5.0), ("i1", "rating", 1.0), ("i2", "rating", 2.0), ("i3", "buy", None), ("i3", "view", None)]
+    store.add_events([Event(f"u{at}", item, kind, value, time=50.0) for at, (item, kind, value) in enumerate(done)])
+    counted = Positive.parse(["rating:4", "buy"])
+    assert trends.best(60.0, 1.0, (), ROWS) == [(1, 2), (3, 2), (2, 1)]
+    assert trends.best(60.0, 1.0, (), ROWS, counted) == [(1, 1), (3, 1)]
+    store.add_events([Event("v", "i2", "rating", 4.0, time=55.0), Event("v", "i2", "view", time=55.0)])
+    assert trends.best(60.0, 1.0, (), ROWS, counted) == [(1, 1), (2, 1), (3, 1)]
+    assert trends.best(60.0, 1.0, ("buy",), ROWS) == [(3, 1)]

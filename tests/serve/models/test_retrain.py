@@ -275,3 +275,58 @@ def test_what_can_not_be_learnt_on_from(store: Store, tmp_path: Path) -> None:
     retrain(store, tmp_path / "models", "ease", gate=False)
     with pytest.raises(UnsupportedError, match="ease can't learn on"):
         retrain(store, tmp_path / "models", incremental=True)
+
+
+def glance(store: Store, people: range, since: float) -> None:
+    """Let people look at twelve items of the other taste."""
+    store.add_events(
+        [
+            Event(f"u{person:03}", f"i{item:02}", "look", time=since + item)
+            for person in people
+            for item in range(1 - person % 2, 24, 2)
+        ]
+    )
+
+
+def test_what_counts_is_said_once(store: Store, tmp_path: Path) -> None:
+    glance(store, range(150), START + 90_000)
+    models = tmp_path / "models"
+    spoilt = retrain(store, models, gate=False)
+    assert spoilt.positive is None and load(spoilt.folder).item_counts_.sum() == 1_440 + 150 * 12
+    done = retrain(store, models, positive=["view"], gate=False)
+    assert done.positive is not None and done.positive.texts == ["view"]
+    model = load(done.folder)
+    assert model.item_counts_.sum() == 1_440 and len(model.items_) == 2 * HALF
+    again = retrain(store, models, gate=False)
+    assert again.positive == done.positive and load(again.folder).item_counts_.sum() == 1_440
+    learnt_on = retrain(store, models, incremental=True, gate=False)
+    assert learnt_on.positive == done.positive and load(learnt_on.folder).item_counts_.sum() == 1_440
+    other = retrain(store, models, "popularity", gate=False, activate=False)  # the events are the store's, not the system's
+    assert other.positive == done.positive
+    assert retrain(store, models, positive=[], gate=False).positive is None
+
+
+def test_the_gate_asks_about_what_counts(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(gate, "_personal_before", lambda *_: looked.append(True))
+    looked: list[bool] = []
+    models = tmp_path / "models"
+    retrain(store, models, positive=["view"], gate=False)
+    happen(store, range(90, 150), 2 * HALF, 2, START + 2 * 86_400)
+    glance(store, range(150), START + 3 * 86_400)
+    done = retrain(store, models)
+    assert done.gate is not None and done.gate.passed and done.gate.people <= 60
+    assert done.gate.personal is not None and done.gate.personal > 0  # looks at the other taste are no questions
+    before = len(looked)
+    happen(store, range(90, 150), 2 * HALF, 3, START + 4 * 86_400)
+    glance(store, range(60), START + 5 * 86_400)
+    retrain(store, models, positive=["look"], undecided="publish", activate=False)
+    assert len(looked) == before + 1  # what was measured on other questions says nothing of these
+
+
+def test_events_that_count_are_refused_where_there_are_none(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no events of this type"):
+        retrain(store, tmp_path / "models", positive=["buy"])
+    with pytest.raises(DataError, match="have no values"):
+        retrain(store, tmp_path / "models", positive=["view:2"])
+    with pytest.raises(ConfigError, match="an update keeps which events count"):
+        retrain(store, tmp_path / "models", positive=["view"], incremental=True)

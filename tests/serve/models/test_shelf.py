@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from palate.data.dataset import Dataset
+from palate.errors import UnsupportedError
+from palate.explore.epsilon_greedy import EpsilonGreedy
 from palate.recommend.popularity import Popularity
 from palate.serve.memory.catalogue import Catalogue
-from palate.serve.models import shelf
+from palate.serve.models import loaded, shelf
+from palate.serve.models.loaded import Loaded
 from palate.serve.pipeline.config import Need
 from palate.simulate.world import World, WorldConfig
 
@@ -28,14 +31,14 @@ def test_a_load_holds_up_no_other_model(bundle: Path, monkeypatch: Any) -> None:
     models = shelf.Shelf(Catalogue())
     models.activate("a", bundle)
     models.get("b", lambda _: bundle)
-    load, loading, go_on = shelf.load, threading.Event(), threading.Event()
+    load, loading, go_on = loaded.load, threading.Event(), threading.Event()
 
     def held(folder: Path) -> Any:
         loading.set()
         assert go_on.wait(20)
         return load(folder)
 
-    monkeypatch.setattr(shelf, "load", held)
+    monkeypatch.setattr(loaded, "load", held)
     thread = threading.Thread(target=models.get, args=("c", lambda _: bundle))
     thread.start()
     assert loading.wait(20)
@@ -53,10 +56,10 @@ def test_a_model_that_can_not_be_warmed_up_leaves_no_trace(bundle: Path, monkeyp
     catalogue = Catalogue()
     models = shelf.Shelf(catalogue)
 
-    def broken(self: shelf.Loaded) -> None:
+    def broken(self: Loaded) -> None:
         raise ValueError("no answer")
 
-    monkeypatch.setattr(shelf.Loaded, "warm", broken)
+    monkeypatch.setattr(Loaded, "warm", broken)
     with pytest.raises(ValueError, match="no answer"):
         models.get("a", lambda _: bundle)
     assert models.versions() == [] and catalogue._listeners == []
@@ -118,15 +121,34 @@ def test_rankers_count_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert held == ["r0", "r4", "r5"] and models.versions() == ["active one"]
 
 
+def test_policies_count_too(bundle: Path, tmp_path: Path) -> None:
+    data: Dataset = World(WorldConfig(users=30, items=20, events=300, seed=1)).dataset()
+    policy = EpsilonGreedy().fit(data).save(tmp_path / "policy")
+    models = filled(bundle, "a")
+    models.keep("pipeline", [Need("policy", "p0")])
+    for n in range(6):
+        models.load(Need("policy", f"p{n}"), lambda _: policy)
+    held = [f"p{n}" for n in range(6) if models.holds(Need("policy", f"p{n}"))]
+    assert held == ["p0", "p4", "p5"] and models.versions() == ["active one"]
+    assert [found.version for found in models.policies()] == held
+    assert models.fitted("p5", lambda _: policy) is models.policy("p5", lambda _: policy).policy
+    with pytest.raises(UnsupportedError, match=r"whole catalogue") as refused:
+        models.get("p6", lambda _: policy)
+    assert "[pipeline.explore]" in str(refused.value)
+    with pytest.raises(UnsupportedError, match="no policy"):
+        models.policy("active one", lambda _: bundle)
+    assert not models.holds(Need("policy", "active one"))
+
+
 def test_an_activation_survives_others_that_crowd_the_model_out(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the load and the turn the model may be let go: it is loaded again, and hears of the catalogue."""
     models = filled(bundle)
     models.keep("experiments", [Need("model", f"k{n}") for n in range(4)])
     for n in range(4):
         models.get(f"k{n}", lambda _: bundle)
-    get, crowded = models.get, list[shelf.Loaded]()
+    get, crowded = models.get, list[Loaded]()
 
-    def crowding(version: str, folder_of: Any) -> shelf.Loaded:
+    def crowding(version: str, folder_of: Any) -> Loaded:
         found = get(version, folder_of)
         if not crowded:
             crowded.append(get("crowd", lambda _: bundle))

@@ -12,9 +12,9 @@ import pytest
 from palate.errors import ConfigError
 from palate.retrieval.ann import AnnIndex
 from palate.retrieval.exact import ExactIndex
+from palate.serve.models.loaded import Loaded
 from palate.serve.models.production import list_models
 from palate.serve.models.retrain import retrain
-from palate.serve.models.shelf import Loaded
 from palate.serve.service import Service
 from palate.serve.settings import RetrievalSettings, ServiceSettings
 from palate.serve.store import Event, ItemRow, Store

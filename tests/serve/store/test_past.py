@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from palate.data.positive import Positive
 from palate.serve.store import Event, Feedback, Shown, Slate, Store, past, schema
 from palate.serve.store.past import Past, Said
 
@@ -51,6 +52,23 @@ def test_words_and_events_are_as_of_a_moment(shown: Store) -> None:
     assert shown.past_of("ann", before=50.0).said == [Said("i2", "hide", 1.0, 20.0), Said("i2", "hide", 0.0, 40.0)]
 
 
+def test_it_says_which_events_are_chosen(shown: Store) -> None:
+    done = [("view", None), ("rating", 5.0), ("rating", 3.0), ("buy", None), ("rating", None)]
+    shown.add_events([Event("ann", f"i{n}", kind, value, time=10.0 + n) for n, (kind, value) in enumerate(done)])
+    shown.add_feedback([Feedback("s", "i2", "like", time=20.0)])
+
+    def chosen(*texts: str) -> list[bool] | None:
+        found = shown.past_of("ann", positive=Positive.parse(texts))
+        assert found.items == [f"i{n}" for n in range(5)] and [one.item for one in found.said] == ["i2"]
+        return found.chosen
+
+    assert chosen() is None
+    assert chosen("buy", "rating:4") == [False, True, False, True, False]
+    assert chosen(":1") == [True] * 5 and chosen("rating:1") == [False, True, True, False, True]  # without a value: 1
+    assert chosen("nothing") == [False] * 5
+    assert shown.past_of("bob", positive=Positive.parse(["buy"])) == Past([], [], [], [])
+
+
 @pytest.mark.parametrize("whom", ["ann", "tab"])
 def test_they_go_with_the_person(shown: Store, whom: str) -> None:
     shown.add_feedback([Feedback("s", "i0", "hide"), Feedback("v", "i1", "hide"), Feedback("both", "i2", "hide")])
@@ -79,7 +97,7 @@ def test_feedback_of_an_older_store_gets_its_person(shown: Store, store_url: str
 def test_it_is_answered_from_indexes_alone(tmp_path: Path, both: bool) -> None:
     with Store.open(f"sqlite:///{tmp_path / 'palate.db'}") as store:
         store.past_of("ann", "tab" if both else None)
-        words, order = store.database._texts[past._ASK["sqlite", both]]
+        words, order = store.database._texts[past._statement("sqlite", both, None)]
         given = tuple({"before": 9.0, "most": 5}.get(name, fixed or "ann") for name, fixed in order)
         with store.database.read() as connection:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}", given)]

@@ -115,7 +115,11 @@ def test_the_latest_of_the_log_are_the_last_in_order(store):
     store.add_slates([replace(SLATE, id=f"s{at}", time=100.0 * at, stochastic=at > 0) for at in range(3)])
     log = store.impressions_since(0.0, limit=4, latest=True)
     assert log["slate"].to_pylist() == ["s1", "s1", "s2", "s2"] and log["position"].to_pylist() == [1, 2, 1, 2]
-    assert store.impressions_since(0.0, limit=4)["slate"].to_pylist() == ["s0", "s0", "s1", "s1"]
+    first = store.impressions_since(0.0, limit=4)
+    assert first["slate"].to_pylist() == ["s0", "s0", "s1", "s1"]
+    last = first["time"][-1].as_py(), first["slate"][-1].as_py()
+    whole = store.impressions_since(0.0)
+    assert store.impressions_since(0.0, after=last).equals(whole.slice(4)) and len(whole) > 4
     assert store.impressions_since(0.0)["stochastic"].to_pylist() == [False, False, True, True, True, True]
 
 

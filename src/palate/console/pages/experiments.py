@@ -15,7 +15,7 @@ from palate.console.frame import page
 from palate.console.pages import designing, judging, reading
 from palate.serve.experiments import live, turning
 from palate.serve.models import production
-from palate.serve.models.rankers import is_ranker
+from palate.serve.models.kinds import kind_of
 from palate.serve.store import ExperimentRow
 
 #: What happens when an experiment of a kind is started.
@@ -42,7 +42,7 @@ async def experiments(visit: Visit, request: Request) -> None:
         await table()
     detail["place"] = parts.box("div", "stack")
     found = await visit.call(production.list_models, visit.service)
-    versions = [model.version for model in found.models if not is_ranker(model.system)]
+    versions = [model.version for model in found.models if kind_of(model.system) == "model"]
     if visit.may("admin"):
         designing.panel(visit, versions, table.refresh)
         judging.panel(visit, versions)

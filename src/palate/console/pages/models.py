@@ -19,8 +19,9 @@ from palate.console.weighing import Scale
 from palate.progress import Progress
 from palate.serve import wire
 from palate.serve.models import production
-from palate.serve.models.rankers import is_ranker
+from palate.serve.models.kinds import kind_of, use_of
 from palate.serve.models.retrain import Retrained, retrain
+from palate.serve.models.teaching import Taught, teach
 
 
 @page("models")
@@ -60,8 +61,9 @@ def _list(visit: Visit, found: wire.ModelList, refresh: Any) -> None:
     def act(model: wire.ModelOut) -> None:
         if model.state == "active":
             parts.text("answers now", "span", "good strong")
-        elif is_ranker(model.system):
-            parts.text("orders what others find", "span", "soft")
+        elif kind_of(model.system) != "model":
+            does = "orders" if kind_of(model.system) == "ranker" else "chooses among"
+            parts.text(f"{does} what others find", "span", "soft")
         elif visit.may("admin"):
             work = visit.guarded(partial(activate, model.version))
             parts.button("Activate", work, name=f"Activate {model.version}", kind="small")
@@ -89,10 +91,14 @@ def _list(visit: Visit, found: wire.ModelList, refresh: Any) -> None:
 
 def _retrain(visit: Visit, refresh: Any) -> None:
     """Show the form that retrains from the store."""
-    names = {s.name: s.title for s in systems().values() if s.status == "works" and s.verb == "recommend"}
+    working = [s for s in systems().values() if s.status == "works"]
+    names = {s.name: s.title for s in working if s.verb == "recommend"}
+    names |= {s.name: f"{s.title} (policy)" for s in working if s.verb == "explore"}
     same = "as the active model"
     with parts.panel(
-        "Retrain", "Learns from everything in the store, holds the new model against the active one, and publishes it."
+        "Retrain",
+        "Learns from everything in the store, holds the new model against the active one, and publishes it. A policy learns "
+        "from all slates and what came of them; the choices below don't concern it.",
     ):
         with parts.box("div", "line middle"):
             system = parts.select("System", {"": same, **names}, "")
@@ -101,6 +107,9 @@ def _retrain(visit: Visit, refresh: Any) -> None:
             undecided = ui.checkbox("Publish also where it can't decide", value=False)
             activate = ui.checkbox("Activate it if it passes", value=False)
         settings = parts.entry("Settings that differ (name=value, comma between)", classes="wide")
+        counted = visit.service.shelf.positive
+        label = "Events that count (type or type:least value, comma between; empty: all)"
+        positive = parts.entry(label, "" if counted is None else str(counted), classes="wide")
         with parts.box("details"):
             parts.text("What can be set", "summary")
             known = parts.box("div")
@@ -115,13 +124,17 @@ def _retrain(visit: Visit, refresh: Any) -> None:
         async def begin() -> None:
             given = parse_settings(settings.value, system.value or None)
             service, name = visit.service, system.value or None
+            events = [text for text in (positive.value or "").split(",") if text.strip()]
 
-            def work(progress: Progress) -> Retrained:
+            def work(progress: Progress) -> Retrained | Taught:
+                if name is not None and kind_of(name) == "policy":
+                    return teach(service.store, service.models, name, given or None, progress=progress)
                 done = retrain(
                     service.store,
                     service.models,
                     name,
                     given or None,
+                    positive=events,
                     incremental=learn_on.value,
                     gate=gate.value,
                     undecided="publish" if undecided.value else "refuse",
@@ -155,17 +168,23 @@ def _retrain(visit: Visit, refresh: Any) -> None:
             follow()
 
 
-def _outcome(done: Retrained | None, trouble: show.Complaint | None) -> None:
+def _outcome(done: Retrained | Taught | None, trouble: show.Complaint | None) -> None:
     """Tell how a retraining ended."""
     if trouble is not None:
         parts.trouble(trouble)
         return
     assert done is not None
+    if isinstance(done, Taught):
+        parts.alert(f"{done.version} is published ({done.seconds:.1f} s).", "fine")
+        parts.text(f"{done.words} Nothing answers with it yet: {use_of(done.system, done.version)}.")
+        return
     origin = "" if done.before is None else f", learnt on from {done.before}"
     parts.alert(f"{done.version} is published ({done.seconds:.1f} s){origin}.", "fine")
     if done.forgotten:
         erased = show.counted(done.forgotten, "person was", "people were")
         parts.text(f"{erased} erased while it learnt: its bundle doesn't hold them. Retrain again to learn without them.")
+    if done.positive is not None:
+        parts.text(f"It learnt from these events: {done.positive}.")
     if done.gate is None:
         parts.text("The gate was left out, or no model was active.")
     elif not done.gate.decided:
@@ -191,7 +210,7 @@ def _weigh(visit: Visit) -> None:
 
             def work(progress: Progress) -> list[tradeoff.Measured]:
                 rows = production.list_models(service).models
-                versions = [row.version for row in rows if (every.value or row.loaded) and not is_ranker(row.system)]
+                versions = [row.version for row in rows if (every.value or row.loaded) and kind_of(row.system) == "model"]
                 people = numbers.latest_people(service.store, count)
                 return tradeoff.measure(service, versions, people, progress)
 

@@ -18,7 +18,7 @@ from palate.console.frame import page
 from palate.console.pages import comparing
 from palate.serve import answers, privacy, records, wire
 from palate.serve.models import production
-from palate.serve.models.rankers import is_ranker
+from palate.serve.models.kinds import kind_of
 
 #: What may be said of an item in a slate, and the length of answers.
 KINDS, K = ("click", "like", "dislike", "hide"), 10
@@ -186,7 +186,10 @@ async def _steer(visit: Visit, whom: Whom, ask: Any) -> None:
     """Show what steers the answer."""
     categories = await visit.call(_categories, visit)
     published = await visit.call(production.list_models, visit.service)
-    versions = {"": "as the service answers", **{m.version: m.version for m in published.models if not is_ranker(m.system)}}
+    versions = {
+        "": "as the service answers",
+        **{m.version: m.version for m in published.models if kind_of(m.system) == "model"},
+    }
     text = parts.entry("What they feel like, in words", classes="wide")
     category = parts.select("Category", {"": "any", **{name: name for name in categories}}, "")
     price = parts.figure("Price at most", None, min=0)

@@ -1,4 +1,4 @@
-"""One table of interactions, with tables of items, users and ties beside it where they are found by name."""
+"""One table of interactions, with tables of items, users, ties and triples beside it where they are found by name."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ PARTS = ("train", "valid", "test")
 ITEMS = ("items", "item_meta", "item", "books", "movies", "products", "articles", "artists", "songs", "metadata", "businesses")
 USERS = ("users", "user", "customers", "people", "members")
 TIES = ("trust", "social", "friends", "user_friends", "follows")
+TRIPLES = ("kg", "knowledge", "triples")
+ENTITIES = ("item_entities", "item_entity", "kg_links")
 
 #: Attribute columns that are better known by another name.
 BETTER_NAMES = {
@@ -79,13 +81,18 @@ def read_table(path: Path, options: Options) -> Parts:
 
 
 def read_folder(folder: Path, options: Options) -> Parts:
-    """Read a folder of plain tables: interactions (:data:`EVENTS`, the parts of a split, or shards), items, users and ties."""
+    """Read a folder of plain tables by their names.
+
+    Interactions are :data:`EVENTS`, the parts of a split, or shards; beside them may stand :data:`ITEMS`, :data:`USERS`,
+    :data:`TIES` (user, friend) and :data:`TRIPLES` (head, relation, tail). Items are the entities of the triples that have
+    their ids, or those that a table of :data:`ENTITIES` (item, entity) names.
+    """
     plain_options = Options(encoding=options.encoding)
     sources, names = _events(folder, options)
     source = sources[0]
     roles = resolve(source.columns, options.columns, source.where)
     items, users = (_attributes(folder, known, role, plain_options) for known, role in ((ITEMS, "item"), (USERS, "user")))
-    graphs = _ties(folder, plain_options)
+    graphs = _ties(folder, plain_options) | _triples(folder, plain_options)
     return Parts(sources, names=names, items=items, users=users, graphs=graphs, columns=roles, name=folder.name)
 
 
@@ -181,5 +188,30 @@ def _ties(folder: Path, options: Options) -> dict[str, RawGraph]:
     path = _named(folder, TIES)
     if path is None:
         return {}
-    table = open_table(path, options).table()
+    table = _wide(path, options, ("user", "friend"))
     return {"social": RawGraph(table.column(0), table.column(1), "user", "user")}
+
+
+def _triples(folder: Path, options: Options) -> dict[str, RawGraph]:
+    path = _named(folder, TRIPLES)
+    if path is None:
+        return {}
+    table = _wide(path, options, ("head", "relation", "tail"))
+    head, relation, tail = (table.column(at) for at in range(3))
+    beside = _named(folder, ENTITIES)
+    if beside is None:
+        same = pa.chunked_array([*head.chunks, *tail.cast(head.type).chunks]).unique()
+        links = (pa.chunked_array([same]), pa.chunked_array([same]))
+    else:
+        pairs = _wide(beside, options, ("item", "entity"))
+        links = (pairs.column(0), pairs.column(1))
+    return {"knowledge": RawGraph(head, tail, "entity", "entity", relation, links)}
+
+
+def _wide(path: Path, options: Options, columns: tuple[str, ...]) -> pa.Table:
+    """Read a table whose first columns are the ones told, whatever they are called."""
+    table = open_table(path, options).table()
+    if table.num_columns < len(columns):
+        what = "this table lacks columns."
+        raise DataError(what, where=path, value=table.column_names, remedy=f"its columns are, in order: {', '.join(columns)}")
+    return table

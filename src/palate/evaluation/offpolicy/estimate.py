@@ -247,7 +247,9 @@ def _options(options: Options | None, settings: Mapping[str, Any]) -> Options:
         )
     chosen = replace(options or Options(), **settings)
     if not 0 < chosen.confidence < 1:
-        raise ConfigError("confidence lies between 0 and 1.", where="confidence", value=chosen.confidence)
+        raise ConfigError(
+            "confidence lies between 0 and 1.", where="confidence", value=chosen.confidence, remedy="such as 0.95"
+        )
     if chosen.interval not in get_args(How):
         raise ConfigError(
             "there is no such interval.", where="interval", value=chosen.interval, remedy=", ".join(get_args(How))

@@ -205,7 +205,13 @@ def _check_values(columns: Mapping[str, np.ndarray]) -> None:
     check_bounds("propensity", p, p < 0, "is negative")
     check_bounds("propensity", p, p == 0, "is zero, so this action can't have been logged", "find the chance that really ran")
     check_bounds("propensity", p, p > 1 + ROUNDING, "is above 1", "give chances, not densities or percentages")
-    check_bounds("target", target, (target < 0) | (target > 1 + ROUNDING), "is not a chance from 0 to 1")
+    check_bounds(
+        "target",
+        target,
+        (target < 0) | (target > 1 + ROUNDING),
+        "is not a chance from 0 to 1",
+        "give chances, not densities or percentages",
+    )
 
 
 def _units(given: Any, n: int) -> np.ndarray:

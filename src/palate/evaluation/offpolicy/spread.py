@@ -111,7 +111,7 @@ def interval(
         If a term lies outside the limits; the row is named.
     """
     if not 0 < confidence < 1:
-        raise ConfigError("confidence lies between 0 and 1.", where="confidence", value=confidence)
+        raise ConfigError("confidence lies between 0 and 1.", where="confidence", value=confidence, remedy="such as 0.95")
     if how == "normal":
         half = float(special.stdtrit(max(len(units) - 1, 1), (1 + confidence) / 2)) * standard_error(terms, units)
         return Ends(float(terms.mean()) - half, float(terms.mean()) + half)

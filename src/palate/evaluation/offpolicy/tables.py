@@ -280,7 +280,8 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
             try:
                 float(value)
             except (TypeError, ValueError):
-                raise DataError("this is no number.", where=f"{name}, row {row}", value=value) from None
+                remedy = f"make {name!r} a column of numbers, such as 0 and 1"
+                raise DataError("this is no number.", where=f"{name}, row {row}", value=value, remedy=remedy) from None
         raise DataError(f"{name} is not a column of numbers.", where=name, value=str(column.type)) from None
 
 

@@ -71,5 +71,11 @@ class _Watched(Collector):
         for names, answers in list(service.arms.replaced.items()):
             replaced.add_metric(names, answers)
         yield replaced
+        words = "Answers without the policy that explores, because the request lacked a number that it reads"
+        lacked = CounterMetricFamily("palate_policy_not_asked", words, labels=("model", "column"))
+        for policy in service.shelf.policies():
+            for column, answers in list(policy.lacked.items()):
+                lacked.add_metric((policy.version, column), answers)
+        yield lacked
         resting = float(len({rest.experiment for rest in service.arms.resting()}))
         yield GaugeMetricFamily("palate_experiments_resting", "Running experiments that rest: a variant can't answer", resting)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -94,11 +95,20 @@ def add_to(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first: dict[str, Any] = error.errors()[0]
+        found = error.errors()
+        first: dict[str, Any] = found[0]
         if first["type"] == "json_invalid":
             return answer(request, 400, "bad_json", "the body is not valid JSON.", value=first.get("ctx", {}).get("error"))
         place = ".".join(str(part) for part in first["loc"])
-        return answer(request, 422, "invalid", f"{first['msg']}.", where=place, value=shorten(first.get("input"), 80))
+        return answer(
+            request,
+            422,
+            "invalid",
+            f"{first['msg']}.",
+            where=place,
+            value=shorten(first.get("input"), 80),
+            remedy=_misnamed(found),
+        )
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> JSONResponse:
@@ -124,6 +134,16 @@ def add_to(app: FastAPI) -> None:
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("request %s failed", request_id(request), exc_info=error)
         return answer(request, 500, "internal", _INSIDE["internal"], remedy=_LOG)
+
+
+def _misnamed(found: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what to do where keys are sent that are not known while others are missing: one likely stands for the other."""
+    unknown, missing = (
+        [str(one["loc"][-1]) for one in found if one["type"] == kind] for kind in ("extra_forbidden", "missing")
+    )
+    if not (unknown and missing):
+        return None
+    return f"{', '.join(unknown)} is not known here; give {', '.join(missing)} instead"
 
 
 def _told(error: PalateError, request: str) -> tuple[Problem, int]:

@@ -36,6 +36,8 @@ class Person:
         ``bool[m]``: which rows stand there for a like alone, not for an event; ``None`` where none does.
     hidden, disliked
         ``int32[h]`` rows of what they hid, and of what they disliked, ascending.
+    met, met_times
+        Rows and times of all their events, also those that count as no choice; ``None`` where all count.
     """
 
     id: str | None
@@ -44,6 +46,8 @@ class Person:
     liked: np.ndarray | None = None
     hidden: np.ndarray = field(default_factory=_none)
     disliked: np.ndarray = field(default_factory=_none)
+    met: np.ndarray | None = None
+    met_times: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -54,6 +58,7 @@ class Person:
         catalogue: Catalogue,
         said: Sequence[Said] = (),
         most: int = 0,
+        chosen: Sequence[bool] | None = None,
     ) -> Person:
         """Build from ids of items, most recent last; those unknown to the catalogue are left out.
 
@@ -63,6 +68,8 @@ class Person:
             What they said of items, oldest first. A like takes its place by its time, unless the item is there already.
         most
             How many of the latest rows stay then.
+        chosen
+            Which of the events count as choices; all by default.
         """
         row = catalogue.row
         kept = [(at, found) for at, item in enumerate(items) if (found := row.get(item)) is not None]
@@ -71,6 +78,9 @@ class Person:
         if times is not None:
             when = np.fromiter((int(times[at]) for at, _ in kept), np.int64, len(kept))
         person = cls(user, rows, when)
+        if chosen is not None:
+            counts = np.fromiter((chosen[at] for at, _ in kept), bool, len(kept))
+            person = cls(user, rows[counts], when[counts], met=rows, met_times=when)
         return person._saying(said, catalogue, most) if said else person
 
     def _saying(self, said: Iterable[Said], catalogue: Catalogue, most: int) -> Person:
@@ -99,20 +109,35 @@ class Person:
         if len(base.hidden) or len(base.disliked):
             hidden, disliked = np.union1d(base.hidden, self.hidden), np.union1d(base.disliked, self.disliked)
             person = replace(self, hidden=hidden, disliked=disliked)
-        if not len(base.rows):
+        if not len(base.events().rows):
             return person
         nobody = base.liked is None and self.liked is None
         liked = None if nobody else np.concatenate([base._by_like, self._by_like])
         rows, times = np.concatenate([base.rows, self.rows]), np.concatenate([base.times, self.times])
-        return replace(person, rows=rows, times=times, liked=liked)
+        person = replace(person, rows=rows, times=times, liked=liked)
+        if base.met is None and self.met is None:
+            return person
+        earlier, later = base.events(), self.events()
+        met, met_times = np.concatenate([earlier.rows, later.rows]), np.concatenate([earlier.times, later.times])
+        return replace(person, met=met, met_times=met_times)
 
     def acts(self) -> Person:
         """Return the person by what they did: without the rows that stand for a like."""
         return self if self.liked is None else self._only(~self.liked)
 
+    def events(self) -> Person:
+        """Return the person by all that they did, whether or not it counts as a choice."""
+        if self.met is None or self.met_times is None:
+            return self.acts()
+        return replace(self, rows=self.met, times=self.met_times, liked=None, met=None, met_times=None)
+
     def until(self, time: float) -> Person:
-        """Return the person by what they chose or liked before a moment."""
-        return self._only(self.times < time)
+        """Return the person by what they did or liked before a moment."""
+        person = self._only(self.times < time)
+        if self.met is None or self.met_times is None:
+            return person
+        earlier = self.met_times < time
+        return replace(person, met=self.met[earlier], met_times=self.met_times[earlier])
 
     def _only(self, kept: np.ndarray) -> Person:
         liked = self._by_like[kept]
@@ -124,8 +149,8 @@ class Person:
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """``int32[s]`` distinct rows, ascending."""
-        return np.unique(self.rows)
+        """``int32[s]`` distinct rows of what they chose, liked or had to do with, ascending."""
+        return np.unique(self.rows if self.met is None else np.concatenate([self.rows, self.met]))
 
     def mix(self, catalogue: Catalogue) -> Mapping[str, float]:
         """Return the share of each category in what they chose (an item's weight is split over its categories)."""

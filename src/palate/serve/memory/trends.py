@@ -10,7 +10,9 @@ import heapq
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from palate.data.positive import Positive
 from palate.serve.store import Store
 
 #: Seconds after which a window is counted anew: until then it may lack what other processes committed out of order (the numbers
@@ -39,13 +41,18 @@ class Trends:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._windows: dict[tuple[float, tuple[str, ...]], _Window] = {}
+        self._windows: dict[tuple[float, tuple[str, ...], Positive | None], _Window] = {}
         self._lock = threading.Lock()
 
-    def best(self, now: float, hours: float, types: tuple[str, ...], rows: Mapping[str, int]) -> list[tuple[int, int]]:
-        """Return rows and counts of the items chosen most, most first, then by id; items without a row are left out."""
+    def best(
+        self, now: float, hours: float, types: tuple[str, ...], rows: Mapping[str, int], positive: Positive | None = None
+    ) -> list[tuple[int, int]]:
+        """Return rows and counts of the items chosen most, most first, then by id; items without a row are left out.
+
+        Only events of some types, and those that are positive, count (all by default).
+        """
         with self._lock:
-            numbers = self._counted(now, hours, types)
+            numbers = self._counted(now, hours, types, positive)
             found = ((-number, item) for item, number in numbers.items() if item in rows)
             return [(rows[item], -number) for number, item in heapq.nsmallest(BEST, found)]
 
@@ -54,17 +61,18 @@ class Trends:
         with self._lock:
             self._windows = {}
 
-    def _counted(self, now: float, hours: float, types: tuple[str, ...]) -> dict[str, int]:
+    def _counted(self, now: float, hours: float, types: tuple[str, ...], positive: Positive | None) -> dict[str, int]:
         since, position = now - 3_600.0 * hours, self.store.position()
-        window = self._windows.get((hours, types))
+        tally, key = partial(self.store.tally, types=types, positive=positive), (hours, types, positive)
+        window = self._windows.get(key)
         if window is None or not 0 <= now - window.counted < ANEW or since < window.since:
-            numbers = self.store.tally(since, upto=position, types=types)
-            self._windows[hours, types] = _Window(now, since, position, numbers)
+            numbers = tally(since, upto=position)
+            self._windows[key] = _Window(now, since, position, numbers)
             return numbers
-        new = self.store.tally(since, after=window.position, upto=position, types=types) if position > window.position else {}
+        new = tally(since, after=window.position, upto=position) if position > window.position else {}
         for item, number in new.items():
             window.numbers[item] = window.numbers.get(item, 0) + number
-        for item, number in self.store.tally(window.since, since, upto=window.position, types=types).items():
+        for item, number in tally(window.since, since, upto=window.position).items():
             left = window.numbers.get(item, 0) - number
             if left > 0:
                 window.numbers[item] = left

@@ -1,6 +1,7 @@
 """Drift: how far what happens now is from what the active model learnt from.
 
-Two spans of equal length are compared, the last days and the days before, and the last days with the training data::
+Two spans of equal length are compared, the last days and the days before, and the last days with the training data (by what
+the active model would learn from, see :mod:`palate.data.positive`)::
 
     stability  Σ_b (p_b - q_b) ln(p_b / q_b)      over bins b of items by their popularity in training (ten equal shares, and
                                                   items unknown to the model); below .1 little, above .25 much has changed
@@ -24,13 +25,14 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import ks_2samp
-from sqlalchemy import distinct, func, select
+from sqlalchemy import ColumnElement, distinct, func, select
 
 from palate.serve.memory.people import Person
+from palate.serve.models.loaded import Loaded
 from palate.serve.models.seen import Seen
-from palate.serve.models.shelf import Loaded
 from palate.serve.service import Service
 from palate.serve.store import Store
+from palate.serve.store.positive import counts
 from palate.serve.store.tables import events, impressions, slates
 
 #: Bins of popularity; people asked, at most and at least; what counts as much.
@@ -126,15 +128,15 @@ def drift(service: Service, days: float = 7.0) -> Drift:
     start = end - 86_400 * days
     now, before = (_activity(service.store, low, low + 86_400 * days) for low in (start, start - 86_400 * days))
     active, shown = service.shelf.active, max(1, int(service.catalogue.shown.sum()))
-    counts = service.store.tally(start, end)
-    total = sum(counts.values())
+    chosen = service.store.tally(start, end, positive=service.shelf.positive)
+    total = sum(chosen.values())
     people = items = stability = ndcg = scores = None
     asked = 0
     why_not: str | None = "no model is active" if active is None else "nothing happened in these days"
     if active is not None and total:
-        items = sum(n for item, n in counts.items() if active.model.items_.ids.number(item) < 0) / total
+        items = sum(n for item, n in chosen.items() if active.model.items_.ids.number(item) < 0) / total
         people = _unknown_people(service.store, active, start, end)
-        stability = _stability(active, counts)
+        stability = _stability(active, chosen)
         ndcg, asked, why_not = _worth(service, active, start, end)
         scores = _scores(service, active, start, end)
     found = Drift(
@@ -167,15 +169,20 @@ def _activity(store: Store, low: float, high: float) -> dict[str, int]:
         return {"events": number, "people": people, "items": items, "offered": int(connection.scalar(offered) or 0)}
 
 
+def _chosen(active: Loaded, low: float, high: float) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on events of a span that the active model would learn from."""
+    return events.c.time >= low, events.c.time < high, counts(active.positive)
+
+
 def _unknown_people(store: Store, active: Loaded, low: float, high: float) -> float:
-    wanted = select(events.c.user, func.count()).where(events.c.time >= low, events.c.time < high).group_by(events.c.user)
+    wanted = select(events.c.user, func.count()).where(*_chosen(active, low, high)).group_by(events.c.user)
     with store.database.read() as connection:
         found = [(user, number) for user, number in connection.execute(wanted)]
     unknown = sum(number for user, number in found if active.model.users_.ids.number(user) < 0)
     return float(unknown / sum(number for _, number in found))
 
 
-def _stability(active: Loaded, counts: Mapping[str, int]) -> float:
+def _stability(active: Loaded, chosen: Mapping[str, int]) -> float:
     """Return the population stability index of popularity (see the module's text)."""
     trained = active.model.item_counts_.astype(np.float64)
     order = np.argsort(-trained, kind="stable")
@@ -184,7 +191,7 @@ def _stability(active: Loaded, counts: Mapping[str, int]) -> float:
     bin_of[order] = np.minimum((share * BINS - 1e-9).astype(np.int64), BINS - 1)
     was = np.append(np.bincount(bin_of, trained, BINS), 0.0)
     is_now = np.zeros(BINS + 1)
-    for item, number in counts.items():
+    for item, number in chosen.items():
         at = active.model.items_.ids.number(item)
         is_now[BINS if at < 0 else bin_of[at]] += number
     p, q = ((part + 0.5) / (part.sum() + 0.5 * len(part)) for part in (is_now, was))
@@ -200,7 +207,7 @@ def _worth(service: Service, active: Loaded, low: float, high: float) -> tuple[f
         return None, 0, seen.words
     first = (
         select(func.min(events.c.n))
-        .where(events.c.time >= low, events.c.time < high, seen.later)
+        .where(*_chosen(active, low, high), seen.later)
         .group_by(events.c.user)
         .order_by(func.max(events.c.n).desc())
         .limit(PEOPLE)
@@ -230,7 +237,7 @@ def _scores(service: Service, active: Loaded, low: float, high: float) -> Scores
     """Compare the active model's scores in training and now (see the module's text)."""
     lately = (
         select(events.c.user)
-        .where(events.c.time >= low, events.c.time < high)
+        .where(*_chosen(active, low, high))
         .group_by(events.c.user)
         .order_by(func.max(events.c.n).desc())
         .limit(PEOPLE)

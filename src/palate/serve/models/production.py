@@ -8,7 +8,7 @@ from palate.contracts.bundle import read_bundle, read_manifest
 from palate.errors import BundleError, DataError, UnsupportedError
 from palate.serve import wire
 from palate.serve.errors import ConflictError, NotFound
-from palate.serve.models.rankers import is_ranker
+from palate.serve.models.kinds import kind_of, use_of
 from palate.serve.service import Service
 from palate.serve.store import ModelRow, Store
 
@@ -35,15 +35,16 @@ def publish(
     ErasedMeanwhile
         If somebody was erased after ``unless_after``.
     UnsupportedError
-        If a ranker is to be active.
+        If a ranker or policy is to be active.
     """
     facts = read_manifest(folder)
-    if activate and is_ranker(str(facts["system"])):
+    use = use_of(str(facts["system"]), version) if activate else None
+    if use is not None:
         raise UnsupportedError(
-            "a ranker can't answer from the whole catalogue.",
+            f"a {kind_of(str(facts['system']))} can't answer from the whole catalogue.",
             where=folder,
             value=facts["system"],
-            remedy=f"publish it without activating; then: [pipeline.rank] kind = 'ranker', model = '{version}'",
+            remedy=f"publish it without activating; then: {use}",
         )
     if activate:
         read_bundle(folder)

@@ -8,21 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from palate.catalog.registry import get, load
+from palate.catalog.registry import load
 from palate.contracts.bundle import read_manifest
 from palate.contracts.explanation import Explanation
 from palate.contracts.ranker import Ranker, Rows
 from palate.errors import ConfigError, UnsupportedError, nearest
 from palate.serve.memory.catalogue import Catalogue
-from palate.serve.rows.asked import Asker, Kind, rows_of
+from palate.serve.rows.asked import Asker, Kind, is_made, rows_of
 
 #: How fields of a ranker are read from rows of the service.
 _KINDS: dict[str, Kind] = {"number": "number", "bucket": "number", "list": "list", "sequence": "list"}
-
-
-def is_ranker(system: str) -> bool:
-    """Say whether a system of the catalogue ranks candidates in context, and can't answer from the whole catalogue."""
-    return get(system).verb == "rank"
 
 
 class LoadedRanker:
@@ -51,6 +46,11 @@ class LoadedRanker:
         if fields is None:
             raise UnsupportedError("this ranker doesn't say which columns it reads.", where=version, value=model.name)
         self.kinds: dict[str, Kind] = {f["name"]: _KINDS.get(f["kind"], "text") for f in fields if f["kind"] != "cross"}
+
+    @property
+    def never_known(self) -> list[str]:
+        """Columns that it reads and rows of the service never hold: they are missing in every answer."""
+        return [name for name in self.kinds if not is_made(name)]
 
     @property
     def reads_user(self) -> bool:

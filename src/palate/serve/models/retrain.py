@@ -4,6 +4,9 @@ The gate (:mod:`palate.serve.models.gate`) asks the active bundle and a candidat
 has not seen. What passes is fitted on everything, and published; what is worse, what learns from events that look spoiled, and
 what the gate can't decide about is refused, the last unless the caller says otherwise.
 
+What counts as a choice (:mod:`palate.data.positive`) is said once: the bundle remembers it, the next retraining keeps to it,
+and answers start from the same events.
+
 An incremental retraining takes up the active model where it learnt from this store, and has it learn on from all events
 (:meth:`palate.contracts.model.Model.update`); its candidate learns on from what lies before the questions. Whom an erasure has
 removed, a model must not carry on: it is fitted in full then.
@@ -19,7 +22,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,12 +35,13 @@ from palate.contracts.bundle import read_manifest
 from palate.contracts.growth import grown
 from palate.contracts.recommender import Recommender
 from palate.data.dataset import Dataset
+from palate.data.positive import Positive
 from palate.errors import BundleError, ConfigError, DataError, UnsupportedError
 from palate.progress import Progress, silent
 from palate.serve.errors import ConflictError, ErasedMeanwhile, StoreError
 from palate.serve.models.gate import Gate, hold
 from palate.serve.models.production import publish
-from palate.serve.models.seen import Seen
+from palate.serve.models.seen import Seen, positive_of
 from palate.serve.store import ModelRow, Pulse, Store
 from palate.serve.store.exchange import numbered_dataset
 
@@ -68,6 +72,8 @@ class Retrained:
     forgotten
         People who were erased while it learnt: its bundle doesn't hold them, but what it knows of items comes from them, too,
         until the next full fit.
+    positive
+        Which events it learnt from; ``None`` where all count.
     """
 
     version: str
@@ -77,6 +83,7 @@ class Retrained:
     before: str | None = None
     updates: int = 0
     forgotten: int = 0
+    positive: Positive | None = None
 
 
 def retrain(
@@ -85,6 +92,7 @@ def retrain(
     system: str | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
+    positive: Sequence[str] | None = None,
     incremental: bool = False,
     gate: bool = True,
     undecided: Undecided = "refuse",
@@ -100,6 +108,9 @@ def retrain(
         Folder below which bundles stand.
     system, settings
         What to fit; by default what the active model is.
+    positive
+        Events that count as choices, such as ``["purchase", "rating:4"]``; ``[]`` lets all count. By default what the active
+        model learnt from.
     incremental
         Have the active model learn on instead of fitting anew; ``update_epochs`` is then the only setting that may change.
     gate
@@ -114,18 +125,19 @@ def retrain(
         If the gate refuses the candidate or can't decide, the active model can't be learnt on from, or people are erased faster
         than a bundle can be saved without them; nothing is published.
     DataError
-        If the store holds no events, or there is no active model to take the system from.
+        If the store holds no events, none of them is positive, or there is no active model to take the system from.
     UnsupportedError
         If the system can't learn on.
     """
     started, active = time.perf_counter(), store.active_model()
-    former = _former(store, active, system, settings) if incremental else None
+    former = _former(store, active, system, settings, positive) if incremental else None
     system, settings = _what(active, system, settings)
     get(system, "recommend")
     since = store.pulse()
     data, numbers = numbered_dataset(store, progress=progress)
     if not len(data):
         raise DataError("the store holds no events to learn from.", where=store.url, remedy="send some to /v1/events first")
+    data = _choices(data, active, positive)
     if former is not None:
         data = _grown(data, former)
     make = partial(create, system, **settings)
@@ -137,6 +149,25 @@ def retrain(
     model = learn(data, seed=seed, progress=progress)
     before = None if former is None or active is None else active.version
     return _publish(store, Path(models), model, since, found, started, before=before, activate=activate)
+
+
+def _choices(data: Dataset, active: ModelRow | None, texts: Sequence[str] | None) -> Dataset:
+    """Return the data with the events that count: as they are named, else as for the active model."""
+    if texts is None:
+        positive = None if active is None else _learnt_from(active)
+    else:
+        positive = Positive.parse(texts)
+        if positive is not None:
+            positive.check(data)
+    return data if positive is None else positive.select(data)
+
+
+def _learnt_from(active: ModelRow) -> Positive | None:
+    """Return which events the active model learnt from; all where its bundle can't be read (the gate says so)."""
+    try:
+        return positive_of(read_manifest(active.path))
+    except BundleError:
+        return None
 
 
 def _publish(
@@ -154,16 +185,17 @@ def _publish(
     lineage = {} if before is None else {"learnt_on_from": before}
     origin = {"store": {"id": store.identity, "position": since.events}}
     model.record_ = replace(model.record_, notes={**model.record_.notes, **lineage, **origin})
-    version = f"{model.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    version = new_version(model.name)
     folder, metrics = models / version, {} if gate is None else gate.metrics
     try:
         _enter(store, model, folder, since, metrics, activate=activate)
     except BaseException:
-        _discard(store, version, folder)
+        discard(store, version, folder)
         raise
     notes = model.record_.notes
     counted = int(notes.get("updates", 0)), int(notes.get("forgotten", 0))
-    return Retrained(version, folder, gate, time.perf_counter() - started, before, *counted)
+    positive = Positive.of_spec(model.record_.data["spec"])
+    return Retrained(version, folder, gate, time.perf_counter() - started, before, *counted, positive)
 
 
 def _enter(
@@ -192,7 +224,12 @@ def _enter(
     )
 
 
-def _discard(store: Store, version: str, folder: Path) -> None:
+def new_version(system: str) -> str:
+    """Return a name for what is fitted now."""
+    return f"{system}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def discard(store: Store, version: str, folder: Path) -> None:
     """Remove a bundle that was not entered: no erasure would ever look into it."""
     try:
         entered = store.model(version) is not None
@@ -237,7 +274,8 @@ def _hold(
         facts = read_manifest(active.path)
         asked: Recommender = load(active.path)
     except BundleError as error:
-        return Gate.undecided(f"the bundle of the active model {active.version} can't be read: {error.what}")
+        words = f"the bundle of the active model {active.version} can't be read ({error.what}), nor which events it learnt from"
+        return Gate.undecided(words)
     seen = Seen.of(store, facts, asked)
     unseen = seen.after(data.interactions, numbers)
     if unseen is None:
@@ -245,7 +283,8 @@ def _hold(
     candidate = make()
     learn = candidate.fit if former is None else copy.copy(former).update
     again = None if asked.name == candidate.name and _settings(asked) == _settings(candidate) else make
-    metrics = facts.get("metrics", {})
+    same = positive_of(facts) == Positive.of_spec(data.spec)
+    metrics = facts.get("metrics", {}) if same else {}  # measured on other questions
     return hold(data, unseen, asked, metrics, partial(learn, seed=seed), again, seed=seed, progress=progress)
 
 
@@ -253,10 +292,17 @@ def _settings(model: Recommender) -> dict[str, Any]:
     return model.config.model_dump(mode="json", exclude={"update_epochs"})
 
 
-def _former(store: Store, active: ModelRow | None, system: str | None, settings: Mapping[str, Any] | None) -> Recommender:
+def _former(
+    store: Store,
+    active: ModelRow | None,
+    system: str | None,
+    settings: Mapping[str, Any] | None,
+    positive: Sequence[str] | None,
+) -> Recommender:
     """Return the active model, ready to learn on; refuse where it can't.
 
-    What it learnt must come from this very store, and neither system nor settings may be others (but for ``update_epochs``).
+    What it learnt must come from this very store, and neither system, settings (but for ``update_epochs``) nor the events that
+    count may be others.
     """
     if active is None:
         raise DataError("no model is active that could learn on.", remedy="fit one first: palate retrain SYSTEM")
@@ -273,6 +319,8 @@ def _former(store: Store, active: ModelRow | None, system: str | None, settings:
     changed = sorted(k for k, v in config.model_dump().items() if k != "update_epochs" and v != getattr(model.config, k))
     if changed:
         raise ConfigError("an update keeps the settings.", where="settings", value=changed, remedy=_IN_FULL)
+    if positive is not None and Positive.parse(positive) != Positive.of_spec(model.record_.data["spec"]):
+        raise ConfigError("an update keeps which events count.", where="positive", value=list(positive), remedy=_IN_FULL)
     model.config = config
     return model
 

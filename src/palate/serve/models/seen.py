@@ -15,6 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from palate.contracts.recommender import Recommender
 from palate.data.interactions import Interactions
+from palate.data.positive import Positive
 from palate.serve.store import Store
 from palate.serve.store.tables import events
 
@@ -75,3 +76,8 @@ def position_of(facts: Mapping[str, Any]) -> tuple[str, int] | None:
     """Return which store a bundle's training events came from, and up to which event; ``None`` if they came from elsewhere."""
     found = facts.get("fit", {}).get("notes", {}).get("store")
     return (str(found["id"]), int(found["position"])) if isinstance(found, Mapping) else None
+
+
+def positive_of(facts: Mapping[str, Any]) -> Positive | None:
+    """Return which events a bundle's model learnt from; ``None`` where all counted."""
+    return Positive.of_spec(facts.get("data", {}).get("spec", ()))

@@ -7,213 +7,32 @@ one, so no request is dropped or sees half a model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
-
-from palate.catalog.registry import load
 from palate.contracts.bundle import read_manifest
-from palate.contracts.explanation import Explanation
+from palate.contracts.policy import Policy
 from palate.contracts.ranker import Ranker
-from palate.contracts.recommender import Recommender, VectorRecommender
-from palate.contracts.requests import Requests
-from palate.data.histories import Histories
-from palate.data.ragged import Ragged
-from palate.errors import UnsupportedError
-from palate.retrieval.index import VectorIndex
+from palate.contracts.recommender import Recommender
+from palate.data.positive import Positive
 from palate.serve.errors import NotFound
 from palate.serve.memory.catalogue import Catalogue
-from palate.serve.memory.people import Person
-from palate.serve.models.rankers import LoadedRanker, is_ranker
-from palate.serve.models.seen import position_of
+from palate.serve.models.kinds import kind_of
+from palate.serve.models.loaded import EXACT, Loaded
+from palate.serve.models.policies import LoadedPolicy
+from palate.serve.models.rankers import LoadedRanker
 from palate.serve.models.turns import Turns
-from palate.serve.pipeline.config import Need
-from palate.serve.search.indexes import index_of
+from palate.serve.pipeline.config import Need, NeedKind
 from palate.serve.settings import RetrievalSettings
 
-#: Models and rankers in memory, at most; more only where more are needed for answers, and then one beside those.
+#: Models, rankers and policies in memory, at most; more only where more are needed for answers, and then one beside those.
 MOST = 4
-#: Search of vectors without settings.
-EXACT = RetrievalSettings()
-
-
-class Loaded:
-    """A model, and the way between its item numbers and rows of the catalogue.
-
-    Attributes
-    ----------
-    version
-        Its name in the store.
-    model
-        The recommender.
-    facts
-        The manifest of its bundle.
-    index_words
-        What searches its vectors, and why; ``None`` where it has none.
-    """
-
-    def __init__(self, version: str, folder: str | Path, catalogue: Catalogue, retrieval: RetrievalSettings = EXACT) -> None:
-        self.version, self.folder = version, Path(folder)
-        self.facts: Mapping[str, Any] = read_manifest(folder)
-        model = load(folder)
-        if not isinstance(model, Recommender):
-            raise UnsupportedError(
-                "only a recommender can answer from the whole catalogue.",
-                where=version,
-                value=self.facts.get("system"),
-                remedy="a ranker orders what others found: [pipeline.rank] kind = 'ranker', model = 'VERSION'",
-            )
-        self.model, self.catalogue = model, catalogue
-        self.index: VectorIndex | None = None
-        self.index_words: str | None = None
-        if isinstance(model, VectorRecommender):
-            self.index, self.index_words = index_of(model, retrieval)
-        self._lock = threading.Lock()
-        self.row_of = np.full(model.n_items, -1, np.int32)
-        self.number_of = np.full(1_024, -1, np.int32)
-        self.allowed = np.zeros(model.n_items, bool)
-        catalogue.listen(self._changed)
-
-    @property
-    def store_position(self) -> tuple[str, int] | None:
-        """Which store the training events came from, and up to which event; ``None`` if they came from elsewhere."""
-        return position_of(self.facts)
-
-    def close(self) -> None:
-        """Hear no more of the catalogue's changes."""
-        self.catalogue.forget(self._changed)
-
-    def _changed(self, rows: Sequence[int]) -> None:
-        """Take up rows of the catalogue that are new or changed."""
-        items = self.catalogue.items
-        at = np.fromiter(rows, np.int64, len(rows))
-        numbers = self.model.items_.ids.encode([items[row].id for row in rows])
-        shown = np.fromiter((items[row].shown for row in rows), bool, len(rows))
-        known = numbers >= 0
-        with self._lock:
-            top = max(rows, default=-1) + 1
-            if top > len(self.number_of):
-                more = np.full(max(top, 2 * len(self.number_of)) - len(self.number_of), -1, np.int32)
-                self.number_of = np.concatenate([self.number_of, more])
-            self.number_of[at[known]], self.row_of[numbers[known]] = numbers[known], at[known]
-            self.allowed[numbers[known]] = shown[known]
-
-    def numbers(self, rows: np.ndarray) -> np.ndarray:
-        """Return item numbers of rows; what the model doesn't know is left out."""
-        found = self._aligned(rows)
-        return found[found >= 0]
-
-    def _aligned(self, rows: np.ndarray) -> np.ndarray:
-        """Return ``int32[m]``: the item number of each row, -1 where the model doesn't know it."""
-        known = rows < len(self.number_of)
-        return np.where(known, self.number_of[np.where(known, rows, 0)], -1).astype(np.int32)
-
-    def base(self, user: str | None) -> Person:
-        """Return what the bundle itself knows of a person."""
-        number = -1 if user is None else self.model.users_.ids.number(user)
-        if number < 0:
-            return Person(user)
-        own = self.model.histories_.take(np.array([number]))
-        rows = self.row_of[own.items]
-        times = own.times if own.times is not None else np.zeros(len(rows), np.int64)
-        return Person(user, rows[rows >= 0].astype(np.int32), times[rows >= 0])
-
-    def request(self, person: Person) -> Requests:
-        """Return the question about a person, in the model's numbers."""
-        numbers = self._aligned(person.rows)
-        kept = numbers >= 0
-        items = numbers[kept]
-        times = person.times[kept] if self.model.histories_.times is not None else None
-        user = -1 if person.id is None else self.model.users_.ids.number(person.id)
-        offsets = np.array([0, len(items)], np.int64)
-        return Requests(np.array([user], np.int32), Histories(offsets, items, times))
-
-    def best(self, person: Person, k: int, barred: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Return rows and scores of the best ``k`` that may be shown, and whether the person is unknown to the model.
-
-        Parameters
-        ----------
-        barred
-            Rows that must not come.
-        """
-        request, barred = self.request(person), self.numbers(barred)
-        if self.index is not None and bool(self.model.informed(request)[0]):
-            assert isinstance(self.model, VectorRecommender)
-            found, scores = self.index.search(self.model.request_vectors(request), k, exclude=barred, allowed=self.allowed)
-            items, values, cold = found[0], scores[0], False
-        else:
-            closed = np.union1d(barred, np.flatnonzero(~self.allowed)).astype(np.int32)
-            exclude = Ragged(np.array([0, len(closed)], np.int64), closed)
-            ranking = self.model.recommend(Requests(request.users, request.histories, exclude), k)
-            items, values, cold = ranking.items[0], ranking.scores[0], bool(ranking.cold[0])
-        good = items >= 0
-        return self.row_of[items[good]], values[good], cold
-
-    def score(self, person: Person, rows: np.ndarray) -> np.ndarray:
-        """Return ``float32[m]`` scores of rows; ``-inf`` where the model doesn't know the item."""
-        return self.model.score(self.request(person), self._aligned(rows)[None, :])[0]
-
-    def knows(self, rows: np.ndarray) -> np.ndarray:
-        """Return ``bool[m]``: which rows the model has learnt of."""
-        return self._aligned(rows) >= 0
-
-    def strangers(self) -> np.ndarray:
-        """Return ``int64[m]``: the rows of the catalogue that the model has not learnt of, ascending."""
-        return np.flatnonzero(self._aligned(np.arange(len(self.catalogue))) < 0)
-
-    def alike(self, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Return what may be shown and is like any of some rows, each with its best score, best first.
-
-        Parameters
-        ----------
-        rows
-            What the model doesn't know is passed over.
-        k
-            How many are looked for, for each row.
-
-        Returns
-        -------
-        rows, scores, full
-            ``int32[m]``, ``float32[m]``, and whether any of the rows has ``k`` (there may be more).
-
-        Raises
-        ------
-        UnsupportedError
-            If the model has no notion of likeness.
-        """
-        numbers = self.numbers(rows)
-        if not len(numbers):
-            return np.empty(0, np.int32), np.empty(0, np.float32), False
-        closed = int((~self.allowed).sum())
-        ranking = self.model.similar(numbers, min(self.model.n_items, k + min(closed, 4 * k + 100)))
-        good = (ranking.items >= 0) & self.allowed[ranking.items]
-        good &= np.cumsum(good, axis=1) <= k
-        found, scores = self.row_of[ranking.items[good]], ranking.scores[good]
-        order = np.lexsort((found, -scores))
-        _, first = np.unique(found[order], return_index=True)
-        kept = order[np.sort(first)]
-        return found[kept], scores[kept], bool((good.sum(axis=1) >= k).any())
-
-    def explain(self, person: Person, row: int) -> Explanation:
-        """Say why a row has its score for a person."""
-        number = self.numbers(np.array([row]))
-        if not len(number):
-            raise UnsupportedError("the model doesn't know this item yet.", value=self.catalogue.items[row].id)
-        return self.model.explain(self.request(person), int(number[0]))
-
-    def warm(self) -> None:
-        """Answer once for somebody known and once for somebody unknown: kernels are compiled, pages come into memory."""
-        shown = np.flatnonzero(self.row_of >= 0)[:3]
-        somebody = Person(None, self.row_of[shown].astype(np.int32), np.zeros(len(shown), np.int64))
-        for person in (somebody, Person(None)):
-            self.best(person, 10, np.empty(0, np.int32))
 
 
 class Shelf:
-    """The models and rankers of this process by version, one of the models active.
+    """The models, rankers and policies of this process by version, one of the models active.
 
     Whenever one comes in, the longest unused of those beyond :data:`MOST` are let go: never the active one, nor what is kept
     (:meth:`keep`) because running experiments or the pipeline answer with it.
@@ -223,6 +42,7 @@ class Shelf:
         self.catalogue, self.retrieval = catalogue, retrieval
         self._models: dict[str, Loaded] = {}
         self._rankers: dict[str, LoadedRanker] = {}
+        self._policies: dict[str, LoadedPolicy] = {}
         self._active: Loaded | None = None
         self._lock = threading.Lock()  # of what is here, kept and active; never held while something is loaded
         self._turns = Turns[Need]()
@@ -235,6 +55,12 @@ class Shelf:
         """The model that answers, or ``None``."""
         return self._active
 
+    @property
+    def positive(self) -> Positive | None:
+        """Which events count as choices: those that the active model learnt from; ``None`` where all do."""
+        active = self._active
+        return None if active is None else active.positive
+
     def versions(self) -> list[str]:
         """Return the versions of models in memory."""
         return list(self._models)
@@ -244,8 +70,12 @@ class Shelf:
         return self._models.get(version)
 
     def holds(self, need: Need) -> bool:
-        """Say whether a model or ranker is in memory."""
-        return need.version in (self._rankers if need.kind == "ranker" else self._models)
+        """Say whether a version is in memory as what is needed."""
+        return need.version in self._of(need.kind)
+
+    def policies(self) -> list[LoadedPolicy]:
+        """Return the policies in memory."""
+        return list(self._policies.values())
 
     def keep(self, owner: object, needs: Iterable[Need]) -> None:
         """Let none of these go while the owner needs them, in place of what the owner needed before."""
@@ -294,18 +124,34 @@ class Shelf:
                     self._came(need)
             return found
 
-    def load(self, need: Need, folder_of: Callable[[str], str | Path]) -> None:
-        """Load and warm a model or ranker up where it is not in memory; raises what is wrong with it."""
-        if need.kind == "ranker":
-            self.ranker(need.version, folder_of)
-        else:
-            self.get(need.version, folder_of)
+    def policy(self, version: str, folder_of: Callable[[str], str | Path]) -> LoadedPolicy:
+        """Return a policy by version, loading it from its folder where it is not in memory."""
+        need = Need("policy", version)
+        found = self._policies.get(version)
+        if found is not None:
+            self._used[need] = next(self._uses)
+            return found
+        with self._turns.alone(need):
+            found = self._policies.get(version)
+            if found is None:
+                found = LoadedPolicy(version, folder_of(version))
+                found.warm()
+                with self._lock:
+                    self._policies[version] = found
+                    self._came(need)
+            return found
 
-    def fitted(self, version: str, folder_of: Callable[[str], str | Path]) -> Recommender | Ranker:
-        """Return the recommender or ranker of a version, loading it where it is not in memory; raises what is wrong with it."""
-        if is_ranker(str(read_manifest(folder_of(version))["system"])):
+    def load(self, need: Need, folder_of: Callable[[str], str | Path]) -> None:
+        """Load and warm a version up where it is not in memory as what is needed; raises what is wrong with it."""
+        loads: dict[NeedKind, Callable[..., object]] = {"model": self.get, "ranker": self.ranker, "policy": self.policy}
+        loads[need.kind](need.version, folder_of)
+
+    def fitted(self, version: str, folder_of: Callable[[str], str | Path]) -> Recommender | Ranker | Policy:
+        """Return what was fitted of a version, loading it where it is not in memory; raises what is wrong with it."""
+        kind = kind_of(str(read_manifest(folder_of(version))["system"]))
+        if kind == "ranker":
             return self.ranker(version, folder_of).model
-        return self.get(version, folder_of).model
+        return self.policy(version, folder_of).policy if kind == "policy" else self.get(version, folder_of).model
 
     def activate(self, version: str, folder: str | Path) -> None:
         """Load and warm a model up, then make it the one that answers."""
@@ -325,7 +171,7 @@ class Shelf:
             return True
 
     def reload(self, version: str) -> None:
-        """Read a model's or ranker's bundle anew (its files were changed, as by an erasure)."""
+        """Read a model's or ranker's bundle anew: its files were changed, as by an erasure (a policy holds nobody)."""
         with self._turns.alone(Need("ranker", version)):
             ranker = self._rankers.get(version)
             if ranker is not None:
@@ -348,11 +194,12 @@ class Shelf:
             old.close()
 
     def settled(self) -> list[Loaded | LoadedRanker]:
-        """Return what is in memory, after what is being loaded now."""
+        """Return the models and rankers in memory, after what is being loaded now."""
         found: list[Loaded | LoadedRanker | None] = []
         for need in self._turns.had():
             with self._turns.alone(need):
-                found.append((self._rankers if need.kind == "ranker" else self._models).get(need.version))
+                if need.kind != "policy":
+                    found.append((self._rankers if need.kind == "ranker" else self._models).get(need.version))
         return [held for held in found if held is not None]
 
     def drop(self, version: str) -> None:
@@ -370,22 +217,25 @@ class Shelf:
     def _trim(self) -> None:
         """Let the longest unused of what is too much go (with the lock)."""
         needed = frozenset[Need]().union(*self._kept.values())
-        here = [*(Need("model", version) for version in self._models), *(Need("ranker", version) for version in self._rankers)]
-        loose = [need for need in here if need not in needed and (need.kind == "ranker" or not self._answers(need.version))]
+        here = [Need(kind, version) for kind in get_args(NeedKind) for version in self._of(kind)]
+        loose = [need for need in here if need not in needed and (need.kind != "model" or not self._answers(need.version))]
         room = max(1, MOST - (len(here) - len(loose)))
         loose.sort(key=lambda need: self._used.get(need, -1))
         for need in loose[: max(0, len(loose) - room)]:
             self._let_go(need)
+
+    def _of(self, kind: NeedKind) -> dict[str, Any]:
+        held: dict[NeedKind, dict[str, Any]] = {"model": self._models, "ranker": self._rankers, "policy": self._policies}
+        return held[kind]
 
     def _answers(self, version: str) -> bool:
         return self._active is not None and self._active.version == version
 
     def _let_go(self, need: Need) -> None:
         self._used.pop(need, None)
-        if need.kind == "ranker":
-            del self._rankers[need.version]
-        else:
-            self._models.pop(need.version).close()
+        found = self._of(need.kind).pop(need.version)
+        if isinstance(found, Loaded):
+            found.close()
 
     def _made(self, version: str, folder: str | Path) -> Loaded:
         """Return a model that is loaded and warmed up."""

@@ -18,10 +18,14 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class Need(NamedTuple):
-    """A version that something answers with, and what it is there: a model, or a ranker."""
+#: What a published version can be: a model answers from the whole catalogue, a ranker orders, a policy chooses by chance.
+NeedKind = Literal["model", "ranker", "policy"]
 
-    kind: Literal["model", "ranker"]
+
+class Need(NamedTuple):
+    """A version that something answers with, and what it is there."""
+
+    kind: NeedKind
     version: str
 
 
@@ -47,7 +51,7 @@ class TrendingSource(_Kind):
     kind: Literal["trending"] = "trending"
     name: Name = Field("trending", description="what the trace and the log call this source")
     hours: float = Field(168.0, gt=0, description="how far back")
-    types: tuple[str, ...] = Field((), description="types of events that count (none named: all)")
+    types: tuple[str, ...] = Field((), description="types of events that count (none named: what the active model learns from)")
     quota: int = Field(50, gt=0, le=5_000, description="candidates at most")
     weight: Weight = Field(0.05, description="weight in the fused order")
 
@@ -193,13 +197,27 @@ class CapConfig(Config):
 class ExploreConfig(Config):
     """How the service learns about what it would not show."""
 
-    kind: Literal["none", "epsilon", "thompson"] = Field("none", description="policy")
-    epsilon: float = Field(0.05, ge=0, le=1, description="chance that a position is drawn evenly from the pool (epsilon)")
+    kind: Literal["none", "epsilon", "thompson", "policy"] = Field(
+        "none", description="even draws now and then, click rates of the log, or a published policy of the verb explore"
+    )
+    model: str = Field("", description="version of the policy (policy)")
+    epsilon: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="chance that a position is drawn evenly from the pool, or (policy) from what the policy doesn't know of it",
+    )
     pool: int = Field(50, gt=0, le=1_000, description="how many of the best may be drawn")
     prior: tuple[PositiveFloat, PositiveFloat] = Field(
         (1.0, 20.0), description="successes and failures known beforehand (thompson)"
     )
     draws: int = Field(256, gt=0, le=4_096, description="draws from which propensities are counted (thompson)")
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.kind == "policy" and self.model in ("", "active"):
+            raise ValueError("a policy is named by its version: model = 'VERSION'")
+        return self
 
 
 class FeedbackConfig(Config):
@@ -255,7 +273,11 @@ class PipelineConfig(Config):
     pinned: tuple[str, ...] = Field((), max_length=20, description="items always first, in this order, where allowed")
     banned: tuple[str, ...] = Field((), max_length=10_000, description="items never shown")
     explore: ExploreConfig = Field(ExploreConfig(), description="exploration, with logged propensities")
-    seen: Literal["exclude", "allow"] = Field("exclude", description="what a person already chose: leave it out, or allow it")
+    seen: Literal["exclude", "chosen", "allow"] = Field(
+        "exclude",
+        description="what a person had to do with: leave it out, only what they chose (where the active model doesn't learn "
+        "from all events), or allow it",
+    )
     feedback: FeedbackConfig = Field(FeedbackConfig(), description="what a person hid, disliked and liked")
     history: int = Field(500, gt=0, le=10_000, description="latest events of a person that are looked at")
 
@@ -273,6 +295,8 @@ class PipelineConfig(Config):
             needs.add(Need("ranker" if self.rank.kind == "ranker" else "model", self.rank.model))
         if self.pre_rank is not None:
             needs.add(Need("ranker", self.pre_rank.model))
+        if self.explore.kind == "policy":
+            needs.add(Need("policy", self.explore.model))
         return frozenset(need for need in needs if need.version != "active")
 
     @property

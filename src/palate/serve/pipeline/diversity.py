@@ -12,7 +12,7 @@ from palate.errors import UnsupportedError
 from palate.retrieval.diversify import Reordered, calibrate, dpp, mmr
 from palate.serve.errors import NotFound
 from palate.serve.memory.people import Person
-from palate.serve.models.shelf import Loaded
+from palate.serve.models.loaded import Loaded
 from palate.serve.pipeline.sources import World
 
 

@@ -100,7 +100,7 @@ class Pipeline:
     def __init__(self, config: PipelineConfig, world: World, rates: Rates) -> None:
         self.config, self.world = config, world
         self.rule = None if config.rule is None else Rule(config.rule)
-        self.explorer = explorer(config.explore, rates)
+        self.explorer = explorer(config.explore, rates, world)
         self.order: Order | None = order_of(config, rates)
         self.banned, self.pinned = frozenset(config.banned), config.pinned
 
@@ -119,6 +119,7 @@ class Pipeline:
     def prospect(self, question: Question, shown: np.ndarray, rng: np.random.Generator, draws: int = 0) -> Prospect:
         """Return what this pipeline might show where these rows were shown, and ``draws`` slates of its own."""
         ordered = self._ordered(question)
+        chooser = self.explorer.asked(question)
         pins = ordered.rows[: ordered.pins]
         fixed = min(len(pins), len(shown))
         steps = [(pins[at : at + 1], np.ones(1)) for at in range(fixed)]
@@ -130,8 +131,8 @@ class Pipeline:
         elif fixed < len(shown):
             place = {int(row): at for at, row in enumerate(rows.tolist())}
             places = np.array([place.get(int(row), -1) for row in shown[fixed:].tolist()])
-            steps += [(rows[p], share) for p, share in self.explorer.along(rows, places, rng, fits, question.k - fixed)]
-        drawn = [self.explorer.choose(rows, question.k - len(pins), rng, fits)[0] for _ in range(draws)]
+            steps += [(rows[p], share) for p, share in chooser.along(rows, places, rng, fits, question.k - fixed)]
+        drawn = [chooser.choose(rows, question.k - len(pins), rng, self._left(ordered)[1])[0] for _ in range(draws)]
         return Prospect(steps, [np.concatenate([pins, rows[chosen]]) for chosen in drawn])
 
     def _ordered(self, question: Question) -> _Ordered:
@@ -284,7 +285,7 @@ class Pipeline:
     ) -> tuple[Pick, ...]:
         """Fill the positions: pinned items first, then what the explorer draws from the rest."""
         started, trace, pins = time.perf_counter(), ordered.trace, ordered.pins
-        chooser = self.explorer if explore else Greedy()
+        chooser = self.explorer.asked(question) if explore else Greedy()
         if isinstance(chooser, Greedy) and not self.config.caps:
             places = list(range(min(question.k, len(ordered.rows))))
             chances = np.ones(len(places) - pins)
@@ -297,7 +298,7 @@ class Pipeline:
             for at, place in enumerate(places):
                 if place > at:
                     trace.moved(int(ordered.rows[place]), f"{kind}: {place + 1} to {at + 1}")
-        trace.add(f"slate, explore {kind}", len(ordered.rows), len(places), started)
+        trace.add(f"slate, explore {kind}", len(ordered.rows), len(places), started, chooser.note)
         rows, scores = ordered.rows[places].tolist(), ordered.scores[places].tolist()
         likely = [1.0] * pins + chances.tolist()
         return tuple(Pick(r, s, c, ordered.named.get(r, {})) for r, s, c in zip(rows, scores, likely, strict=True))

@@ -11,7 +11,8 @@ import numpy as np
 from palate.serve.errors import NotFound
 from palate.serve.memory.catalogue import Catalogue
 from palate.serve.memory.people import Person
-from palate.serve.models.shelf import Loaded
+from palate.serve.models.loaded import Loaded
+from palate.serve.models.policies import Turn
 from palate.serve.pipeline.config import (
     ContentSource,
     MeaningSource,
@@ -102,6 +103,9 @@ class World(Protocol):
 
     def expected(self, version: str, question: Question, rows: np.ndarray, task: str) -> np.ndarray:
         """Return ``float64[m]``: what a ranker expects of rows, in the context of a question."""
+
+    def turn(self, version: str, question: Question, rows: np.ndarray) -> Turn:
+        """Return what a policy says of rows, in the context of a question."""
 
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and weights of what was chosen lately, best first."""

@@ -81,8 +81,15 @@ class Asker:
             return list(self.history[-RECENT:])
         if name == "history_length":
             return float(self.length)
+        if name not in ("hour", "weekday"):
+            return None
         moment = datetime.fromtimestamp(self.now, UTC)
         return str(moment.hour if name == "hour" else moment.weekday())
+
+
+def is_made(name: str) -> bool:
+    """Say whether rows of the service have such a column, if anything is known to put into it."""
+    return name in OWN or name.startswith(("user.", "item.", "context."))
 
 
 def rows_of(asker: Asker, items: Sequence[Item], kinds: Mapping[str, Kind]) -> pa.Table:
@@ -146,6 +153,15 @@ def _column_of(values: list[Any], kind: Kind) -> pa.Array:
     return pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64())) if kind == "number" else column
 
 
+def number_of(value: Any) -> float | None:
+    """Return a value as a finite number, or ``None`` where it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None
+
+
 def _kind(value: Any) -> Kind:
     if isinstance(value, list | tuple):
         return "list"
@@ -156,11 +172,7 @@ def _of_kind(value: Any, kind: Kind) -> Any:
     if value is None:
         return None
     if kind == "number":
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            return None
-        return number if np.isfinite(number) else None
+        return number_of(value)
     if kind == "list":
         return [str(one) for one in value if one is not None] if isinstance(value, list | tuple) else [str(value)]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,35 @@ from palate.serve.store import Store
 
 #: Slates of a block.
 BLOCK = 2_000
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the people of a log.
+
+    Attributes
+    ----------
+    attributes
+        Of each person of whom any is known, as they are now.
+    past
+        Times and items of each person's events, in order of time.
+    """
+
+    attributes: Mapping[str, Mapping[str, Any]]
+    past: Mapping[str, tuple[list[float], list[str]]]
+
+    @classmethod
+    def of(cls, store: Store, people: set[Any] | None = None, *, histories: bool = True) -> Known:
+        """Read it; of all people where none are named, and without what they did where histories are not asked for."""
+        return cls(_attributes(store), _events(store, people) if histories else {})
+
+    def asker(self, user: str | None, now: float, context: Mapping[str, Any]) -> Asker:
+        """Return who asked at a moment, with the history before it."""
+        if user is None:
+            return Asker(None, [], now, {}, context, 0)
+        times, items = self.past.get(user, ([], []))
+        stop = bisect.bisect_left(times, now)
+        return Asker(user, items[max(0, stop - RECENT) : stop], now, self.attributes.get(user, {}), context, stop)
 
 
 def write_click_rows(
@@ -60,8 +90,8 @@ def click_rows(
     catalogue = Catalogue()
     catalogue.refresh(store)
     log = store.impressions_since(since, until=until, limit=2**31 - 1).to_pylist()
-    people, attributes = {entry["user"] for entry in log if entry["user"] is not None}, _attributes(store)
-    past = _events(store, people)
+    people = {entry["user"] for entry in log if entry["user"] is not None}
+    told = Known.of(store, people)
     slates: list[list[dict[str, Any]]] = []
     for entry in log:
         if slates and slates[-1][0]["slate"] == entry["slate"]:
@@ -69,17 +99,15 @@ def click_rows(
         else:
             slates.append([entry])
     contexts = [json.loads(entries[0]["context"] or "{}") for entries in slates]
-    kinds = kinds_of(catalogue, (attributes[user] for user in people if user in attributes), contexts)
+    kinds = kinds_of(catalogue, (told.attributes[user] for user in people if user in told.attributes), contexts)
     for start in range(0, len(slates), BLOCK):
         parts = []
         for entries, context in zip(slates[start : start + BLOCK], contexts[start : start + BLOCK], strict=True):
             known = [entry for entry in entries if entry["item"] in catalogue.row]
             if not known:
                 continue
-            user, now = known[0]["user"], known[0]["time"]
-            times, items = past.get(user, ([], []))
-            stop = bisect.bisect_left(times, now)
-            asker = Asker(user, items[max(0, stop - RECENT) : stop], now, attributes.get(user, {}), context, stop)
+            now = known[0]["time"]
+            asker = told.asker(known[0]["user"], now, context)
             table = rows_of(asker, [catalogue.items[catalogue.row[entry["item"]]] for entry in known], kinds)
             own = {
                 "slate": pa.array([entry["slate"] for entry in known], pa.string()),
@@ -101,14 +129,14 @@ def _attributes(store: Store) -> dict[str, Any]:
     return found
 
 
-def _events(store: Store, people: set[Any]) -> dict[Any, tuple[list[float], list[str]]]:
-    """Return times and items of the events of some people, in order of time."""
+def _events(store: Store, people: set[Any] | None) -> dict[Any, tuple[list[float], list[str]]]:
+    """Return times and items of the events of some people (``None``: of all), in order of time."""
     gathered: dict[Any, list[tuple[float, int, str]]] = {}
     position = 0
     while (table := store.events_after(position, 50_000)).num_rows:
         columns = [table.column(name).to_pylist() for name in ("user", "time", "n", "item")]
         for user, moment, number, item in zip(*columns, strict=True):
-            if user in people:
+            if people is None or user in people:
                 gathered.setdefault(user, []).append((moment, number, item))
         position = columns[2][-1]
     return {user: ([m for m, _, _ in sorted(own)], [i for _, _, i in sorted(own)]) for user, own in gathered.items()}

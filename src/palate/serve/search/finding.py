@@ -10,7 +10,7 @@ from palate.errors import UnsupportedError
 from palate.retrieval.fusion import Fused, Source, weighted_scores
 from palate.serve import wire
 from palate.serve.memory.people import Person
-from palate.serve.models.shelf import Loaded
+from palate.serve.models.loaded import Loaded
 from palate.serve.questions import allowed_rows, heard, kept_out
 from palate.serve.service import Service
 

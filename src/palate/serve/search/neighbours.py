@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.retrieval.fusion import reciprocal_ranks_of_few
 from palate.serve.memory.people import Person
-from palate.serve.models.shelf import Loaded
+from palate.serve.models.loaded import Loaded
 from palate.serve.search.content import Content
 
 #: Latest items of a person that stand for them where content is compared.

@@ -138,8 +138,9 @@ class Database:
 
 
 def _parse(url: str) -> URL:
+    """Return the URL of a store; what holds no ``://`` is the path of a SQLite file."""
     try:
-        parsed = make_url(url)
+        parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
     except ArgumentError:
         raise ConfigError(
             "the store's URL can't be read.",

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection, Select, func, select
 
+from palate.data.positive import Positive
 from palate.errors import PalateError
 from palate.serve.errors import ConflictError
 from palate.serve.store.bulk import put_block, rows_named
@@ -24,6 +25,7 @@ from palate.serve.store.checks import (
 )
 from palate.serve.store.items import ensure_items
 from palate.serve.store.part import Part, raised, sort_out
+from palate.serve.store.positive import counts
 from palate.serve.store.rows import Added, Event
 from palate.serve.store.tables import events
 from palate.serve.store.users import ensure_users
@@ -79,7 +81,14 @@ class Events(Part):
             return to_table(connection.execute(wanted).all())
 
     def tally(
-        self, since: float, until: float | None = None, *, after: int = 0, upto: int | None = None, types: Iterable[str] = ()
+        self,
+        since: float,
+        until: float | None = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        types: Iterable[str] = (),
+        positive: Positive | None = None,
     ) -> dict[str, int]:
         """Return how many events each item has.
 
@@ -91,6 +100,8 @@ class Events(Part):
             Numbers in ``(after, upto]``; all by default.
         types
             Of these types only; of all where none is given.
+        positive
+            Which of them count; all by default.
         """
         wanted: Select[Any] = select(events.c.item, func.count().label("number")).group_by(events.c.item)
         # A term that is no bare column is not looked up: new events are found by number, a stretch of time by time.
@@ -104,6 +115,8 @@ class Events(Part):
         kinds = sorted(set(types))
         if kinds:
             wanted = wanted.where(events.c.type.in_(kinds))
+        if positive is not None:
+            wanted = wanted.where(counts(positive))
         with self.database.read() as connection:
             if self.database.dialect == "sqlite":  # as one row (see palate.serve.store.bulk)
                 found = wanted.subquery()

@@ -77,6 +77,13 @@ class Slates(Part):
         with self.database.read() as connection:
             return read_slates(connection, slates.c.user == check_id(user, "user"), limit)
 
+    def first_slate_of(self, user: str) -> float | None:
+        """Return when a person (or a visitor) was first shown a slate that is kept, or ``None``."""
+        theirs = (slates.c.user == check_id(user, "user")) | (slates.c.anonymous == user)
+        with self.database.read() as connection:
+            found = connection.scalar(select(func.min(slates.c.time)).where(theirs))
+        return None if found is None else float(found)
+
     def feedback_of(self, slate: str) -> list[Feedback]:
         """Return the feedback on a slate, oldest first."""
         with self.database.read() as connection:
@@ -109,12 +116,13 @@ class Slates(Part):
         experiment: str | None = None,
         limit: int = 1_000_000,
         latest: bool = False,
+        after: tuple[float, str] | None = None,
     ) -> pa.Table:
         """Return the log that off-policy estimates need, by time, slate and position; the first rows, or the ``latest``.
 
         Columns: slate, user, anonymous, time, policy, stochastic, model, experiment, variant, context (JSON text), position,
         item, propensity, reward (sum of the values of its feedback; 0 where there is none). To hide or dislike an item earns
-        nothing.
+        nothing. ``after`` is the time and id of a slate: only those that come after it.
         """
         rewards = (
             select(feedback.c.slate, feedback.c.item, func.sum(feedback.c.value).label("reward"))
@@ -135,6 +143,8 @@ class Slates(Part):
         )
         if until is not None:
             wanted = wanted.where(slates.c.time < until)
+        if after is not None:
+            wanted = wanted.where(tuple_(slates.c.time, slates.c.id) > after)
         if experiment is not None:
             wanted = wanted.where(slates.c.experiment == check_id(experiment, "experiment"))
         with self.database.read() as connection:

@@ -56,7 +56,7 @@ class Store(Events, PastReader, Users, Items, Slates, Logs, Experiments, Models,
         Parameters
         ----------
         url
-            ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``.
+            ``sqlite:///FILE`` (or the path of the file alone), or ``postgresql://USER:PASSWORD@HOST/NAME``.
         synchronous
             SQLite: ``FULL`` survives a power cut, ``NORMAL`` is faster and may lose the last moments in one.
         wait

@@ -33,7 +33,9 @@ class RecommendIn(Wire):
     k: int = Field(10, ge=1)
     filter: Filter | None = Field(None, description="condition that every item must meet")
     context: Json = Field(default_factory=dict, description="facts about the situation, for rules and logs")
-    seen: Literal["exclude", "allow"] | None = Field(None, description="what the person chose before (default: the pipeline's)")
+    seen: Literal["exclude", "chosen", "allow"] | None = Field(
+        None, description="what the person had to do with before (default: the pipeline's)"
+    )
     exclude: list[Id] = Field(default_factory=list, max_length=10_000, description="items that must not come")
     diversity: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="0 best first … 1 as varied as can be")
     model: Id | None = Field(None, description="any published version, to compare with; its answer is not logged")

@@ -15,8 +15,8 @@ from palate.errors import DataError
 from palate.serve.http.metrics import Meters
 from palate.serve.http.paths import whole
 from palate.serve.http.security import Caller, needs
+from palate.serve.models.kinds import kind_of
 from palate.serve.models.loading import being_loaded
-from palate.serve.models.rankers import is_ranker
 from palate.serve.pipeline.config import Need
 from palate.serve.service import Service
 from palate.serve.wire import Problem
@@ -92,7 +92,8 @@ async def loaded(request: Request, version: str | None, *, ranks: bool = False) 
 
     def begin() -> Future[None] | None:
         known = service.store.model(version) if ranks else None
-        return service.loading.ask(Need("ranker" if known is not None and is_ranker(known.system) else "model", version))
+        ranker = known is not None and kind_of(known.system) == "ranker"
+        return service.loading.ask(Need("ranker" if ranker else "model", version))
 
     load = await run(request, begin)
     if load is not None:
