@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.positive import Positive
 from palate.errors import PalateError
 from palate.serve.errors import BusyError, NotFound
 from palate.serve.experiments.arms import Arms
@@ -24,7 +23,7 @@ from palate.serve.experiments.live import Running
 from palate.serve.memory.catalogue import Catalogue
 from palate.serve.memory.memo import Memo
 from palate.serve.memory.people import Person
-from palate.serve.memory.trends import Trends
+from palate.serve.memory.trends import Best, Trends
 from palate.serve.models.forgetting import Forgetting
 from palate.serve.models.loaded import Loaded
 from palate.serve.models.loading import Loading
@@ -131,8 +130,7 @@ class Service:
         self.content.begin()
         for source in self.settings.pipeline.sources:
             if isinstance(source, TrendingSource):
-                kinds = tuple(source.types)
-                self._memo.begin(("trending", source.hours, kinds), partial(self._trending, source.hours, kinds))
+                self._memo.begin(*self._trend(source.hours, source.types))
 
     def rng(self) -> np.random.Generator:
         """Return a generator of its own for one answer."""
@@ -345,13 +343,14 @@ class Service:
 
     def trending(self, hours: float, types: tuple[str, ...], limit: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and counts of what was chosen most lately; at most a few seconds old."""
-        positive = None if types else self.shelf.positive
-        rows, counts = self._memo.get(("trending", hours, types, positive), partial(self._trending, hours, types, positive))
+        rows, counts = self._memo.get(*self._trend(hours, types))
         return rows[:limit], counts[:limit]
 
-    def _trending(self, hours: float, types: tuple[str, ...], positive: Positive | None) -> tuple[np.ndarray, np.ndarray]:
-        found = self._trends.best(self.clock(), hours, types, self.catalogue.row, positive)
-        return np.array([row for row, _ in found], np.int32), np.array([number for _, number in found], np.float32)
+    def _trend(self, hours: float, types: tuple[str, ...]) -> tuple[tuple[Any, ...], Callable[[], Best]]:
+        """Return the name of a trend, and what counts it: events of some types, or those that the active model learns from."""
+        positive = None if types else self.shelf.positive
+        name = ("trending", hours, types, positive)
+        return name, lambda: self._trends.best(self.clock(), hours, types, self.catalogue.row, positive)
 
     def newest(self, since: float, limit: int, *, strangers: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and times of items that came in since a moment, newest first; all, or those the active model lacks."""

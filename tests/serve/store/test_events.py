@@ -9,6 +9,7 @@ import pytest
 from palate.errors import DataError
 from palate.serve.errors import ConflictError
 from palate.serve.store import Event, Store
+from palate.serve.store.past import Past
 
 
 def test_events_come_back_as_they_were(store):
@@ -202,9 +203,9 @@ def test_a_history_is_that_of_the_events_to_the_last_bit(store):
     assert found.times == sorted(times)
     latest = store.past_of("u", limit=2)
     assert list(zip(*latest[:2], strict=True)) == expected[-2:]
-    assert store.past_of("nobody") == ([], [], []) == store.past_of(None)
+    assert store.past_of("nobody") == Past([], [], []) == store.past_of(None)
     assert list(zip(*store.past_of("u", before=expected[-1][1])[:2], strict=True)) == expected[:-2]  # two are of one moment
-    assert store.past_of("u", limit=1, before=expected[2][1]) == ([expected[1][0]], [expected[1][1]], [])
+    assert store.past_of("u", limit=1, before=expected[2][1]) == Past([expected[1][0]], [expected[1][1]], [])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 255, 256, 257, 700])

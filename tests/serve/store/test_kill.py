@@ -148,7 +148,7 @@ def _trouble_rounds(postgres, url: str, kinds: list[str]) -> int:
 
 
 def _until_it_answers(store: Store) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         try:
             store.check()

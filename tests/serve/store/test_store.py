@@ -83,7 +83,7 @@ class TestOpen:
             thread.join()
         assert len(names) == 4 and len(set(names)) == 1
 
-    @pytest.mark.parametrize("url", ["", "nonsense", "mysql://a/b", "sqlite://", "sqlite:///:memory:"])
+    @pytest.mark.parametrize("url", ["", "mysql://a/b", "sqlite://", "sqlite:///:memory:"])
     def test_other_urls_are_refused(self, url):
         with pytest.raises(ConfigError):
             Store.open(url)

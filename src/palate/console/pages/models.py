@@ -149,15 +149,17 @@ def _retrain(visit: Visit, refresh: Any) -> None:
 
         def follow() -> None:
             place.clear()
+            job = visit.desk.jobs["retrain"]
             with place:
                 watch = training.watch(visit)
-                parts.follow(visit, visit.desk.jobs["retrain"], finished, watch)
+                parts.follow(visit, job, partial(finished, news=not job.done), watch)
 
-        def finished() -> None:
+        def finished(*, news: bool) -> None:
             job = visit.desk.jobs["retrain"]
             with place:
                 _outcome(job.result, job.trouble)
-            refresh()
+            if news:
+                refresh()
 
         system.on_value_change(describe)
         with parts.box("div", "line"):

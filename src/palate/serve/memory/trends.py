@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from palate.data.positive import Positive
 from palate.serve.store import Store
 
@@ -19,7 +21,9 @@ from palate.serve.store import Store
 #: of PostgreSQL are given before the commit), and may still hold what other processes erased.
 ANEW = 3_600.0
 #: Items kept of a window's answer.
-BEST = 2_000
+MOST = 2_000
+#: Rows ``int32[n]`` of items and their counts ``float32[n]``, most first.
+Best = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -46,15 +50,16 @@ class Trends:
 
     def best(
         self, now: float, hours: float, types: tuple[str, ...], rows: Mapping[str, int], positive: Positive | None = None
-    ) -> list[tuple[int, int]]:
+    ) -> Best:
         """Return rows and counts of the items chosen most, most first, then by id; items without a row are left out.
 
         Only events of some types, and those that are positive, count (all by default).
         """
         with self._lock:
             numbers = self._counted(now, hours, types, positive)
-            found = ((-number, item) for item, number in numbers.items() if item in rows)
-            return [(rows[item], -number) for number, item in heapq.nsmallest(BEST, found)]
+            found = heapq.nsmallest(MOST, ((-number, item) for item, number in numbers.items() if item in rows))
+        best = np.array([rows[item] for _, item in found], np.int32)
+        return best, np.array([-number for number, _ in found], np.float32)
 
     def clear(self) -> None:
         """Count everything anew when it is next asked for."""
