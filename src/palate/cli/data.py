@@ -242,26 +242,14 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Cut events into train, validation and test, check them for leaks, and write them; with --label, rows for rankers."""
+    filters = {"--positive": positive or None, "--min-value": min_value, "--start": start, "--end": end}
+    filters |= {"--dedup": dedup, "--k-core": k_core}
+    chosen: dict[str, Any] = {option: value for option, value in filters.items() if value is not None}
     if protocol == "event_rows":
-        filters = {
-            "--positive": positive or None,
-            "--min-value": min_value,
-            "--start": start,
-            "--end": end,
-            "--dedup": dedup,
-            "--k-core": k_core,
-        }
-        given = [option for option, value in filters.items() if value is not None]
-        split_events(source, out, label or (), given, values(set_, "--set"), on_bad_rows=on_bad_rows, as_json=as_json)
+        split_events(source, out, label or (), list(chosen), values(set_, "--set"), on_bad_rows=on_bad_rows, as_json=as_json)
         return
     if label:
-        of_events: dict[str, Any] = {
-            "--positive": positive,
-            "--min-value": min_value is not None,
-            "--start": start,
-            "--end": end,
-        }
-        of_events |= {"--dedup": dedup, "--k-core": k_core, "--format": format, "--column": column, "--read": reading}
+        of_events = {**dict.fromkeys(chosen, True), "--format": format, "--column": column, "--read": reading}
         refuse(of_events, "with --label a source is rows, not events", where="split")
         options = values(set_, "--set")
         how: dict[str, Any] = {"group": group, "weight": weight, "by": by, "time": time, "options": options}
@@ -271,15 +259,6 @@ def split(
     from palate.data.split_files import write_rolling, write_split
     from palate.errors import ConfigError
 
-    chosen = {
-        "--positive": positive or None,
-        "--min-value": min_value,
-        "--start": start,
-        "--end": end,
-        "--dedup": dedup,
-        "--k-core": k_core,
-    }
-    chosen = {option: value for option, value in chosen.items() if value is not None}
     options = values(set_, "--set")
     with progress_bars(quiet=as_json) as progress:
         if protocol == "given":

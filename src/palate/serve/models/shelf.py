@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from palate.contracts.bundle import read_manifest
 from palate.contracts.policy import Policy
@@ -27,6 +27,7 @@ from palate.serve.models.turns import Turns
 from palate.serve.pipeline.config import Need, NeedKind
 from palate.serve.settings import RetrievalSettings
 
+T = TypeVar("T")
 #: Models, rankers and policies in memory, at most; more only where more are needed for answers, and then one beside those.
 MOST = 4
 
@@ -91,53 +92,46 @@ class Shelf:
             if self._active is None:
                 raise NotFound("no model is active.", remedy="publish a bundle and activate it: palate publish DIR --activate")
             return self._active
-        need = Need("model", version)
+        if folder_of is not None:
+            return self._kept_or(Need("model", version), self._models, lambda: self._made(version, folder_of(version)))
         found = self._models.get(version)
-        if found is not None:
-            self._used[need] = next(self._uses)
-            return found
-        if folder_of is None:
+        if found is None:
             raise NotFound("no such model.", where="models", value=version)
-        with self._turns.alone(need):
-            found = self._models.get(version)
-            if found is None:
-                found = self._made(version, folder_of(version))
-                with self._lock:
-                    self._models[version] = found
-                    self._came(need)
-            return found
+        self._used[Need("model", version)] = next(self._uses)
+        return found
 
     def ranker(self, version: str, folder_of: Callable[[str], str | Path]) -> LoadedRanker:
         """Return a ranker by version, loading it from its folder where it is not in memory."""
-        need = Need("ranker", version)
-        found = self._rankers.get(version)
-        if found is not None:
-            self._used[need] = next(self._uses)
-            return found
-        with self._turns.alone(need):
-            found = self._rankers.get(version)
-            if found is None:
-                found = LoadedRanker(version, folder_of(version))
-                found.warm(self.catalogue)
-                with self._lock:
-                    self._rankers[version] = found
-                    self._came(need)
-            return found
+
+        def make() -> LoadedRanker:
+            made = LoadedRanker(version, folder_of(version))
+            made.warm(self.catalogue)
+            return made
+
+        return self._kept_or(Need("ranker", version), self._rankers, make)
 
     def policy(self, version: str, folder_of: Callable[[str], str | Path]) -> LoadedPolicy:
         """Return a policy by version, loading it from its folder where it is not in memory."""
-        need = Need("policy", version)
-        found = self._policies.get(version)
+
+        def make() -> LoadedPolicy:
+            made = LoadedPolicy(version, folder_of(version))
+            made.warm()
+            return made
+
+        return self._kept_or(Need("policy", version), self._policies, make)
+
+    def _kept_or(self, need: Need, kept: dict[str, T], make: Callable[[], T]) -> T:
+        """Return what is in memory under a version, or make it, one thread at a time, and keep it."""
+        found = kept.get(need.version)
         if found is not None:
             self._used[need] = next(self._uses)
             return found
         with self._turns.alone(need):
-            found = self._policies.get(version)
+            found = kept.get(need.version)
             if found is None:
-                found = LoadedPolicy(version, folder_of(version))
-                found.warm()
+                found = make()
                 with self._lock:
-                    self._policies[version] = found
+                    kept[need.version] = found
                     self._came(need)
             return found
 
