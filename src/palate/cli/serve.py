@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import Address, EngineName, Positive, Seed, Settings, on_ray, settings_of
+from palate.cli.options import Address, EngineName, Positive, Seed, Settings, on_ray, refuse, settings_of
 from palate.cli.output import (
     SERVICE,
     Json,
@@ -226,9 +226,9 @@ def retrain_(
         raise ConfigError("either some events count, or all.", where="--all-events", value=positive, remedy="give one of them")
     place = models or (home() / "models" if store is None else Path("models"))
     if system is not None and kind_of(system) == "policy":
-        wrong = next((name for name, set_to in (("incremental", incremental), ("positive", positive)) if set_to), None)
-        if wrong is not None:
-            raise ConfigError("a policy learns anew, from all slates.", where=f"--{wrong}", remedy="leave it out")
+        given = {"--incremental": incremental, "--positive": positive, "--all-events": all_events}
+        given |= {"--publish-undecided": publish_undecided}
+        refuse(given, "a policy learns anew, from all slates, and has no gate", where=system)
         _teach(url_of(store), place, system, settings_of(set_, None) or None, seed, as_json=as_json)
         return
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:

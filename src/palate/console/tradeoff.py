@@ -83,7 +83,8 @@ def measure(service: Service, versions: Sequence[str], people: Sequence[str], pr
 
 def _question(service: Service, user: str) -> tuple[Person, int, int] | None:
     """Return a person before their last event, the row of that event, and its number in the store."""
-    kept = [event for event in service.store.events_of(user, 500) if event.item in service.catalogue.row]
+    events = service.store.events_of(user, 500, positive=service.shelf.positive)
+    kept = [event for event in events if event.item in service.catalogue.row]
     if len(kept) < 2 or not service.catalogue.shown[service.catalogue.row[kept[-1].item]]:
         return None
     before = [event for event in kept[:-1] if event.item != kept[-1].item]

@@ -89,7 +89,10 @@ class Positive:
 
     @classmethod
     def of_spec(cls, spec: Sequence[Mapping[str, Any]]) -> Positive | None:
-        """Return what a data set's spec says; ``None`` where everything counts."""
+        """Return what a data set's spec says; ``None`` where everything counts.
+
+        Other filters, such as a least value of ratings, were of that data set alone: they say nothing of events to come.
+        """
         found = [step["events"] for step in spec if step.get("step") == STEP]
         return cls.parse(found[-1]) if found else None
 

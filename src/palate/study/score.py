@@ -94,9 +94,10 @@ def _padded(rows: Ragged, n: int) -> Ragged:
 
 def _fitted_elsewhere(model: Any, split: Split, part: PartName) -> str:
     """Return what a model was fitted on, where that isn't what the split gives to learn from before this part."""
-    allowed = [split.train] + ([split.full_train()] if part == "test" else [])
     data = model.record_.data
-    if data["fingerprint"] in {dataset.fingerprint for dataset in allowed}:
+    if data["fingerprint"] == split.train.fingerprint:
+        return ""
+    if part == "test" and data["fingerprint"] == split.full_train().fingerprint:
         return ""
     return f"{data['name']}, {data['interactions']:,} interactions"
 

@@ -207,7 +207,7 @@ def test_the_command_teaches_and_says_what_to_write(taught: tuple[Path, Taught],
     assert "[pipeline.explore] kind = 'policy', model = 'linucb-" in text and "left out: the request lacked 'evening'" in text
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert told["slates"] >= found.slates and Path(told["folder"]).name == told["version"]
-    for more in (["--incremental"], ["--positive", "click"]):
+    for more in (["--incremental"], ["--positive", "click"], ["--all-events"], ["--publish-undecided"]):
         refused = CliRunner().invoke(app, [*words, *more])
         assert refused.exit_code != 0 and "a policy learns anew" in refused.output
     lost = CliRunner().invoke(app, [*words[:-1], 'context=["absent"]'])

@@ -86,3 +86,10 @@ def test_trends_and_drift_count_what_counts(choosing: Any) -> None:
 def test_a_profile_counts_all_that_was_done(choosing: Any) -> None:
     told = choosing.call("GET", "/v1/profile/new").json()
     assert told["events"] == 5 and set(told["taste"]) == {"space"}
+
+
+def test_a_persons_events_that_count(choosing: Any) -> None:
+    store, positive = choosing.store, choosing.service.shelf.positive
+    assert [event.item for event in store.events_of("new", positive=positive)] == ["i2", "i4"]
+    assert [event.item for event in store.events_of("new", 1, positive=positive)] == ["i4"]  # looks take no place
+    assert len(store.events_of("new")) == 5

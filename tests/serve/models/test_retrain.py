@@ -128,9 +128,12 @@ def test_what_the_gate_can_not_decide_is_refused_unless_one_says_otherwise(
 def test_a_bundle_that_can_not_be_read_leaves_the_gate_undecided(store: Store, tmp_path: Path) -> None:
     shutil.rmtree(store.active_model().path)
     with pytest.raises(ConflictError, match="could not decide") as told:
-        retrain(store, tmp_path / "models", "ials", SMALL)
+        retrain(store, tmp_path / "models", "ials", SMALL, positive=[])
     assert "can't be read" in str(told.value)
-    assert retrain(store, tmp_path / "models", "ials", SMALL, gate=False).gate is None
+    for gated in (True, False):  # nor is it known what it learnt from: nothing is taken for granted
+        with pytest.raises(ConflictError, match="isn't known which events count"):
+            retrain(store, tmp_path / "models", "ials", SMALL, gate=gated)
+    assert retrain(store, tmp_path / "models", "ials", SMALL, positive=[], gate=False).gate is None
 
 
 def test_the_gate_asks_the_active_bundle_itself(store: Store, tmp_path: Path, monkeypatch: Any) -> None:

@@ -122,8 +122,8 @@ def retrain(
     Raises
     ------
     ConflictError
-        If the gate refuses the candidate or can't decide, the active model can't be learnt on from, or people are erased faster
-        than a bundle can be saved without them; nothing is published.
+        If the gate refuses the candidate or can't decide, the active model can't be learnt on from, it isn't known which events
+        count, or people are erased faster than a bundle can be saved without them; nothing is published.
     DataError
         If the store holds no events, none of them is positive, or there is no active model to take the system from.
     UnsupportedError
@@ -163,11 +163,22 @@ def _choices(data: Dataset, active: ModelRow | None, texts: Sequence[str] | None
 
 
 def _learnt_from(active: ModelRow) -> Positive | None:
-    """Return which events the active model learnt from; all where its bundle can't be read (the gate says so)."""
+    """Return which events the active model learnt from.
+
+    Raises
+    ------
+    ConflictError
+        If its bundle can't be read: all events would count unasked.
+    """
     try:
         return positive_of(read_manifest(active.path))
-    except BundleError:
-        return None
+    except BundleError as error:
+        raise ConflictError(
+            f"the active bundle can't be read, so it isn't known which events count: {error.what}",
+            where="positive",
+            value=active.version,
+            remedy="say which do: --positive TYPE, or --all-events",
+        ) from None
 
 
 def _publish(
@@ -274,8 +285,7 @@ def _hold(
         facts = read_manifest(active.path)
         asked: Recommender = load(active.path)
     except BundleError as error:
-        words = f"the bundle of the active model {active.version} can't be read ({error.what}), nor which events it learnt from"
-        return Gate.undecided(words)
+        return Gate.undecided(f"the bundle of the active model {active.version} can't be read: {error.what}")
     seen = Seen.of(store, facts, asked)
     unseen = seen.after(data.interactions, numbers)
     if unseen is None:

@@ -60,9 +60,11 @@ class Events(Part):
         with self.database.read() as connection:
             return last_number(connection)
 
-    def events_of(self, user: str, limit: int = 100, after: int | None = None) -> list[Event]:
-        """Return a person's latest events, oldest first (``after``: only those of a larger number)."""
-        wanted = select(events).where(events.c.user == check_id(user, "user"))
+    def events_of(
+        self, user: str, limit: int = 100, after: int | None = None, *, positive: Positive | None = None
+    ) -> list[Event]:
+        """Return a person's latest events, oldest first (``after``: of a larger number; ``positive``: that count)."""
+        wanted = select(events).where(events.c.user == check_id(user, "user"), counts(positive))
         if after is not None:
             wanted = wanted.where(events.c.n > after)
         wanted = wanted.order_by(events.c.time.desc(), events.c.n.desc()).limit(limit)
