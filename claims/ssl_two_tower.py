@@ -5,6 +5,10 @@ popularity reaches there (:mod:`palate.training.stopping`). Arms without an auxi
 at 0, the plain towers to the bit, so that the loss of the task can be told of every arm: by seed, under both kinds of masks, on
 the same draws of items, and of towers before any training.
 
+Answers in the tail are ranked among the items of the tail, new items among the new ones: of the whole catalogue the first 50
+are nearly all in the head, whoever ranks, and an untrained tower finds as much of the tail there as a trained one (which the
+tables show, too).
+
 With all pairs batches are four times as large and passes fewer, so that fits may take about as many steps as with a tenth.
 """
 
@@ -21,11 +25,12 @@ import pyarrow as pa
 
 from palate.catalog.registry import create
 from palate.catalog.spaces import Range, space_of
+from palate.contracts.recommender import Recommender
 from palate.data.dataset import Dataset
 from palate.data.features import with_graph_attributes
-from palate.data.filters import subset_users
 from palate.data.protocols import split as cut
-from palate.data.split import Split
+from palate.data.ragged import Ragged
+from palate.data.split import HeldOut, Split
 from palate.runtime import generator
 from palate.simulate.world import World
 from palate.study.claims import Bar, Claim, Effect, Trial
@@ -51,9 +56,9 @@ OURS, RANDOM, PLAIN = "correlated masks", "random masks", "plain"
 SHARED = {"lr": Range(5e-4, 5e-3, log=True), "temperature": Range(0.05, 0.15, log=True)}
 TRIALS, PATIENCE = 4, 2
 #: Most passes and pairs a batch, with few pairs and with all.
-FEW_STEPS, ALL_STEPS = {"epochs": 30, "batch_size": 1024}, {"epochs": 12, "batch_size": 4096}
-#: People of MovieLens 1M: a pass over the pairs of 1,500 takes seven seconds, and there are some 170 fits.
-PEOPLE = 1_500
+FEW_STEPS, ALL_STEPS = {"epochs": 20, "batch_size": 1024}, {"epochs": 10, "batch_size": 4096}
+#: How a metric among some items only is called.
+AMONG = "{}, among them"
 OTHERS = ("ease", "ials", "item_knn", "popularity")
 AGAINST = (PLAIN, RANDOM, "feature dropout", "spread-out")
 DATA = ("ml-1m", "world")
@@ -64,13 +69,12 @@ LITTLE = -0.02
 def sources(trial: Trial) -> dict[str, Dataset]:
     """Return data whose items have three fields or more (one small world for all, if reduced)."""
     size: dict[str, Any] = (
-        {"users": 300, "items": 200, "events": 6_000} if trial.reduced else {"users": 5_000, "items": 3_000, "events": 90_000}
+        {"users": 300, "items": 200, "events": 6_000} if trial.reduced else {"users": 5_000, "items": 3_000, "events": 300_000}
     )
     world = trial.used("world", World(**size, topics=16, focus=0.5).dataset(graphs=False, impressions=False))
     if trial.reduced:
         return dict.fromkeys(DATA, world)
-    movies = subset_users(with_years(with_graph_attributes(trial.dataset("ml-1m"))), PEOPLE)
-    return {"ml-1m": trial.used(f"ml-1m, {PEOPLE} people", movies), "world": world}
+    return {"ml-1m": with_years(with_graph_attributes(trial.dataset("ml-1m"))), "world": world}
 
 
 def with_years(data: Dataset) -> Dataset:
@@ -107,10 +111,9 @@ class Bench:
         self.share = 0.5 if trial.reduced else FEW
         self.whole = cut(data, "leave_one_out")
         self.few = thinned(self.whole, self.share)
-        head = np.zeros(data.n_items, bool)
-        head[np.argsort(-self.whole.train.item_counts, kind="stable")[: round(HEAD * data.n_items)]] = True
-        held_out = self.whole.held_out("test")
-        self.tail = ~head[held_out.truth.values[held_out.truth.offsets[:-1]]]
+        self.tail_items = np.ones(data.n_items, bool)
+        self.tail_items[np.argsort(-self.whole.train.item_counts, kind="stable")[: round(HEAD * data.n_items)]] = False
+        self.tail = answered_in(self.whole.held_out("test"), self.tail_items)
 
     def settings(self, arm: str, split: Split) -> dict[str, Any]:
         """Return the settings of an arm or a baseline that are best on the validation part of a last-item split."""
@@ -131,26 +134,37 @@ class Bench:
         trials, seed = 1 if small else TRIALS, self.trial.seeds[0]
         return dict(tune(blind(split), system, trials=trials, seed=seed, metric=METRIC, space=space, base=base).settings)
 
-    def fits(self, split: Split, arm: str, tuned_on: Split | None = None, seeds: int | None = None, **change: Any) -> Fits:
+    def fits(
+        self,
+        split: Split,
+        arm: str,
+        tuned_on: Split | None = None,
+        seeds: int | None = None,
+        among: np.ndarray | None = None,
+        **change: Any,
+    ) -> Fits:
         """Fit an arm with every seed, each fit answering the test part once; settings as chosen with few pairs, or on another.
 
-        ``change``: settings in place of the chosen ones.
+        ``among``: the items among which their answers are ranked, too (the tail); ``change``: settings in place of the chosen.
         """
         settings = {**self.settings(arm, self.few if tuned_on is None else tuned_on), **change}
-        key = {"on": self.name, "split": split.fingerprint, "arm": arm, "settings": settings, "fit": True}
+        table = split.train.items.attributes  # no part of a split's fingerprint
+        columns = [] if table is None else table.column_names
+        key = {"on": self.name, "split": split.fingerprint, "columns": columns, "arm": arm, "settings": settings, "fit": True}
+        items = self.tail_items if among is None else among
         each = [
-            self.trial.kept(partial(self._fit, split, arm, settings, seed), **key, seed=seed)
+            self.trial.kept(partial(self._fit, split, arm, settings, items, seed), **key, seed=seed)
             for seed in self.trial.seeds[:seeds]
         ]
-        return Fits({m: [values[m] for values, _ in each] for m in METRICS}, [facts for _, facts in each], settings)
+        return Fits({m: [values[m] for values, _ in each] for m in each[0][0]}, [facts for _, facts in each], settings)
 
     def _fit(
-        self, split: Split, arm: str, settings: Mapping[str, Any], seed: int
+        self, split: Split, arm: str, settings: Mapping[str, Any], items: np.ndarray, seed: int
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the values of people on the test part, and what is told of the fit."""
         seen, system = blind(split), ARMS[arm][0] if arm in ARMS else arm
         model = create(system, **settings).fit(seen.train, seen.held_out("valid"), seed=seed, progress=self.trial.progress)
-        values = dict(evaluate(model, split.held_out("test"), list(METRICS), train=split.train).per_user)
+        values = judged(model, split, items)
         if arm not in ARMS:
             valid = evaluate(model, split.held_out("valid"), ["ndcg@10"], train=split.train)
             return values, {"best NDCG@10": valid.value("ndcg@10")}
@@ -158,6 +172,25 @@ class Bench:
         losses = {f"L_self, {task}": model.self_loss(task) for task in ("cfm", "rfm")}
         passes = {"best pass": notes["best_epoch"], "passes": notes["epochs"], "best NDCG@10": notes["best_value"]}
         return values, {**losses, **passes, "mean cosine": cosine_and_rank[0], "effective rank": cosine_and_rank[1]}
+
+
+def answered_in(held_out: HeldOut, items: np.ndarray) -> np.ndarray:
+    """Say of each question whether its (first) answer is one of some items."""
+    found: np.ndarray = items[held_out.truth.values[held_out.truth.offsets[:-1]]]
+    return found
+
+
+def judged(model: Recommender, split: Split, items: np.ndarray) -> dict[str, np.ndarray]:
+    """Return people's values on the test part: in the whole catalogue, and among some items where the answer is one of them."""
+    held_out, wanted = split.held_out("test"), np.flatnonzero(items).astype(np.int32)
+    values = dict(evaluate(model, held_out, list(METRICS), train=split.train).per_user)
+    rows = np.flatnonzero(answered_in(held_out, items))
+    offered = Ragged(np.arange(len(rows) + 1) * len(wanted), np.tile(wanted, len(rows)))
+    own = evaluate(model, held_out.take(rows), list(METRICS), train=split.train, candidates=offered, sampled="some items")
+    for metric, found in own.per_user.items():
+        values[AMONG.format(metric)] = np.full(len(held_out), np.nan)
+        values[AMONG.format(metric)][rows] = found
+    return values
 
 
 @dataclass(frozen=True)
@@ -194,22 +227,25 @@ def last_items(bench: Bench, rng: np.random.Generator) -> tuple[dict[str, Effect
     table["before training"] = bench.fits(bench.few, OURS, epochs=0).told(bench.tail)
     every = {arm: fits.told(bench.tail) for arm, fits in much.items()}
     every |= {other: bench.fits(bench.whole, other, bench.whole, seeds=1).told(bench.tail) for other in OTHERS}
-    tail = {arm: only(fits.values[METRIC], bench.tail) for arm, fits in few.items()}
-    effects = {TAIL.format(OURS, PLAIN): paired_gain(tail[OURS], tail[PLAIN], rng=rng, metric=METRIC, table=table)}
+    tail = {arm: fits.values[AMONG.format(METRIC)] for arm, fits in few.items()}
+    effects = {
+        TAIL.format(OURS, PLAIN): paired_gain(tail[OURS], tail[PLAIN], rng=rng, metric=AMONG.format(METRIC), table=table)
+    }
     effects |= {TAIL.format(OURS, base): paired_gain(tail[OURS], tail[base], rng=rng) for base in AGAINST if base != PLAIN}
     effects[TAIL.format(RANDOM, PLAIN)] = paired_gain(tail[RANDOM], tail[PLAIN], rng=rng)
     effects[UNIFORM] = paired_gain(tail[OURS], tail["popular items"], rng=rng)
-    full = {arm: only(fits.values[METRIC], bench.tail) for arm, fits in much.items()}
+    full = {arm: fits.values[AMONG.format(METRIC)] for arm, fits in much.items()}
     effects[SCARCE] = gain_difference((tail[OURS], tail[PLAIN]), (full[OURS], full[PLAIN]), rng=rng, table=every)
     return effects, few
 
 
 def cold_items(bench: Bench, rng: np.random.Generator) -> dict[str, Effect]:
     """Return the effects on items that nobody had in training."""
-    split = thinned(cut(bench.data, "held_out_items"), bench.share)
-    fits = {arm: bench.fits(split, arm) for arm in (PLAIN, RANDOM, OURS)}
-    found = {arm: own.values[COLD_METRIC] for arm, own in fits.items()}
-    facts = {"metric": COLD_METRIC, "table": {arm: own.told() for arm, own in fits.items()}}
+    whole = cut(bench.data, "held_out_items")
+    new, split = whole.train.item_counts == 0, thinned(whole, bench.share)
+    fits = {arm: bench.fits(split, arm, among=new) for arm in (PLAIN, RANDOM, OURS)}
+    found = {arm: own.values[AMONG.format(COLD_METRIC)] for arm, own in fits.items()}
+    facts = {"metric": AMONG.format(COLD_METRIC), "table": {arm: own.told() for arm, own in fits.items()}}
     pairs = ((OURS, PLAIN), (OURS, RANDOM), (RANDOM, PLAIN))
     return {COLD.format(*pair): gain_in(found, pair, rng, facts if pair == pairs[0] else {}) for pair in pairs}
 
@@ -227,7 +263,7 @@ def twin_fields(bench: Bench, few: Mapping[str, Fits], rng: np.random.Generator)
     """Return what a copy of a field takes from random masks, and from correlated ones (no more than a little)."""
     split = thinned(cut(doubled(bench.data), "leave_one_out"), bench.share)
     fits = {arm: bench.fits(split, arm) for arm in (PLAIN, RANDOM, OURS)}
-    tail, twin = ({arm: only(own[arm].values[METRIC], bench.tail) for arm in fits} for own in (few, fits))
+    tail, twin = ({arm: own[arm].values[AMONG.format(METRIC)] for arm in fits} for own in (few, fits))
     gains = {arm: ((tail[arm], tail[PLAIN]), (twin[arm], twin[PLAIN])) for arm in (RANDOM, OURS)}
     table = {arm: own.told(bench.tail) for arm, own in fits.items()}
     table["before training"] = bench.fits(split, OURS, epochs=0).told(bench.tail)
@@ -258,16 +294,13 @@ def run(trial: Trial) -> Mapping[str, Effect]:
     return effects
 
 
-def only(rows: list[np.ndarray], kept: np.ndarray) -> list[np.ndarray]:
-    """Return values with those of other people undefined."""
-    return [np.where(kept, row, np.nan) for row in rows]
-
-
 def means(rows: list[np.ndarray], tail: np.ndarray | None) -> dict[str, float]:
-    """Return the mean over seeds for all, and for answers in the head and in the tail."""
+    """Return the mean over seeds for all whose answers are ranked, and for answers in the head and in the tail."""
     mean = np.mean(rows, axis=0)
-    parts = {} if tail is None else {"head": float(mean[~tail].mean()), "tail": float(mean[tail].mean())}
-    return {"all": float(np.nanmean(mean)), **parts}
+    found = {"all": float(np.nanmean(mean))}
+    if tail is not None and not np.isnan(mean).any():
+        found |= {"head": float(mean[~tail].mean()), "tail": float(mean[tail].mean())}
+    return found
 
 
 #: Names of effects.
@@ -291,16 +324,16 @@ BARS = {
 CLAIM = Claim(
     name="ssl_two_tower",
     title="Correlated feature masking helps the tail where training pairs are few",
-    statement="Trained on a tenth of the training pairs of 1,500 people of MovieLens 1M or of a world, two towers with the "
-    "auxiliary contrast of correlated masks reach a higher Recall@50 (full ranking, each person's last item out) than the same "
-    "towers without it, with feature dropout and with spread-out items, for answers outside the 20% most chosen items, and at "
+    statement="Trained on a tenth of the training pairs of MovieLens 1M or of a world, two towers with the auxiliary contrast "
+    "of correlated masks reach a higher Recall@50 (each person's last item out) than the same towers without it, with feature "
+    "dropout and with spread-out items, for answers outside the 20% most chosen items, ranked among all of these, and at "
     "most 2% less than with random masks, which beat plain towers, too; so it is in Recall@10 of items that nobody had in "
-    "training. Drawing the items of the contrast alike beats drawing them by popularity; the gain over plain towers is larger "
-    "with a tenth of the pairs than with all, each chosen and tuned on its own pairs; where a field stands twice in the world, "
-    "random masks lose gain and a larger share of their auxiliary loss, correlated ones keep their gain up to 2%, and stand "
-    "above. Four settings for each arm and baseline, chosen on validation with few pairs (and anew with all), by Recall@50; "
-    "those with few pairs serve cold items and the copy, too. MovieLens gives order but few times, so the split is by person "
-    "and order.",
+    "training, ranked among those. Drawing the items of the contrast alike beats drawing them by popularity; the gain over "
+    "plain towers is larger with a tenth of the pairs than with all, each chosen and tuned on its own pairs; where a field "
+    "stands twice in the world, random masks lose gain and a larger share of their auxiliary loss, correlated ones keep "
+    "their gain up to 2%, and stand above. Four settings for each arm and baseline, chosen on validation with few pairs "
+    "(and anew with all), by Recall@50 in the whole catalogue; those with few pairs serve cold items and the copy, too. "
+    "MovieLens gives order but few times, so the split is by person and order.",
     bars={
         **{f"{name}: {what}": bar for name in DATA for what, bar in BARS.items()},
         **{f"world: {what}": Bar(LITTLE if what == KEEPS else 0.0) for what in (SHRINKS, KEEPS, TWIN, FALLS)},
@@ -309,5 +342,5 @@ CLAIM = Claim(
     data=("ml-1m", "synthetic world"),
     paper=27,
     seeds=(0, 1, 2),
-    minutes=45,
+    minutes=75,
 )

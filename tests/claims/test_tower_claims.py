@@ -29,18 +29,48 @@ def test_arms_with_all_pairs_are_tuned_with_all_pairs_and_the_others_with_few(mo
     bench = own.Bench(trial, data, "world")
     monkeypatch.setattr(bench, "_best", lambda arm, split: tuned.append((arm, split)) or {"lr": len(tuned)})
     values = {metric: generator(0, "values").random(len(bench.tail)) for metric in own.METRICS}
+    values |= {own.AMONG.format(metric): np.where(bench.tail, found, np.nan) for metric, found in values.items()}
     monkeypatch.setattr(bench, "_fit", lambda split, *what: fitted.append((split, *what)) or (values, {"passes": 1}))
     effects, few = own.last_items(bench, generator(0, "bootstrap"))
     with_all = {arm for arm, split in tuned if split is bench.whole}
     assert with_all == {own.PLAIN, own.OURS, *own.OTHERS}
     assert {arm for arm, split in tuned if split is bench.few} == {*own.ARMS, *own.OTHERS}
     assert set(few) == set(own.ARMS)
-    for split, arm, settings, _ in fitted:
+    for split, arm, settings, *_ in fitted:
         chosen = [at for at, one in enumerate(tuned, start=1) if one == (arm, split)]
         assert settings["lr"] in chosen
     table = effects[own.SCARCE].details["table"]
-    assert set(table[own.OURS]) == {*own.METRICS, "passes", "settings"}
+    among = {own.AMONG.format(metric) for metric in own.METRICS}
+    assert set(table[own.OURS]) == {*own.METRICS, *among, "passes", "settings"}
     assert set(table[own.OURS]["recall@10"]) == {"all", "head", "tail"}
+    assert set(table[own.OURS][own.AMONG.format("recall@10")]) == {"all"}
+
+
+def test_a_copy_of_a_field_is_fitted_anew_though_the_questions_are_the_same(monkeypatch):
+    own = program("ssl_two_tower")
+    trial, keys = Trial((0,)), []
+    data = next(iter(own.sources(Trial((0,), reduced=True)).values()))
+    bench = own.Bench(trial, data, "world")
+    twin = own.thinned(own.cut(own.doubled(data), "leave_one_out"), bench.share)
+    assert twin.fingerprint == bench.few.fingerprint
+    monkeypatch.setattr(bench, "settings", lambda arm, split: {"lr": 1})
+    monkeypatch.setattr(trial, "kept", lambda make, **key: keys.append(str(key)) or ({"recall@50": np.zeros(1)}, {}))
+    for split in (bench.few, twin):
+        bench.fits(split, own.OURS)
+    assert len(set(keys)) == 2
+
+
+def test_answers_in_the_tail_are_ranked_among_the_tail():
+    own = program("ssl_two_tower")
+    bench = own.Bench(Trial((0,)), next(iter(own.sources(Trial((0,), reduced=True)).values())), "world")
+    seen = own.blind(bench.few)
+    found = own.judged(own.create("item_knn").fit(seen.train, seed=0), bench.few, bench.tail_items)
+    whole, tail = found["recall@50"], found[own.AMONG.format("recall@50")]
+    assert (np.isnan(tail) == ~bench.tail).all()
+    assert (tail[bench.tail] >= whole[bench.tail]).all()
+    assert tail[bench.tail].sum() > whole[bench.tail].sum()
+    everything = own.judged(own.create("item_knn").fit(seen.train, seed=0), bench.few, np.ones(bench.data.n_items, bool))
+    np.testing.assert_array_equal(everything["recall@50"], everything[own.AMONG.format("recall@50")])
 
 
 def test_no_arm_has_a_task_whose_weight_may_be_chosen_and_is_held():
