@@ -101,6 +101,7 @@ def test_reliability_is_printed(rows: Path, palate: Callable[..., Any], tmp_path
         (("fit", "ease", "--data", "{work}/split", "--out", "{out}", "--column", "user=u"), "--column"),
         (("fit", "ease", "--data", "{work}/events.csv", "--out", "{out}", "--with-valid"), "--with-valid"),
         (("split", "{rows}/rows.parquet", "--label", "click", "--k-core", "2", "--out", "{out}"), "--k-core"),
+        (("split", "{work}/events.csv", "--group-is-field", "--group", "user", "--out", "{out}"), "--group, --group-is-field"),
     ],
 )
 def test_options_that_would_count_for_nothing_are_refused(
@@ -122,6 +123,19 @@ def test_fields_are_shown_and_can_be_edited(rows: Path, palate: Callable[..., An
     learnt = {field["field"]: field for field in json.loads(palate(*fit, "--json").output)["fields"]}
     assert learnt[number]["kind"] == "bucket" and 4 <= learnt[number]["codes"] <= 6
     assert {name for name in kinds if name != number} == set(learnt) - {number}
+
+
+def test_a_group_may_be_a_field_too(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:
+    words = ("split", str(rows / "rows.parquet"), "--label", "click", "--group", "request", "--out", str(tmp_path / "split"))
+    assert "'request' says which rows go together, and is a field, too" in palate(*words, "--group-is-field").output
+    fit = ("fit", "fm", "--data", str(tmp_path / "split"), "--out", str(tmp_path / "fm"), *QUICK, "--json")
+    assert "request" in {field["field"] for field in json.loads(palate(*fit).output)["fields"]}
+    found = palate("evaluate", str(tmp_path / "fm"), "--split", str(tmp_path / "split"), "--metrics", "auc,gauc", "--json")
+    document = json.loads(found.output)
+    assert {row["metric"] for row in document["values"]} == {"auc", "gauc"} and document["drawn by"] == "request"
+    ranker = ("fit", "lightgbm", "--data", str(tmp_path / "split"), "--set", "objective=lambdarank")
+    learnt = json.loads(palate(*ranker, "--out", str(tmp_path / "lgb"), "--json").output)
+    assert "request" in {field["field"] for field in learnt["fields"]}
 
 
 def test_predictions_come_with_reasons(rows: Path, palate: Callable[..., Any], tmp_path: Path) -> None:

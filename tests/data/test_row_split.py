@@ -64,6 +64,7 @@ def test_looks_at_the_test_part_are_counted(tmp_path: Path) -> None:
     [
         ({"valid": 0.6, "test": 0.5}, ConfigError, "shares"),
         ({"how": "group"}, ConfigError, "--group"),
+        ({"group_is_field": True}, ConfigError, "--group"),
         ({"how": "time"}, ConfigError, "--time"),
         ({"labels": ["clicks"]}, DataError, "no such column"),
         ({"group": "whom"}, DataError, "no such column"),

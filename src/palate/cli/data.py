@@ -29,7 +29,7 @@ from palate.cli.options import (
     values,
 )
 from palate.cli.output import DATA, FAILED, Json, errors_to_exit_codes, print_facts, print_json, print_table, progress_bars, say
-from palate.cli.rows import REPLACED, By, Group, Labels, TimeColumn, Weight, split_events, split_rows
+from palate.cli.rows import REPLACED, By, Group, GroupIsField, Labels, TimeColumn, Weight, split_events, split_rows
 
 group = typer.Typer(no_args_is_help=True, help="Public data sets, audits and conversions.")
 
@@ -236,6 +236,7 @@ def split(
     on_bad_rows: BadRows = "error",
     label: Labels = None,
     group: Group = None,
+    group_is_field: GroupIsField = False,
     weight: Weight = None,
     by: By = "random",
     time: TimeColumn = None,
@@ -252,9 +253,12 @@ def split(
         of_events = {**dict.fromkeys(chosen, True), "--format": format, "--column": column, "--read": reading}
         refuse(of_events, "with --label a source is rows, not events", where="split")
         options = values(set_, "--set")
-        how: dict[str, Any] = {"group": group, "weight": weight, "by": by, "time": time, "options": options}
+        how: dict[str, Any] = {"group": group, "group_is_field": group_is_field, "weight": weight}
+        how |= {"by": by, "time": time, "options": options}
         split_rows(source, out, label, seed=seed, as_json=as_json, **how)
         return
+    of_rows = {"--group": group, "--group-is-field": group_is_field, "--weight": weight, "--time": time}
+    refuse(of_rows, "without --label a source is events, not rows", where="split")
     from palate.data.readers import rows_dropped
     from palate.data.split_files import write_rolling, write_split
     from palate.errors import ConfigError

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Rows for rankers: a column to predict; repeat it.")]
 Group = Annotated[str | None, typer.Option("--group", help="Rows for rankers: the column of the request or person.")]
+GroupIsField = Annotated[bool, typer.Option("--group-is-field", help="Rankers learn from the column of --group, too.")]
 Weight = Annotated[str | None, typer.Option("--weight", help="Rows for rankers: the column of weights.")]
 By = Annotated[str, typer.Option("--by", help="Rows for rankers are dealt by random, group or time.")]
 TimeColumn = Annotated[str | None, typer.Option("--time", help="Rows for rankers: the column of times.")]
@@ -51,6 +52,7 @@ def split_rows(
     labels: Sequence[str],
     *,
     group: str | None,
+    group_is_field: bool,
     weight: str | None,
     by: str,
     time: str | None,
@@ -66,9 +68,8 @@ def split_rows(
         one_of(name, ("valid", "test"), "--set")
     how: Any = by
     replaced = stood_there(out)
-    made = row_split.split_rows(
-        source, out, labels=labels, group=group, weight=weight, how=how, time=time, seed=seed, **options
-    )
+    columns: dict[str, Any] = {"labels": labels, "group": group, "group_is_field": group_is_field, "weight": weight}
+    made = row_split.split_rows(source, out, **columns, how=how, time=time, seed=seed, **options)
     _tell_split(made, out, f"dealt by {by}", replaced=replaced, as_json=as_json)
 
 
@@ -111,7 +112,8 @@ def _tell_split(made: RowSplit, out: Path, how: str, *, replaced: bool, as_json:
     say(f"Labels: {', '.join(made.labels)}.")
     print_table(fields, title="Fields, as the columns look")
     if made.group is not None:
-        say(f"Column {made.group!r} says which rows go together, and is no field.")
+        also = "a field, too" if made.group_is_field else "no field"
+        say(f"Column {made.group!r} says which rows go together, and is {also}.")
     say(EDITED)
     say(f"Written to {out}{REPLACED if replaced else ''}. Next: palate compare {shlex.quote(str(out))} --models lr,fm,deepfm")
 

@@ -76,10 +76,13 @@ class Rows:
         labels: Sequence[str] = (),
         *,
         group: str | None = None,
+        group_is_field: bool = False,
         weight: str | None = None,
         source_rows: np.ndarray | None = None,
     ) -> Rows:
         """Return the rows of a table, of which some columns are labels, the request that a row belongs to, and a weight.
+
+        The column of the request is no feature, unless ``group_is_field``.
 
         Raises
         ------
@@ -97,7 +100,8 @@ class Rows:
             whole = pc.dictionary_encode(table.column(group), null_encoding="encode").combine_chunks()
             whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
             groups = whole.indices.to_numpy(zero_copy_only=False).astype(np.int32)
-        return cls(table.drop_columns(apart), made, weights, groups, source_rows)
+        features = table.drop_columns([name for name in apart if name != group or not group_is_field])
+        return cls(features, made, weights, groups, source_rows)
 
     def slice(self, start: int, stop: int) -> Rows:
         """Return rows ``start`` to ``stop``."""

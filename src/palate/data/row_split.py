@@ -3,7 +3,8 @@
 ``train.parquet``, ``valid.parquet``, ``test.parquet``
     The rows, all columns.
 ``rows.json``
-    Which columns are labels, group and weight; how the rows were dealt; how many each part has.
+    Which columns are labels, group and weight, and whether the group is a field, too; how the rows were dealt; how many each
+    part has.
 ``looks.jsonl``
     A line for each time the test part was opened.
 
@@ -57,6 +58,8 @@ class RowSplit:
         Hash of the parts' files.
     spec
         How the rows were dealt, and how many each part has.
+    group_is_field
+        Whether rankers may learn from the group's column, too, as from a person's id.
     """
 
     folder: Path
@@ -65,6 +68,7 @@ class RowSplit:
     weight: str | None
     fingerprint: str
     spec: dict[str, Any] = field(default_factory=dict)
+    group_is_field: bool = False
 
     def tables(self, part: str) -> Callable[[], Iterable[pa.Table]]:
         """Return a function that yields the rows of a part in blocks; that of the test part counts as a look.
@@ -101,6 +105,7 @@ def split_rows(
     *,
     labels: Sequence[str] = (),
     group: str | None = None,
+    group_is_field: bool = False,
     weight: str | None = None,
     how: How = "random",
     time: str | None = None,
@@ -119,6 +124,9 @@ def split_rows(
         A path, an Arrow table, a frame, or what yields tables (:func:`palate.data.row_tables.row_blocks`).
     labels
         Columns to predict; one of :data:`LABELS` by default.
+    group, group_is_field
+        The column that says which rows go together, and whether rankers learn from it, too: a person's id is worth learning
+        from where the same people come again, a request's number never is.
     how
         See the module's text; ``group`` needs a group, ``time`` a column of times.
     valid, test
@@ -138,6 +146,8 @@ def split_rows(
     for option, column in (("group", group), ("time", time)):
         if how == option and column is None:
             raise ConfigError(f"rows dealt by {how} need a column.", where=option, remedy=f"name it: --{option} COLUMN")
+    if group_is_field and group is None:
+        raise ConfigError("which column is the group?", where="group_is_field", remedy="name it: --group COLUMN")
     blocks = row_blocks(source)
     names: list[str] = next((table.column_names for table in blocks()), [])
     chosen = label_columns(names, labels)
@@ -158,6 +168,7 @@ def split_rows(
             "schema": SCHEMA,
             "labels": list(chosen),
             "group": group,
+            "group_is_field": group_is_field,
             "weight": weight,
             "spec": {**spec, "rows": counts},
             "files": {part: file_sha256(work / f"{part}.parquet") for part in PARTS},
@@ -221,7 +232,8 @@ def read_row_split(folder: str | Path) -> RowSplit:
     if absent:
         raise DataError("a part of the split is missing.", where=home / f"{absent[0]}.parquet", remedy="split again")
     name = "-".join(files[part][:8] for part in PARTS)
-    return RowSplit(home, labels, facts.get("group"), facts.get("weight"), name, facts.get("spec", {}))
+    group, weight, also = facts.get("group"), facts.get("weight"), facts.get("group_is_field", False)
+    return RowSplit(home, labels, group, weight, name, facts.get("spec", {}), also)
 
 
 def _dealer(

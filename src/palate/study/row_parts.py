@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,8 @@ def part_of(split: RowSplit, part: str, *, groups: bool = False) -> Callable[[],
             told = None if not groups else split.group
             kept, at = without(table, split, but=told), np.arange(before, before + table.num_rows)
             before += table.num_rows
-            yield Rows.of_table(kept, split.labels, group=told, weight=split.weight, source_rows=at)
+            apart: dict[str, Any] = {"group": told, "group_is_field": split.group_is_field, "weight": split.weight}
+            yield Rows.of_table(kept, split.labels, **apart, source_rows=at)
 
     return rows
 
@@ -58,8 +60,9 @@ def whole_groups(blocks: Iterable[pa.Table], group: str) -> Iterator[pa.Table]:
 
 
 def without(table: pa.Table, split: RowSplit, but: str | None = None) -> pa.Table:
-    """Return the table without the columns of groups and of the time by which rows were dealt: they are no features."""
-    return table.drop_columns([name for name in {split.group, split.spec.get("time")} if name not in (None, but)])
+    """Return the table without the time by which rows were dealt, and without the group unless it is a field."""
+    apart = {split.spec.get("time"), None if split.group_is_field else split.group}
+    return table.drop_columns([name for name in apart if name not in (None, but)])
 
 
 def groups_of(split: RowSplit, part: str) -> np.ndarray | None:

@@ -197,6 +197,34 @@ def test_versions_of_other_kinds_are_refused(served: tuple[Any, Taught]) -> None
     assert live.call("POST", "/v1/experiments", {"name": "right", "spec": spec}).status_code == 200
 
 
+def test_an_experiment_holds_a_policy_against_the_order(served: tuple[Any, Taught]) -> None:
+    live, found = served
+    explore = {"kind": "policy", "model": found.version, "pool": 40}
+    spec = {
+        "variants": [
+            {"name": "order", "pipeline": {"name": "by order", "explore": {"kind": "none"}}},
+            {"name": "policy", "pipeline": {"name": "by policy", "explore": explore}},
+        ],
+        "metrics": [{"name": "clicks", "kind": "feedback"}],
+        "planned": 100,
+    }
+    live.store.put_users([UserRow(f"person {n}", {"child": False}) for n in range(60)])
+    live.post("/v1/experiments", name="beside", spec=spec)
+    assert live.call("POST", "/v1/experiments/beside/start").status_code == 200
+    met: dict[str, set[str]] = {"order": set(), "policy": set()}
+    for n in range(60):
+        slate = live.post("/v1/recommendations", user=f"person {n}", k=5, context={"evening": 1})
+        met[slate["variant"]] |= kinds(slate)
+        assert slate["policy"] == f"by {slate['variant']}" and all(0 < item["propensity"] <= 1 for item in slate["items"])
+        if slate["variant"] == "policy":
+            live.post("/v1/feedback", slate=slate["slate"], item=slate["items"][0]["id"], kind="click")
+    live.service.settle()
+    assert met == {"order": {"garden", "space"}, "policy": {"garden"}}
+    counted = live.call("GET", "/v1/experiments/beside").json()
+    assert {row["variant"]: row["value"] for row in counted["metrics"]["clicks"]} == {"order": 0.0, "policy": 1.0}
+    assert live.call("POST", "/v1/experiments/beside/stop").status_code == 200
+
+
 def test_the_command_teaches_and_says_what_to_write(taught: tuple[Path, Taught], tmp_path: Path) -> None:
     folder, found = taught
     words = ["retrain", "linucb", "--store", f"sqlite:///{folder / 'palate.db'}", "--models", str(tmp_path)]
