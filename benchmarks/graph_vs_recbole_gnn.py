@@ -100,7 +100,7 @@ class Side:
         else:
             split = public.load_split(name)
             split = replace(split, valid=split.test_part)  # RecBole asks for three parts; nothing is evaluated there
-        write_parts(split, folder, name)
+        write_parts(split, folder, f"own-{name}")
         return cls(name, split, folder)
 
     def peer(self, name: str, adjacency: str) -> Worker:
@@ -112,7 +112,7 @@ class Side:
             source=str(source("recbole-gnn", SOURCE, COMMIT, ["recbole_gnn"])),
             adjacency=adjacency,
             folder=str(self.folder),
-            name=self.name,
+            name=f"own-{self.name}",  # RecBole reads "ml-100k" from a folder of its own
             model=model,
             threads=threads(),
             settings={**PEER_SHARED, **own},
