@@ -24,6 +24,8 @@ T = TypeVar("T")
 METRICS, CHOSEN_BY = ("ndcg@10", "recall@20", "coverage@10"), "ndcg@10"
 #: Systems that watch a loss instead of the ranking: popularity is no floor of it, so they wait longer (decision 33).
 OWN_WATCH = frozenset({"ubpr", "rel_mf"})
+#: What all fits of a system share because of its cost: DiffKG's denoiser grows with the square of the entities that take part.
+COSTLY: dict[str, dict[str, Any]] = {"diffkg": {"min_links": 10}}
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class Budget:
     loss_patience: int = 20
 
     def base(self, system: str) -> dict[str, Any]:
-        """Return the settings that all fits of a system share: none for those that don't stop by validation."""
-        if not {"epochs", "patience"} <= set(get(system, "recommend").load().Settings.model_fields):
-            return {}
-        return {"patience": self.loss_patience if system in OWN_WATCH else self.patience}
+        """Return the settings that all fits of a system share; patience only of those that stop by validation."""
+        own = dict(COSTLY.get(system, {}))
+        if {"epochs", "patience"} <= set(get(system, "recommend").load().Settings.model_fields):
+            own["patience"] = self.loss_patience if system in OWN_WATCH else self.patience
+        return own
 
 
 class NotMadeError(Exception):

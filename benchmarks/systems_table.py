@@ -5,7 +5,8 @@ events told when asked), *new items* (never seen in training, only systems that 
 as the floor). For each, every system tries as many settings on the validation part (the defaults first, then what the estimator
 proposes in the catalogue's space); the best is fitted with every seed, and each of these fits answers the test part once. All
 that stop by validation have the same patience, which counts above popularity, and their own most epochs; those that watch a
-loss of their own, of which popularity is no floor, wait longer. Systems that need ties between people are compared on Last.FM
+loss of their own, of which popularity is no floor, wait longer. DiffKG denoises items and the entities with ten links or more,
+as its cost grows with their square. Systems that need ties between people are compared on Last.FM
 (5-core), those that need a graph or text on MovieLens 100K, all others on both.
 
 Every fit is kept, so that an interrupted run goes on where it stopped (with the same code). A system that fails has a row that

@@ -227,8 +227,11 @@ def test_all_that_stop_by_validation_have_one_patience(program: Any) -> None:
     base = {name: program.BUDGETS["large"].base(name) for name in taking}
     assert base["ease"] == base["ials"] == {}
     assert {name for name, given in base.items() if given.get("patience") == 20} == program.OWN_WATCH
-    others = [tuple(given.items()) for name, given in base.items() if given and name not in program.OWN_WATCH]
-    assert set(others) == {(("patience", program.BUDGETS["large"].patience),)}
+    others = {given["patience"] for name, given in base.items() if given and name not in program.OWN_WATCH}
+    assert others == {program.BUDGETS["large"].patience}
+    assert {name: given for name, given in base.items() if set(given) - {"patience"}} == {
+        "diffkg": {"min_links": 10, "patience": program.BUDGETS["large"].patience}
+    }
 
 
 def test_people_are_drawn_but_where_ties_join_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Graph
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
+from palate.nn.generated_links import adjacency, random_entries, survivors, taken, taking_part
 from palate.nn.knowledge import Knowledge
-from palate.recommend.diffkg import DiffKG, KnowledgeViews, adjacency, guidance, random_entries, survivors, taken
+from palate.recommend.diffkg import DiffKG, KnowledgeViews, guidance
 from palate.recommend.graph_base import FreeVectors, Setting, Step
 
 HALF, KINDS = 20, 3
@@ -125,6 +126,24 @@ def test_taken_by_hand():
     far = np.setdiff1d(np.arange(len(linked)), z[0].indices)[1]
     entries[0, 0] = far
     assert not taken(edges, linked, entries).any()
+
+
+def test_entities_with_few_links_take_no_part_in_diffusion():
+    edges, degrees = KNOWN.edges, KNOWN.edges.degrees
+    np.testing.assert_array_equal(taking_part(edges, DATA.n_items, 1), np.flatnonzero(degrees))
+    few = taking_part(edges, DATA.n_items, 5)
+    entities = few[few >= DATA.n_items]
+    assert 0 < len(entities) < (degrees[DATA.n_items :] > 0).sum() and (degrees[entities] >= 5).all()
+    assert adjacency(edges, few).getnnz(axis=1).min() >= 1
+    for left_out in np.setdiff1d(np.arange(DATA.n_items), few):
+        tails = edges.tails[edges.heads == left_out]
+        assert (degrees[tails] < 5).all()
+    assert len(taking_part(edges, DATA.n_items, 10**6)) == 0
+    model = DiffKG(**SMALL, min_links=5, k=3, keep=1.0).fit(DATA)
+    assert set(model.generated_[:, [0, 2]].ravel()) <= set(few) and len(model.generated_)
+    most = degrees[DATA.n_items :].max()
+    with pytest.raises(DataError, match=f"no entity has so many links(.|\n)*no entity has more than {most}"):
+        DiffKG(**SMALL, min_links=10**6).fit(DATA)
 
 
 def test_random_entries_are_links_without_repeats():

@@ -29,7 +29,9 @@ Source: Y. Jiang et al., "DiffKG: Knowledge Graph Diffusion Model for Recommenda
 to 16.
 Differences: G' reaches training and answers, as the paper says; in the code published last it doesn't, and both views are the
 whole graph (here ``views="dropout"``). LightGCN has no self-loops and takes the mean of its layers. A pair of rows that several
-relations link keeps all of them. Rows without links take no part in diffusion. The penalty is on layer 0 of the batch's rows.
+relations link keeps all of them. Rows without links take no part in diffusion, nor do entities with fewer than ``min_links``:
+its cost grows with the square of the rows, and most entities of a large graph have one link (data sets of other papers leave
+out those with fewer than ten). The penalty is on layer 0 of the batch's rows.
 """
 
 from __future__ import annotations
@@ -41,14 +43,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
+from palate.errors import DataError
 from palate.nn.affine import affine
 from palate.nn.dropout import OFF, Dropout
+from palate.nn.generated_links import adjacency, random_entries, survivors, taken, taking_part
 from palate.nn.graph_diffusion import DROP, Denoiser, Schedule, Walk, elbo, noisy
 from palate.nn.knowledge import Edges, Knowledge
 from palate.nn.segments import edge_softmax, edge_sum
@@ -97,6 +100,7 @@ class DiffKGConfig(GraphConfig):
     guidance: float = Field(0.5, ge=0, le=1, description="λ₀, weight of what shared people explain")
     hidden: int = Field(256, gt=0, description="width of the denoiser")
     rows: int = Field(1024, gt=0, description="rows of a batch of the denoiser")
+    min_links: int = Field(1, ge=1, description="entities with fewer links take no part in diffusion (10 for large graphs)")
     k: int = Field(1, gt=0, description="highest entries of a row that are taken")
     keep: float = Field(0.5, gt=0, le=1, description="probability that a taken link survives an epoch")
     require_graph: bool = Field(True, description="refuse data without a knowledge graph (else learn from interactions alone)")
@@ -211,7 +215,11 @@ class KnowledgeViews(Part):
         self.relations = nn.Parameter(_normal(rng, 1.0, self.whole.n_relations, d))
         self.mixing = nn.Parameter(_normal(rng, 1 / np.sqrt(2 * d), 2, d, d))
         self.register_buffer("kept", torch.ones(len(self.whole), dtype=torch.uint8))
-        self.linked = np.flatnonzero(self.whole.degrees)
+        self.linked = taking_part(self.whole, self.n_items, config.min_links)
+        if len(self.whole) and not len(self.linked) and config.views in ("diffusion", "random"):
+            most = int(self.whole.degrees[self.n_items :].max())
+            remedy = f"lower it: no entity has more than {most}"
+            raise DataError("no entity has so many links.", where="min_links", value=config.min_links, remedy=remedy)
         self.matrix = setting.matrix
         self.rows_ = adjacency(self.whole, self.linked)
         diffuse = config.views == "diffusion" and len(self.linked) > 0
@@ -337,17 +345,6 @@ class KnowledgeViews(Part):
         return self.c.cl_weight * pull
 
 
-def adjacency(edges: Edges, linked: np.ndarray) -> sparse.csr_matrix:
-    """Return ``Z`` over the linked rows: ``float32`` ones where some relation links two of them."""
-    number = np.full(edges.rows, -1, np.int64)
-    number[linked] = np.arange(len(linked))
-    places = (number[edges.heads], number[edges.tails])
-    z = sparse.csr_matrix((np.ones(len(edges), np.float32), places), shape=(len(linked), len(linked)))
-    z.sum_duplicates()
-    z.data[:] = 1
-    return z
-
-
 def guidance(predicted: Tensor, audience: Tensor, points: Tensor) -> Tensor:
     """Return ``mean (c_h - x_h)²``, where ``c_h`` sums the people behind the items that row ``h`` is predicted to link.
 
@@ -361,38 +358,6 @@ def guidance(predicted: Tensor, audience: Tensor, points: Tensor) -> Tensor:
         ``float32[B, d]``, ``x``.
     """
     return (affine(predicted[:, : len(audience)], audience.T) - points).square().mean()
-
-
-def taken(edges: Edges, linked: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    """Return ``bool[m]``: edges between rows of which one names the other among its ``entries[linked, k]`` (-1: none)."""
-    rows = np.repeat(linked, entries.shape[1])
-    columns = linked[np.maximum(entries.ravel(), 0)]
-    known = entries.ravel() >= 0
-    n = np.int64(edges.rows)
-    named = np.unique((rows * n + columns)[known])
-    own = edges.heads.astype(np.int64) * n + edges.tails
-    marks = np.isin(own, named)
-    return marks | marks[edges.inverse]
-
-
-def random_entries(z: sparse.csr_matrix, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Return ``int64[n, k]``: random links of each row (-1 where it has fewer)."""
-    out = np.full((z.shape[0], k), -1, np.int64)
-    lengths = np.diff(z.indptr)
-    order = np.lexsort((rng.random(z.nnz), np.repeat(np.arange(z.shape[0]), lengths)))
-    within = np.arange(z.nnz) - np.repeat(z.indptr[:-1], lengths)
-    first = within < k
-    rows = np.repeat(np.arange(z.shape[0]), lengths)
-    out[rows[first], within[first]] = z.indices[order[first]]
-    return out
-
-
-def survivors(edges: Edges, marks: np.ndarray, keep: float, rng: np.random.Generator) -> np.ndarray:
-    """Return ``bool[m]``: of the marked edges, each link (with its way back) with probability ``keep``."""
-    forward = edges.relations % 2 == 0
-    lucky = np.zeros(len(edges), bool)
-    lucky[forward] = rng.random(int(forward.sum())) < keep
-    return marks & (lucky | lucky[edges.inverse])
 
 
 def _normal(rng: np.random.Generator, scale: float, *shape: int) -> Tensor:
