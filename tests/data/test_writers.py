@@ -153,12 +153,16 @@ def test_recbole_refuses_ids_that_would_not_come_back(tmp_path, odd):
 
 
 def test_writers_replace_their_own_but_nothing_else(tmp_path):
-    for write in (writers.write_parquet, writers.write_recbole):
+    for write, kind in ((writers.write_parquet, "parquet"), (writers.write_recbole, "inter")):
         folder = tmp_path / write.__name__
         write(rich(), folder)
-        (folder / "left-over.parquet").touch()
+        (folder / f"left-over.{kind}").touch()
         write(rich(), folder)
-        assert not (folder / "left-over.parquet").exists()
+        assert not (folder / f"left-over.{kind}").exists()
+        (folder / "thesis.txt").write_text("precious")
+        with pytest.raises(DataError, match=r"something else(.|\n)*thesis\.txt"):
+            write(rich(), folder)
+        assert (folder / "thesis.txt").read_text() == "precious"
         other = tmp_path / f"other-{write.__name__}"
         other.mkdir()
         (other / "thesis.txt").write_text("precious")

@@ -159,7 +159,7 @@ def split_rows(
     deal = _dealer(blocks, how, group, time, valid, test, seed)
     spec = {**told, "how": how, "time": time, "valid": valid, "test": test, "seed": seed}
     target = Path(out)
-    with whole_folder(target, ROWS) as work:
+    with whole_folder(target, ROWS, [LOOKS]) as work:
         counts = _write(work, blocks, deal)
         empty = [part for part in PARTS if not counts[part]]
         if empty:

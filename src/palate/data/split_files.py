@@ -124,7 +124,7 @@ def write_split(split: Split, folder: str | Path) -> Path:
         If the folder holds something that is not a split.
     """
     target = Path(folder)
-    with whole_folder(target, SPEC) as work:
+    with whole_folder(target, SPEC, [LOOKS]) as work:
         _fill(split, work, target)
     split._ledger = Ledger(target / LOOKS)
     return target

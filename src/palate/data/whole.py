@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,7 @@ from palate.errors import DataError
 
 
 @contextmanager
-def whole_folder(folder: Path, sign: str) -> Iterator[Path]:
+def whole_folder(folder: Path, sign: str, also: Collection[str] = ()) -> Iterator[Path]:
     """Give a temporary folder that takes the final name when all went well.
 
     Parameters
@@ -25,6 +25,13 @@ def whole_folder(folder: Path, sign: str) -> Iterator[Path]:
         Final name; it may exist if it is empty or holds the file ``sign`` (an earlier writing, which is replaced).
     sign
         File that tells folders of this kind.
+    also
+        Names of files that such a folder may hold, though they are not written now.
+
+    Raises
+    ------
+    DataError
+        If a folder of that name holds something else, or something else beside the earlier writing: nothing of it is lost.
     """
     if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / sign).is_file())):
         raise DataError("there is something else of that name.", where=folder, remedy="give another name, or remove it first")
@@ -33,6 +40,9 @@ def whole_folder(folder: Path, sign: str) -> Iterator[Path]:
     old = temporary.with_name(temporary.name + ".old")
     try:
         yield temporary
+        if folder.exists() and (others := _strangers(folder, temporary, also)):
+            what, remedy = "something else stands in the folder that would be replaced.", "move it away, or give another name"
+            raise DataError(what, where=folder, value=others, remedy=remedy)
         temporary.chmod(0o777 & ~_umask())
         if folder.exists():
             folder.rename(old)
@@ -43,6 +53,14 @@ def whole_folder(folder: Path, sign: str) -> Iterator[Path]:
             old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _strangers(old: Path, new: Path, also: Collection[str]) -> list[str]:
+    """Return what an earlier writing can't have left: files of kinds that are not written now, folders where none are."""
+    made = {path.name: path for path in new.iterdir()}
+    kinds, folders = {path.suffix for path in made.values()}, any(path.is_dir() for path in made.values())
+    rest = [path for path in old.iterdir() if path.name not in made and path.name not in also]
+    return sorted(path.name for path in rest if (not folders if path.is_dir() else path.suffix not in kinds))
 
 
 @contextmanager
