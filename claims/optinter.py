@@ -240,7 +240,8 @@ def made_effects(trial: Trial) -> dict[str, Effect]:
 
 CHOICE = "made rows: methods chosen rightly, mean of the three kinds of pairs, five worlds"
 FRAPPE_SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
-FRAPPE_BASE: dict[str, Any] = {"batch_size": 1024, "epochs": 30, "patience": 3, "dim": 16, "hidden": (128, 64)}
+#: At 30 passes arms were still gaining on validation when passes ran out.
+FRAPPE_BASE: dict[str, Any] = {"batch_size": 1024, "epochs": 60, "patience": 3, "dim": 16, "hidden": (128, 64)}
 
 
 def frappe_effects(trial: Trial) -> dict[str, Effect]:
@@ -296,5 +297,5 @@ CLAIM = Claim(
     data=("frappe",),
     paper=39,
     seeds=tuple(range(10)),
-    minutes=20,
+    minutes=45,
 )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from palate.data.dataset import Entities
+from palate.simulate.demands import Demands
 from palate.study.claims import Trial, load
 
 CLAIMS = Path(__file__).parents[2] / "claims"
@@ -72,6 +76,24 @@ def test_worlds_of_types_differ_and_share_what_types_like(program):
     assert one.parts["test"].features.equals(again.parts["test"].features)
     assert not one.parts["test"].features.equals(other.parts["test"].features)
     assert len(set(program.TYPES_IN)) == 3
+
+
+def test_a_purchase_on_beauty_stands_beside_one_item_never_bought_and_beside_nine_in_the_test_part(program, monkeypatch):
+    made = Demands(users=30, items=120, events=6, topics=3).dataset()
+    table = pa.table({"attribute_ids": [["brand", "top", f"{item % 3}"] for item in range(120)]})
+    whole, trial = replace(made, items=Entities(made.items.ids, table)), Trial((0,))
+    monkeypatch.setattr(trial, "dataset", lambda name: whole)
+    data, bought = program.beauty(trial), [set(own) for own in np.split(whole.histories.items, whole.histories.offsets[1:-1])]
+    for part, purchases, others in (("train", 2, 1), ("valid", 1, 1), ("test", 1, program.OTHERS)):
+        rows = data.parts[part]
+        people, items = (np.array(rows.features.column(name).to_pylist(), int) for name in ("person", "item"))
+        had = rows.labels["click"] > 0.5
+        assert np.bincount(people[had]).tolist() == [purchases] * 30
+        assert np.bincount(people[~had]).tolist() == [purchases * others] * 30
+        assert all((item in bought[person]) == yes for person, item, yes in zip(people, items, had, strict=True))
+    shown = np.array(data.parts["test"].features.column("item").to_pylist()).reshape(30, -1)
+    assert all(len(set(own)) == 1 + program.OTHERS for own in shown)
+    assert data.people.tolist() == np.repeat(np.arange(30), 1 + program.OTHERS).tolist()
 
 
 def test_the_adjusted_rand_index_is_1_for_the_same_grouping_and_about_0_by_chance():

@@ -4,6 +4,8 @@ import gzip
 
 import pytest
 
+from palate.data.dataset import Dataset
+from palate.data.readers import read
 from palate.errors import DataError
 from palate.study.public_rows import (
     FRAPPE,
@@ -55,6 +57,53 @@ def test_seven_fields_of_movielens(home):
     assert [r["year"] for r in rows] == ["1950s", "1999", None]
     assert rows[1]["genres"] == ["Action", "Comedy"]
     assert movielens_people().tolist() == [1, 2, 2]
+
+
+def test_movielens_100k_has_the_same_fields_whatever_files_it_comes_in(home, monkeypatch):
+    atomic, old = home / "atomic", home / "old"
+    atomic.mkdir()
+    (atomic / "x.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t7\t5\t100\n1\t8\t3\t200\n2\t8\t1\t7300\n2\t9\t4\t400\n"
+    )
+    (atomic / "x.user").write_text(
+        "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n2\t53\tF\tother\t94043\n1\t24\tM\twriter\t85711\n"
+    )
+    (atomic / "x.item").write_text(
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+        "7\tOld One\t1954\tDrama\n8\tNew One\t1995\tAction Comedy\n9\tOdd\tV\tWar\n"
+    )
+    old.mkdir()
+    (old / "u.data").write_text("1\t7\t5\t100\n1\t8\t3\t200\n2\t8\t1\t7300\n2\t9\t4\t400\n")
+    (old / "u.user").write_text("1|24|M|writer|85711\n2|53|F|other|94043\n")
+    kinds = {7: {8}, 8: {1, 5}, 9: {17}}  # Drama; Action and Comedy; War
+    titles = {7: "Old One (1954)", 8: "New One (1995)", 9: "Odd"}
+    (old / "u.item").write_text(
+        "".join(f"{i}|{titles[i]}||||" + "|".join(str(int(g in kinds[i])) for g in range(19)) + "\n" for i in titles)
+    )
+    for folder in (atomic, old):
+        monkeypatch.setattr("palate.study.public_rows.load", lambda name, folder=folder: read(folder))
+        seven, fields = movielens_seven(edition="ml-100k")
+        assert seven.column_names == [f.name for f in fields] + ["label"]
+        rows = sorted(seven.to_pylist(), key=lambda row: row["time"])
+        assert rows[0] == {
+            "gender": "M", "age": "24", "occupation": "writer", "zip": "85711", "year": "1950s",
+            "genres": ["Drama"], "time": 100.0, "label": 1.0,
+        }  # fmt: skip
+        assert [(r["year"], r["genres"], r["label"]) for r in rows[1:]] == [
+            (None, ["War"], 1.0), ("1995", ["Action", "Comedy"], 0.0)
+        ]  # fmt: skip
+        likes, fields = movielens_likes(edition="ml-100k")
+        assert set(likes.column_names) == {f.name for f in fields} | {"label"}
+        told = sorted(zip(*(likes.column(c).to_pylist() for c in ("user", "item", "hour", "label")), strict=True))
+        assert told == [("1", "7", "0", 1.0), ("2", "8", "2", 0.0), ("2", "9", "0", 1.0)]
+        assert [str(one) for one in movielens_people(edition="ml-100k")] == likes.column("user").to_pylist()
+
+
+def test_ratings_without_what_is_known_of_people_are_refused(monkeypatch):
+    bare = Dataset.from_columns(user=[1, 2], item=[7, 8], value=[5.0, 1.0], time=[1, 2])
+    monkeypatch.setattr("palate.study.public_rows.load", lambda name: bare)
+    with pytest.raises(DataError, match="attributes of people"):
+        movielens_likes(edition="ml-100k")
 
 
 def test_ratings_are_read_whole_or_a_number_of_them_and_it_is_said_what_stands_there(home):

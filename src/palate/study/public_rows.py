@@ -1,17 +1,18 @@
-"""Public data as rows for rankers: Frappe, likes of MovieLens 1M (with and without people and films), clicks of Open Bandit."""
+"""Public data as rows for rankers: Frappe, likes of MovieLens (with and without people and films), clicks of Open Bandit."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from palate.contracts.ranker import Rows
-from palate.data.public import cache_folder, get
+from palate.data.dataset import Dataset
+from palate.data.public import cache_folder, get, load
 from palate.data.public import find as at_hand
 from palate.data.readers.delimited import DelimitedSource
 from palate.data.readers.movielens import find, items_1m, users_1m
@@ -22,6 +23,8 @@ from palate.errors import DataError
 from palate.runtime import generator
 
 FRAPPE = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
+#: Which MovieLens.
+Edition = Literal["ml-1m", "ml-100k"]
 #: Films of earlier years are taken together by decade.
 YEARS_FROM = 1970
 
@@ -59,84 +62,57 @@ def movielens_told(ratings: int | None = None) -> str:
     return "MovieLens 1M" if n is None else f"a sample of {n:,} ratings of MovieLens 1M"
 
 
-def movielens_seven(ratings: int | None = None) -> tuple[pa.Table, tuple[RowField, ...]]:
-    """Return ratings of MovieLens 1M as ``label`` (1 above three stars, 0 below; three are left out) with seven fields.
+def movielens_seven(ratings: int | None = None, *, edition: Edition = "ml-1m") -> tuple[pa.Table, tuple[RowField, ...]]:
+    """Return ratings of MovieLens as ``label`` (1 above three stars, 0 below; three are left out) with seven fields.
 
     Gender, age, occupation, zip code, genres (at most six), year of release and time, but neither person nor film: the recipe
-    of W. Song et al., CIKM 2019. Figures can't be compared with those of tables that hold ids.
+    of W. Song et al., CIKM 2019, for MovieLens 1M. Figures can't be compared with those of tables that hold ids.
 
     Parameters
     ----------
     ratings
         How many of them to read, drawn at random (``None``: all that are here).
+    edition
+        Which MovieLens. Of 100K ages are in years, of 1M in seven groups.
 
     Raises
     ------
     DataError
         If a file is missing.
     """
-    folder = get("ml-1m")
-    events, people, films = _ratings(folder, ratings), users_1m(folder), items_1m(folder)
-    if people is None or films is None:
-        raise DataError("users.dat or movies.dat is missing.", where=folder)
-    stars = events.column("rating").cast(pa.float64())
-    events = events.filter(pc.not_equal(stars, 3.0))
-    who = pc.index_in(events.column("user_id").cast(pa.string()), value_set=_ids(people))
-    what = pc.index_in(events.column("item_id").cast(pa.string()), value_set=_ids(films))
-    kinds = {"gender": "gender", "age": "age", "occupation": "occupation", "zip": "zip_code"}
-    columns = {name: people.column(own).take(who).cast(pa.string()) for name, own in kinds.items()}
-    table = pa.table(
-        {
-            **columns,
-            "year": _years(films.column("title")).take(what),
-            "genres": films.column("categories").take(what),
-            "time": events.column("timestamp").cast(pa.float64()),
-            "label": pc.cast(pc.greater(events.column("rating").cast(pa.float64()), 3.0), pa.float64()),
-        }
-    )
-    fields = tuple(RowField(name, "category") for name in (*kinds, "year"))
-    return table, (*fields, RowField("genres", "list", max_length=6), RowField("time", "number", scale="minmax"))
+    kinds = ("gender", "age", "occupation", "zip", "year")
+    fields = (*(RowField(name, "category") for name in kinds), RowField("genres", "list", max_length=6))
+    table = _rated(edition, ratings).select([*kinds, "genres", "time", "label"])
+    return table, (*fields, RowField("time", "number", scale="minmax"))
 
 
-def movielens_likes(ratings: int | None = None) -> tuple[pa.Table, tuple[RowField, ...]]:
-    """Return ratings of MovieLens 1M as likes (4 and 5) and dislikes (1 and 2), with person, film, genres and hour.
+def movielens_likes(ratings: int | None = None, *, edition: Edition = "ml-1m") -> tuple[pa.Table, tuple[RowField, ...]]:
+    """Return ratings of MovieLens as likes (4 and 5) and dislikes (1 and 2), with person, film, genres and hour.
 
     Parameters
     ----------
-    ratings
-        How many of them to read, drawn at random (``None``: all that are here).
+    ratings, edition
+        As for :func:`movielens_seven`.
 
     Raises
     ------
     DataError
         If a file is missing.
     """
-    folder = get("ml-1m")
-    events, people, films = _ratings(folder, ratings), users_1m(folder), items_1m(folder)
-    if people is None or films is None:
-        raise DataError("users.dat or movies.dat is missing.", where=folder)
-    events = events.filter(pc.not_equal(events.column("rating").cast(pa.float64()), 3.0))
-    who = pc.index_in(events.column("user_id").cast(pa.string()), value_set=_ids(people))
-    what = pc.index_in(events.column("item_id").cast(pa.string()), value_set=_ids(films))
-    hour = events.column("timestamp").cast(pa.int64()).to_numpy() // 3600 % 24
-    columns = {
-        "user": events.column("user_id").cast(pa.string()),
-        "item": events.column("item_id").cast(pa.string()),
-        **{name: people.column(name).take(who).cast(pa.string()) for name in ("gender", "age", "occupation")},
-        "genres": films.column("categories").take(what),
-        "hour": pa.array([str(h) for h in hour]),
-        "label": pc.cast(pc.greater(events.column("rating").cast(pa.float64()), 3.0), pa.float64()),
-    }
+    rated = _rated(edition, ratings)
+    hour = rated.column("time").to_numpy().astype(np.int64) // 3600 % 24
+    told = rated.select(["user", "item", "gender", "age", "occupation", "genres", "label"])
+    table = told.add_column(6, "hour", pa.array(hour).cast(pa.string()))
     fields = tuple(RowField(name, "category") for name in ("user", "item", "gender", "age", "occupation", "hour"))
-    return pa.table(columns), (*fields, RowField("genres", "list", max_length=6))
+    return table, (*fields, RowField("genres", "list", max_length=6))
 
 
-def movielens_people(ratings: int | None = None) -> np.ndarray:
+def movielens_people(ratings: int | None = None, *, edition: Edition = "ml-1m") -> np.ndarray:
     """Return whose each row of :func:`movielens_seven` and of :func:`movielens_likes` is.
 
     Parameters
     ----------
-    ratings
+    ratings, edition
         As for these.
 
     Raises
@@ -144,9 +120,7 @@ def movielens_people(ratings: int | None = None) -> np.ndarray:
     DataError
         If there are no ratings.
     """
-    events = _ratings(get("ml-1m"), ratings)
-    kept = events.filter(pc.not_equal(events.column("rating").cast(pa.float64()), 3.0))
-    found: np.ndarray = kept.column("user_id").cast(pa.int64()).to_numpy()
+    found: np.ndarray = _rated(edition, ratings).column("user").cast(pa.int64()).to_numpy()
     return found
 
 
@@ -211,18 +185,52 @@ def parts_of(table: pa.Table, shares: dict[str, float], seed: int = 0, label: st
     return {name: rows.slice(int(ends[at]), int(ends[at + 1])) for at, name in enumerate(shares)}
 
 
-def _ratings(folder: Path, most: int | None) -> pa.Table:
+def _rated(edition: Edition, most: int | None) -> pa.Table:
+    """Return ratings but those of three stars: whose, of what, when, what is known of both, and whether they are likes."""
+    events, people, films = _of_1m() if edition == "ml-1m" else _of_dataset(load(edition))
+    if most is not None and most < events.num_rows:
+        events = events.take(np.sort(generator(0, "ratings").permutation(events.num_rows)[:most]))
+    events = events.filter(pc.not_equal(events.column("rating").cast(pa.float64()), 3.0))
+    user, item = (events.column(name).cast(pa.string()) for name in ("user_id", "item_id"))
+    who, what = pc.index_in(user, value_set=_ids(people)), pc.index_in(item, value_set=_ids(films))
+    kinds = {"gender": "gender", "age": "age", "occupation": "occupation", "zip": "zip_code"}
+    return pa.table(
+        {
+            "user": user,
+            "item": item,
+            **{name: people.column(own).take(who).cast(pa.string()) for name, own in kinds.items()},
+            "year": _years(films).take(what),
+            "genres": films.column("categories").take(what),
+            "time": events.column("timestamp").cast(pa.float64()),
+            "label": pc.cast(pc.greater(events.column("rating").cast(pa.float64()), 3.0), pa.float64()),
+        }
+    )
+
+
+def _of_1m() -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return ratings of MovieLens 1M (a sample, where the whole is not here), people and films."""
+    folder = get("ml-1m")
+    people, films = users_1m(folder), items_1m(folder)
+    if people is None or films is None:
+        raise DataError("users.dat or movies.dat is missing.", where=folder)
     whole, sample = find(folder, "ratings.dat"), find(folder, "ratings_sample.csv")
     if whole is not None:
         names = ["user_id", "item_id", "rating", "timestamp"]
-        ratings = DelimitedSource(whole, separator="::", names=names).table()
-    elif sample is not None:
-        ratings = DelimitedSource(sample).table()
-    else:
-        raise DataError("there are no ratings.", where=folder, remedy="put ratings.dat of MovieLens 1M there")
-    if most is None or most >= ratings.num_rows:
-        return ratings
-    return ratings.take(np.sort(generator(0, "ratings").permutation(ratings.num_rows)[:most]))
+        return DelimitedSource(whole, separator="::", names=names).table(), people, films
+    if sample is not None:
+        return DelimitedSource(sample).table(), people, films
+    raise DataError("there are no ratings.", where=folder, remedy="put ratings.dat of MovieLens 1M there")
+
+
+def _of_dataset(data: Dataset) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return ratings, people and films of a data set that tells of both."""
+    events, told = data.interactions, (data.users, data.items)
+    if events.value is None or events.time is None or any(own.attributes is None for own in told):
+        raise DataError("ratings with times, and attributes of people and films, are needed.", where=data.name)
+    user, item = (own.ids.raw.take(pa.array(at)) for own, at in zip(told, (events.user, events.item), strict=True))
+    ratings = pa.table({"user_id": user, "item_id": item, "rating": events.value, "timestamp": events.time})
+    people, films = (own.attributes.append_column("id", pa.array(own.ids.raw)) for own in told if own.attributes is not None)
+    return ratings, people, films
 
 
 def _ids(table: pa.Table) -> pa.Array:
@@ -230,8 +238,11 @@ def _ids(table: pa.Table) -> pa.Array:
     return table.column(name).cast(pa.string()).combine_chunks()
 
 
-def _years(titles: pa.ChunkedArray) -> pa.Array:
-    """Return the year of release that stands at the end of a title, early ones by decade."""
-    found = pc.struct_field(pc.extract_regex(titles, r"\((?P<year>\d{4})\)\s*$"), "year")
-    years = pa.array(found.to_pylist(), pa.string()).to_pylist()
-    return pa.array([y if y is None or int(y) >= YEARS_FROM else f"{int(y) // 10 * 10}s" for y in years])
+def _years(films: pa.Table) -> pa.Array:
+    """Return the year of release, told or at the end of a title, early ones by decade."""
+    told = "release_year" in films.column_names
+    text, pattern = (
+        (films.column("release_year"), r"^(?P<year>\d{4})$") if told else (films.column("title"), r"\((?P<year>\d{4})\)\s*$")
+    )
+    years = pc.struct_field(pc.extract_regex(text, pattern), "year").to_pylist()
+    return pa.array([y if y is None or int(y) >= YEARS_FROM else f"{int(y) // 10 * 10}s" for y in years], pa.string())
