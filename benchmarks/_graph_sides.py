@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _curve import Curve, seconds_to
+from _curve import seconds_to
 from _peers import HOME
 
 from palate.catalog.registry import systems
@@ -20,6 +20,8 @@ from palate.data.split import HeldOut, Split
 from palate.study.evaluate import evaluate
 
 BATCHES, METRIC = 20, "recall@20"
+#: Seconds and value after each epoch.
+Course = Sequence[tuple[float, float]]
 
 
 class Few:
@@ -87,7 +89,7 @@ def course(name: str, settings: Mapping[str, Any], split: Split, held_out: HeldO
 
 
 def compared(
-    what: str, peer: str, courses: Sequence[Curve], points: Curve, settings: Mapping[str, Any], form: str = ""
+    what: str, peer: str, courses: Sequence[Course], points: Course, settings: Mapping[str, Any], form: str = ""
 ) -> dict[str, Any]:
     """Return the row that compares times to a peer's best value, which ``what`` has a place for; Palate's slowest counts."""
     level = max(value for _, value in points)

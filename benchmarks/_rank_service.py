@@ -97,7 +97,7 @@ def _publish(service: Service, folder: Path, rng: np.random.Generator) -> Loaded
         tables.append(rows_of(asker, [service.catalogue.items[at] for at in rng.integers(ITEMS, size=50)], kinds))
     table = pa.concat_tables(tables)
     clicks = pa.array(rng.integers(2, size=len(table)).astype(np.float32))
-    read = {"list": "list", "number": "number", "text": "category"}
+    read: dict[str, Any] = {"list": "list", "number": "number", "text": "category"}
     fields = tuple(RowField(name, "sequence" if name == "history" else read[kind]) for name, kind in kinds.items())
     model = DeepFM(dim=16, hidden=(256, 128), epochs=1, fields=fields)
     model.fit(Rows.of_table(table.append_column("click", clicks), ["click"]), seed=0).save(folder)

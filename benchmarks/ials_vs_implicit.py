@@ -24,7 +24,7 @@ from palate.kernels.als import half_sweep, loss
 from palate.runtime import generator, single_threaded_blas
 
 ALPHA, REG, ITERATIONS, ROUNDS, SEED = 10.0, 0.01, 5, 3, 0
-OBJECTIVE = {"alpha0": 1.0, "gain": ALPHA - 1, "target": ALPHA}
+OBJECTIVE: dict[str, Any] = {"alpha0": 1.0, "gain": ALPHA - 1, "target": ALPHA}
 
 
 def made_up(users: int = 100_000, items: int = 30_000, events: int = 10_000_000) -> sparse.csr_matrix:

@@ -83,7 +83,7 @@ def main() -> None:
     slower = None if None in reached else max(t for t in reached if t is not None)
     their_time = seconds_to(points, level)
     assert their_time is not None
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "what": f"an epoch (batch {BATCH:,}, {DIM} dims, layers {LAYERS}, {links:,} links)",
             "palate s": round(mine, 3),

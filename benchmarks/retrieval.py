@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -106,7 +106,7 @@ def exact(kind: str, vectors: np.ndarray, queries: np.ndarray) -> dict[str, Any]
     }
 
 
-def approximate(kind: str, vectors: np.ndarray, queries: np.ndarray, engine: str) -> dict[str, Any]:
+def approximate(kind: str, vectors: np.ndarray, queries: np.ndarray, engine: Literal["ivf", "hnsw"]) -> dict[str, Any]:
     """Build on one half of the queries, measure on the other."""
     half = len(queries) // 2
     started = time.perf_counter()
@@ -163,7 +163,7 @@ def words(n: int) -> list[dict[str, Any]]:
     started = time.perf_counter()
     peer.index(rows, show_progress=False)
     theirs = time.perf_counter() - started
-    sides = {
+    sides: dict[str, Callable[[int], Any]] = {
         "palate": lambda at: index.search(" ".join(asked[at]), K),
         "bm25s": lambda at: peer.retrieve([asked[at]], k=K, show_progress=False, n_threads=1),
     }
@@ -199,9 +199,10 @@ def main() -> None:
     for kind, make in (("no structure", noise), ("clusters", clusters)):
         rows.append(exact(kind, *make(100_000, 500)))
         print(rows[-1])
+    engines: tuple[Literal["ivf", "hnsw"], ...] = ("ivf", "hnsw") if options.hnsw else ("ivf",)
     for kind, make in (("clusters", clusters), ("learned by iALS", learned)):
         vectors, queries = make(options.items, 2000)
-        for engine in ("ivf", "hnsw") if options.hnsw else ("ivf",):
+        for engine in engines:
             rows.append(approximate(kind, vectors, queries, engine))
             print(rows[-1])
     rows += words(100_000)

@@ -54,7 +54,7 @@ FORMULAS: dict[tuple[str, str], tuple[str, Formula]] = {
 RANKING: tuple[str, Formula] = ("questions x items", lambda r: r["questions"] * r["items"])
 
 
-def shape(events: int) -> dict[str, int]:
+def shape(events: int) -> dict[str, Any]:
     """Return the world of a size: 50 events a person, one item for 500 events."""
     return {"users": events // 50, "items": min(100_000, max(200, events // 500)), "events": events}
 

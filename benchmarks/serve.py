@@ -29,6 +29,7 @@ from _peers import HERE
 from _record import record
 from _serve_peers import peers
 
+from palate.contracts.recommender import VectorRecommender
 from palate.serve import answers, wire
 from palate.serve.http.security import Doorman, new_key
 from palate.serve.models.retrain import retrain
@@ -85,13 +86,13 @@ def in_process(store: Store, home: Path) -> list[dict[str, Any]]:
     """Time answers without HTTP: of the index alone, of the model, of the whole service with its store."""
     service = Service(store, ServiceSettings(), home / "models")
     loaded = service.shelf.active
-    assert loaded is not None and loaded.index is not None
-    model, people = loaded.model, [str(n) for n in range(2_000)]
+    assert loaded is not None and loaded.index is not None and isinstance(loaded.model, VectorRecommender)
+    index, model, people = loaded.index, loaded.model, [str(n) for n in range(2_000)]
     persons = [service.person(user) for user in people]
     requests = [loaded.request(person) for person in persons]
     vectors = [model.request_vectors(request) for request in requests]
     works = {
-        "index: vector to top 10 of 100,000": lambda at: loaded.index.search(vectors[at], 10, allowed=loaded.allowed),
+        "index: vector to top 10 of 100,000": lambda at: index.search(vectors[at], 10, allowed=loaded.allowed),
         "model: history to top 10, seen left out": lambda at: loaded.best(persons[at], 10, persons[at].seen),
         "service: request to logged slate": lambda at: answers.recommend(service, wire.RecommendIn(user=people[at], k=10)),
     }

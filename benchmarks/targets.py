@@ -23,7 +23,7 @@ from _record import RESULTS, record
 
 import palate
 from palate.data import public
-from palate.data.split import Split
+from palate.data.split import PartName, Split
 from palate.evaluation.metrics import parse
 from palate.progress import ProgressEvent
 from palate.study.evaluate import evaluate
@@ -45,7 +45,7 @@ def show(event: ProgressEvent) -> None:
         print(event.stage, event.done, event.total, dict(event.metrics), flush=True)
 
 
-def run(target: dict[str, Any], on: str, changed: dict[str, Any]) -> dict[str, Any]:
+def run(target: dict[str, Any], on: PartName, changed: dict[str, Any]) -> dict[str, Any]:
     """Fit with the target's settings and look once."""
     split, seed = split_of(target, on), int(target.get("seed", 0))
     settings = {**target.get("settings", {}), **changed}

@@ -110,7 +110,7 @@ def main() -> None:
         return
     rows = []
     for name in WORK:
-        row = {"work": name, "1 thread s": apart(name, PALATE_THREADS="1"), "held s": apart(name)}
+        row: dict[str, Any] = {"work": name, "1 thread s": apart(name, PALATE_THREADS="1"), "held s": apart(name)}
         row["nested s"] = apart(name, "--nested")
         with busy_core():
             row["beside a busy core s"] = apart(name)

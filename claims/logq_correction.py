@@ -26,7 +26,7 @@ SHARED: dict[str, Any] = {"loss": "sampled_softmax", "negatives": "popularity", 
 
 def splits(trial: Trial) -> dict[str, Split]:
     """Return a world with a steep power law and, unless reduced, MovieLens 100K."""
-    size = (
+    size: dict[str, Any] = (
         {"users": 500, "items": 300, "events": 10_000} if trial.reduced else {"users": 6_000, "items": 3_000, "events": 240_000}
     )
     world = World(**size, topics=16, exponent=1.2, focus=0.5, repeats=False)

@@ -16,6 +16,7 @@ would have covered stands in the details.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -28,7 +29,15 @@ from palate.simulate.world import World
 from palate.study.claims import Bar, Claim, Effect, Trial
 
 WORLDS = 2_000
-SETTINGS = {"users": 1_000, "items": 30, "topics": 8, "events": 10_000, "slates": 2.0, "slate": 3, "background": 0.2}
+SETTINGS: dict[str, Any] = {
+    "users": 1_000,
+    "items": 30,
+    "topics": 8,
+    "events": 10_000,
+    "slates": 2.0,
+    "slate": 3,
+    "background": 0.2,
+}
 SLATES = ("rips",)
 #: Titles of the estimators in the table of effects; of those whose intervals are their own, and of those that are biased.
 UNBIASED = {"ips": "IPS", "snips": "SNIPS", "dr": "DR", "rips": "RIPS of slates"}
