@@ -6,7 +6,7 @@ groups), ``pr_auc``, ``log_loss``, ``brier``, ``ece``, ``calibration_ratio``, of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from palate.errors import ConfigError, nearest
 from palate.evaluation.auc_bootstrap import resampled_auc
 from palate.evaluation.metrics import predictive
-from palate.runtime import generator
+from palate.evaluation.row_bootstrap import resampled
 
 #: Name to function, whether more is better (1), less (-1) or neither (0), and whether the task is binary.
 METRICS: dict[str, tuple[Callable[..., float], int, bool]] = {
@@ -88,49 +88,32 @@ def judge_rows(
     g = None if groups is None else np.unique(groups[seen], return_inverse=True)[1]
     binary = bool(np.isin(y, (0.0, 1.0)).all())
     named = [check_metric(name) for name in metrics] or [name for name in DEFAULT[binary] if name != "gauc" or g is not None]
-    draws = _Draws(len(y), g, resamples, seed)
-    return [_value(name, task, y, p, g, binary, draws) for name in named]
+    for name in named:
+        _check_able(name, task, binary, g)
+    return [_value(name, task, (y, p, g), resamples, seed) for name in named]
 
 
-def _value(name: str, task: str, y: np.ndarray, p: np.ndarray, g: np.ndarray | None, binary: bool, draws: _Draws) -> RowValue:
-    function, _, needs_binary = METRICS[name]
+def _check_able(name: str, task: str, binary: bool, g: np.ndarray | None) -> None:
+    needs_binary = METRICS[name][2]
     if needs_binary and not binary:
         raise ConfigError("this metric is of tasks with labels 0 and 1.", where=f"task {task!r}", value=name, remedy="rmse")
     if name == "gauc" and g is None:
         raise ConfigError(
             "gauc needs groups.", where=f"task {task!r}", remedy="name the column of the request or person: --group"
         )
-    args: Any = (y, p, g) if name == "gauc" else (y, p)
-    if name == "auc" and draws.resamples:
-        found = resampled_auc(y, p[None], resamples=draws.resamples, seed=draws.seed, groups=g)[:, 0]
+
+
+def _value(name: str, task: str, rows: tuple[np.ndarray, np.ndarray, Any], resamples: int, seed: int) -> RowValue:
+    y, p, g = rows
+    value = METRICS[name][0](*(rows if name == "gauc" else (y, p)))  # checks both
+    if not resamples:
+        found = np.empty(0)
+    elif name == "auc":
+        found = resampled_auc(y, p[None], resamples=resamples, seed=seed, groups=g)[:, 0]
     else:
-        found = np.array([function(*(a[rows] for a in args)) for rows in draws])
+        found = resampled(name, y, p, g, resamples, seed)
     low, high = np.nanpercentile(found, [2.5, 97.5]) if np.isfinite(found).any() else (np.nan, np.nan)
-    return RowValue(name, task, function(*args), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """The rows of each resample: rows drawn one by one, or all rows of groups that are drawn."""
-
-    n: int
-    groups: np.ndarray | None
-    resamples: int
-    seed: int
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        rng = generator(self.seed, "rows")
-        if self.groups is None:
-            for _ in range(self.resamples):
-                yield rng.integers(self.n, size=self.n)
-            return
-        order = np.argsort(self.groups, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(self.groups))])
-        for _ in range(self.resamples):
-            picks = rng.integers(len(offsets) - 1, size=len(offsets) - 1)
-            lengths = np.diff(offsets)[picks]
-            starts = np.repeat(offsets[picks] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-            yield order[starts + np.arange(lengths.sum())]
+    return RowValue(name, task, value, float(low), float(high))
 
 
 def paired_rows(
@@ -156,17 +139,16 @@ def paired_rows(
     """
     function, sign, _ = METRICS[check_metric(metric)]
     g = None if groups is None else np.unique(groups, return_inverse=True)[1]
-
-    def difference(rows: np.ndarray | slice) -> float:
-        own = () if metric != "gauc" or g is None else (g[rows],)
-        values = [[function(truth[rows], p[rows], *own) for p in side] for side in (first, second)]
-        return float(np.mean(values[0]) - np.mean(values[1])) * (sign or 1)
-
+    own = () if metric != "gauc" or g is None else (g,)
+    values = [[function(truth, p, *own) for p in side] for side in (first, second)]  # checks all
+    value = float(np.mean(values[0]) - np.mean(values[1])) * (sign or 1)
     if metric == "auc":
         scores = np.stack([*first, *second]).astype(np.float64)
         drawn = resampled_auc(truth, scores, resamples=resamples, seed=seed, groups=g)
         found = drawn[:, : len(first)].mean(1) - drawn[:, len(first) :].mean(1)
     else:
-        found = np.array([difference(rows) for rows in _Draws(len(truth), g, resamples, seed)])
+        y = truth.astype(np.float64)
+        sides = [[resampled(metric, y, p.astype(np.float64), g, resamples, seed) for p in side] for side in (first, second)]
+        found = (np.mean(sides[0], axis=0) - np.mean(sides[1], axis=0)) * (sign or 1)
     low, high = np.nanpercentile(found, [2.5, 97.5])
-    return RowValue(metric, "", difference(slice(None)), float(low), float(high))
+    return RowValue(metric, "", value, float(low), float(high))

@@ -132,6 +132,14 @@ def gauc(truth: ArrayLike, score: ArrayLike, group: ArrayLike) -> tuple[float, i
     value, skipped
         The value (NaN where no group has both classes), and how many groups with one class were left out.
     """
+    found, size = group_aucs(truth, score, group)
+    known = ~np.isnan(found)
+    value = float((size[known] * found[known]).sum() / size[known].sum()) if known.any() else float("nan")
+    return value, int((~known).sum())
+
+
+def group_aucs(truth: ArrayLike, score: ArrayLike, group: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """AUC of each group, and its rows, in the order of the groups' names; NaN with one class only."""
     y, s = _labels(truth, score)
     _, code = np.unique(np.asarray(group), return_inverse=True)
     if len(code) != len(y):
@@ -143,15 +151,9 @@ def gauc(truth: ArrayLike, score: ArrayLike, group: ArrayLike) -> tuple[float, i
     block = np.cumsum(np.concatenate([[True], (np.diff(code) != 0) | (np.diff(s) != 0)])) - 1
     place = np.bincount(block, np.arange(len(y)) + 1.0) / np.bincount(block)
     ranks = place[block] - first[code]
-    negatives = size - positives
-    both = (positives > 0) & (negatives > 0)
+    pairs = positives * (size - positives)
     sums = np.bincount(code, ranks * y) - positives * (positives + 1) / 2
-    value = (
-        float((size[both] * sums[both] / (positives * negatives)[both]).sum() / size[both].sum())
-        if both.any()
-        else float("nan")
-    )
-    return value, int((~both).sum())
+    return np.divide(sums, pairs, out=np.full(len(size), np.nan), where=pairs > 0), size
 
 
 def pr_auc(truth: ArrayLike, score: ArrayLike) -> float:
