@@ -103,6 +103,49 @@ def test_published_parts_of_a_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
+@pytest.fixture
+def shown(tmp_path: Path) -> Path:
+    """Write ratings that people chose to give, and of items shown by lot: 12 people, 8 items, item 7 liked by nobody."""
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    for part, items in (("train", range(5)), ("test", range(5, 8))):
+        rows = [f"{u},{i},{1 if i == 7 else 1 + (u + i) % 5}\n" for u in range(12) for i in items]
+        (folder / f"{part}.csv").write_text("user,item,rating\n" + "".join(rows))
+    return folder
+
+
+def test_published_ratings_can_say_which_are_choices(shown: Path, tmp_path: Path) -> None:
+    common = ("split", shown, "--protocol", "given", "--positive", ":4", "--set", "valid=0.3")
+    document = json.loads(palate(*common, "--out", tmp_path / "s", "--json").stdout)
+    made = read_split(tmp_path / "s")
+    for part in (made.train.interactions, made.valid, made.test_part):
+        assert part is not None and part.value is not None and len(part) and part.value.min() == 4
+    liked = {
+        part: sum((u + i) % 5 >= 3 for u in range(12) for i in items) for part, items in (("train", range(5)), ("test", (5, 6)))
+    }
+    assert len(made.train) + len(made.valid or ()) == liked["train"] and len(made.test_part or ()) == liked["test"]
+    assert made.train.n_items == 8, "what nobody liked stays in the catalogue"
+    assert document["fingerprint"] == made.fingerprint
+    assert "positive" in [step["step"] for step in made.train.spec]
+    assert "'bought'" in palate(*common, "--positive", "bought", "--out", tmp_path / "t", code=1).output
+
+
+def test_a_split_of_ratings_says_that_low_ones_count_too(shown: Path, tmp_path: Path) -> None:
+    common = ("split", shown, "--protocol", "user_ratio", "--set", "test=0.3", "--set", "valid=0.3", "--out", tmp_path / "s")
+    assert "of any value (1 to 5)" in palate(*common).output
+    assert "of any value" not in palate(*common, "--positive", ":2").output
+    assert "of any value" not in palate(*common, "--min-value", "2").output
+
+
+def test_items_without_events_are_left_out_aloud(shown: Path, tmp_path: Path) -> None:
+    (shown / "items.csv").write_text("item,title\n" + "".join(f"{i},Title {i}\n" for i in range(10)))
+    common = ("split", shown, "--protocol", "given", "--positive", ":2", "--out", tmp_path / "s")
+    told = palate(*common).output
+    assert "Left out 2 items without events" in told and "keep_unseen=true" in told
+    assert "Left out" not in palate(*common, "--read", "keep_unseen=true").output
+    assert read_split(tmp_path / "s").train.n_items == 10
+
+
 def test_filters_are_applied_in_order_and_recorded(events: Path, tmp_path: Path) -> None:
     filters = (
         "--min-value",

@@ -141,6 +141,11 @@ def test_similar_and_explain(work: Path, palate: Callable) -> None:
     assert len(similar["similar"]) == 3 and 1 not in {offer["item"] for offer in similar["similar"]}
     why = json.loads(palate("explain", str(work / "model"), "--history", "1,2", "--item", "5", "--json").stdout)
     assert why["exact"] and sum(r["weight"] for r in why["reasons"]) == pytest.approx(why["score"], abs=1e-5)
+    common = ("explain", str(work / "model"), "--history", "1,2", "--item", "5")
+    assert "adds up exactly)" in palate(*common).stdout
+    left = why["score"] - why["reasons"][0]["weight"]
+    told = " ".join(palate(*common, "--top", "1").stdout.split())
+    assert abs(left) > 5e-5 and f"adds up exactly with {left:+.4f} of what is not listed" in told
 
 
 def test_compare_writes_a_report(work: Path, palate: Callable) -> None:

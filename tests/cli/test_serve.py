@@ -19,6 +19,17 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'palate.db'}"
 
 
+def test_a_store_takes_in_what_nobody_had_yet(tmp_path: Path, url: str, palate: Callable) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "events.csv").write_text("user,item,time\na,1,1700000000\nb,2,1700000001\n")
+    (folder / "items.csv").write_text("item,title\n1,Kettle\n2,Pot\n3,Just in\n")
+    loaded = json.loads(palate("store", "load", str(folder), "--store", url, "--json").stdout)
+    assert loaded["items"] == 3
+    sizes = json.loads(palate("store", "info", "--store", url, "--json").stdout)["rows"]
+    assert sizes["items"] == 3 and sizes["events"] == 2
+
+
 def test_from_own_events_to_a_served_answer(work: Path, tmp_path: Path, url: str, palate: Callable) -> None:
     loaded = json.loads(palate("store", "load", str(work / "events.csv"), "--store", url, "--json").stdout)
     assert loaded["events"] == 1200 and loaded["users"] == 80

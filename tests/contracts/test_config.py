@@ -72,6 +72,20 @@ def test_a_check_of_several_settings_may_name_the_one_to_change() -> None:
         Span.parse({"low": 2})
 
 
+def test_settings_that_do_not_go_together_are_told_in_the_words_of_their_check() -> None:
+    class Pair(Sample):
+        @model_validator(mode="after")
+        def _together(self) -> Pair:
+            if self.dim < len(self.layers):
+                raise ValueError("dim must be at least the number of layers")
+            return self
+
+    with pytest.raises(ConfigError) as caught:
+        Pair.parse({"dim": 1, "layers": [8, 4]}, system="pair")
+    assert caught.value.what == "dim must be at least the number of layers."
+    assert caught.value.value == {"dim": 1, "layers": [8, 4]} and caught.value.where == "settings of pair"
+
+
 def test_replace_checks_again() -> None:
     with pytest.raises(ConfigError):
         Sample().replace(dim=-1)

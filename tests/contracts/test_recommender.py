@@ -164,6 +164,24 @@ def test_asking_by_raw_ids(fixed: Fixed) -> None:
             fixed.requests(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "value"),
+    [
+        ({"users": "u1"}, "u1"),
+        ({"users": 1}, 1),
+        ({"histories": "i5"}, "i5"),
+        ({"histories": ["i5", "i0"]}, "i5"),
+        ({"histories": [["i5"], 3]}, 3),
+    ],
+)
+def test_one_id_where_a_list_belongs_is_not_read_letter_by_letter(
+    fixed: Fixed, wrong: dict[str, object], value: object
+) -> None:
+    with pytest.raises(DataError, match=r"histories=\[\[ID") as caught:
+        fixed.requests(**wrong)
+    assert caught.value.value == value
+
+
 @pytest.mark.parametrize("number", [-1, 6, 2**31 - 1])
 def test_numbers_outside_the_catalogue_reach_no_kernel(fixed: Fixed, vectors: Vectors, number: int) -> None:
     """They would be read or written past the end of an array."""

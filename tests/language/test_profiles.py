@@ -12,6 +12,7 @@ from palate.data.dataset import Entities
 from palate.data.histories import Histories
 from palate.data.vocabulary import Vocabulary
 from palate.errors import ConfigError, DataError
+from palate.language.failures import LanguageModelError
 from palate.language.model import Answer, LanguageModel
 from palate.language.profile_sentences import ProfileForm
 from palate.language.profiles import Writer, item_profiles, user_profiles, with_given
@@ -60,6 +61,20 @@ def test_an_answer_that_copies_the_prompts_marks_is_refused():
 
     made = item_profiles(things(title=["Alien"]), writer=Writer(Parrot()))
     assert made.sources == ["template"] and made.refused == {0: "it repeats the marks around what it was given"}
+
+
+def test_the_first_of_many_errors_is_told_part_by_part():
+    class Spent(LanguageModel):
+        name = fingerprint = "spent"
+
+        def answer(self, call):
+            raise LanguageModelError("no call is left.", where="max_calls", value=7, remedy="raise the limit")
+
+    with pytest.raises(LanguageModelError) as caught:
+        item_profiles(things(title=["Alien", "Brazil"]), writer=Writer(Spent()))
+    told = caught.value
+    assert told.what == "2 of 2 profiles were not written; the first: no call is left."
+    assert (told.where, told.value, told.remedy) == ("spent, max_calls", 7, "raise the limit")
 
 
 def test_topics_are_weighed_by_how_often_times_how_rare():

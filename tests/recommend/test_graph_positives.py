@@ -108,7 +108,7 @@ def test_the_warm_up_takes_any_item():
 ])  # fmt: skip
 def test_patience_leaves_the_warm_up_out(name, positives, epochs, monkeypatch):
     monkeypatch.setattr(graph_base, "validator", lambda *args, **more: lambda: 0.5)
-    model = create(name, **{**SMALL, "positives": positives, "warmup": 3, "patience": 1}).fit(DATA)
+    model = create(name, **{**SMALL, "positives": positives, "warmup": 3, "patience": 1, "patience_steps": 0}).fit(DATA)
     assert model.record_.notes["epochs"] == epochs and model.record_.notes["best_epoch"] == 1
 
 

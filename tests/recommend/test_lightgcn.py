@@ -123,7 +123,7 @@ def test_early_stopping_keeps_the_best_epoch():
     unseen = [np.setdiff1d(own, DATA.histories.take(users[at : at + 1]).items) for at, own in enumerate(tastes)]
     truth = Ragged.from_rows([[int(rng.choice(left))] for left in unseen])
     held_out = HeldOut(users, DATA.histories.take(users), truth)
-    model = LightGCN(**{**SMALL, "epochs": 40, "patience": 3}).fit(DATA, held_out)
+    model = LightGCN(**{**SMALL, "epochs": 40, "patience": 3, "patience_steps": 0}).fit(DATA, held_out)
     notes = model.record_.notes
     assert notes["epochs"] == min(40, notes["best_epoch"] + 3)
     from palate.training.validation import validator

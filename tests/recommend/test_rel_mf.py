@@ -257,7 +257,7 @@ def test_validation_keeps_the_best_epoch_by_the_unbiased_loss():
     users = users[[bool(train[u].any()) for u in users]]
     numbers = np.array([data.users.ids.number(int(u)) for u in users], np.int32)
     asked = HeldOut(numbers, data.histories.take(numbers), Ragged.from_rows([np.flatnonzero(held[u]) for u in users]))
-    fitted = RelMF(**{**SMALL, "epochs": 40, "patience": 3}, propensity="column").fit(data, asked)
+    fitted = RelMF(**{**SMALL, "epochs": 40, "patience": 3, "patience_steps": 0}, propensity="column").fit(data, asked)
     notes = fitted.record_.notes
     assert fitted.held_out_loss(asked) == pytest.approx(-notes["best_value"], rel=1e-4)
     assert notes["epochs"] == min(40, notes["best_epoch"] + 3)

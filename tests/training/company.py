@@ -94,7 +94,7 @@ def watched(rank):
         looks.append(rank)
         return next(values)
 
-    config = TrainConfig(epochs=20, patience=2)
+    config = TrainConfig(epochs=20, patience=2, patience_steps=0)
     record = fit(module, config, fitting=Fitting(seed=5, progress=events.append), evaluate=evaluate)
     return {**told(module, record), "looks": len(looks), "events": len(events)}
 

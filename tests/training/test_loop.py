@@ -118,7 +118,7 @@ def test_best_weights_are_kept_and_patience_counts_looks():
         seen.append({k: v.clone() for k, v in module.state_dict().items()})
         return next(values)
 
-    record = fit(module, TrainConfig(epochs=50, patience=3, eval_every=2), evaluate=evaluate)
+    record = fit(module, TrainConfig(epochs=50, patience=3, patience_steps=0, eval_every=2), evaluate=evaluate)
     assert (record.epochs_run, record.best_epoch, record.best_value) == (10, 4, 0.5)
     for name, weight in module.state_dict().items():
         assert torch.equal(weight, seen[1][name])
@@ -126,8 +126,18 @@ def test_best_weights_are_kept_and_patience_counts_looks():
 
 
 def test_patience_counts_after_the_warm_up():
-    record = fit(net(), TrainConfig(epochs=9, patience=2), evaluate=lambda: 0.0, warmup=3)
+    config = TrainConfig(epochs=9, patience=2, patience_steps=0)
+    record = fit(net(), config, evaluate=lambda: 0.0, warmup=3)
     assert record.epochs_run == 5 and record.best_epoch == 1
+
+
+@pytest.mark.parametrize(("accumulate", "epochs"), [(1, 5), (2, 9)])
+def test_patience_counts_steps_of_small_epochs(accumulate, epochs, tmp_path):
+    """Eight batches an epoch: 30 steps without improvement are four epochs, and twice as many where two batches are a step."""
+    config = TrainConfig(epochs=30, patience=1, patience_steps=30, accumulate=accumulate)
+    assert fit(net(), config, evaluate=lambda: 0.0).epochs_run == epochs
+    fit(net(), config.replace(epochs=3), Fitting(checkpoint=tmp_path), evaluate=lambda: 0.0)
+    assert fit(net(), config, Fitting(checkpoint=tmp_path), evaluate=lambda: 0.0).epochs_run == epochs
 
 
 def test_patience_zero_never_stops():

@@ -1,4 +1,4 @@
-"""Early stopping: the earliest best look counts, patience counts looks, and its state goes through JSON."""
+"""Early stopping: the earliest best look counts, patience counts looks and steps, and its state goes through JSON."""
 
 import json
 
@@ -39,6 +39,26 @@ def test_patience(patience, values, stops_after):
             stopped = epoch
             break
     assert stopped == stops_after
+
+
+def test_patience_counts_steps_too():
+    """Two looks of three steps are too few, and ten steps in one look are."""
+    small, large = Stopping(2, least=10), Stopping(2, least=10)
+    stops = []
+    for epoch, value in enumerate([0.5, *[0.4] * 6], 1):
+        small.look(epoch, value, 3)
+        stops.append(small.stop)
+    assert stops == [False] * 4 + [True] * 3
+    large.look(1, 0.5, 50)
+    large.look(2, 0.4, 50)
+    assert not large.stop
+    large.look(3, 0.4, 50)
+    assert large.stop
+    again = Stopping(2, least=10)
+    again.restore(small.state())
+    assert again.stop
+    again.look(8, 0.6, 3)
+    assert again.steps == 0 and not again.stop
 
 
 def test_before_the_first_look():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -242,8 +242,14 @@ def explain(
             {"item": item, "score": why.score, "exact": why.exact, "method": why.method, "rest": why.rest, "reasons": reasons}
         )
         return
-    kind = "adds up exactly" if why.exact else "each reason is the fall of the score without it"
+    kind = _adds_up(why.score, reasons) if why.exact else "each reason is the fall of the score without it"
     print_table(reasons, ["kind", "reason", "weight"], title=f"Score {why.score:.4f} ({why.method}; {kind})")
+
+
+def _adds_up(score: float, reasons: Sequence[Mapping[str, Any]]) -> str:
+    """Say how the listed reasons sum to the score: what they leave is of no reason, or of reasons below the cut."""
+    left = score - sum(reason["weight"] for reason in reasons)
+    return "adds up exactly" if abs(left) < 5e-5 else f"adds up exactly with {left:+.4f} of what is not listed"
 
 
 def _item(model: Recommender, raw: str) -> int:

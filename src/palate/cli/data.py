@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,18 @@ from palate.cli.options import (
     stood_there,
     values,
 )
-from palate.cli.output import DATA, FAILED, Json, errors_to_exit_codes, print_facts, print_json, print_table, progress_bars, say
+from palate.cli.output import (
+    DATA,
+    FAILED,
+    Json,
+    errors_to_exit_codes,
+    note,
+    print_facts,
+    print_json,
+    print_table,
+    progress_bars,
+    say,
+)
 from palate.cli.rows import REPLACED, By, Group, GroupIsField, Labels, TimeColumn, Weight, split_events, split_rows
 
 group = typer.Typer(no_args_is_help=True, help="Public data sets, audits and conversions.")
@@ -266,11 +278,13 @@ def split(
     options = values(set_, "--set")
     with progress_bars(quiet=as_json) as progress:
         if protocol == "given":
+            counts = chosen.pop("--positive", ())
             if chosen:
-                what, remedy = "filters would change the published parts.", "leave them out, or choose another protocol"
+                remedy = "leave them out, say by --positive which events count as choices, or choose another protocol"
+                what = "filters would change the published parts."
                 raise ConfigError(what, where="--protocol given", value=chosen, remedy=remedy)
             reader = {"format": format, "columns": pairs(column, "--column") or None, "on_bad_rows": on_bad_rows}
-            splits = [_published(source, seed, options, {**reader, **values(reading, "--read")})]
+            splits = [_published(source, seed, options, counts, {**reader, **values(reading, "--read")})]
             report_dropped(splits[0].train)
         else:
             dataset = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
@@ -292,10 +306,20 @@ def split(
         ]
         print_json(answers if protocol == "rolling" else answers[0])
         return
+    _note_of_values(splits[0].train, positive or min_value is not None)
     for folder, made, report in zip(folders, splits, reports, strict=True):
         say(str(made))
         say(str(report))
         say(f"Written to {folder}{REPLACED if replaced else ''}. Next: palate compare {shlex.quote(str(folder))}")
+
+
+def _note_of_values(train: Any, chosen: Any) -> None:
+    """Tell whoever has ratings, and didn't say which are choices, that a low one counts as much as a high one."""
+    value = train.interactions.value
+    if chosen or value is None or value.min() == value.max():
+        return
+    known = f"of any value ({value.min():g} to {value.max():g})"
+    note(f"Every event counts as a choice, {known}. Where low ones are no choices: --positive :LEAST, such as --positive :4.")
 
 
 def _filtered(dataset: Any, chosen: dict[str, Any], *, once: bool) -> Any:
@@ -324,7 +348,7 @@ def _cut(dataset: Any, protocol: str, seed: int, options: dict[str, Any]) -> lis
     return protocols.rolling(dataset, seed=seed, **options)
 
 
-def _published(source: str, seed: int, options: dict[str, Any], reader: dict[str, Any]) -> Any:
+def _published(source: str, seed: int, options: dict[str, Any], counts: Sequence[str], reader: dict[str, Any]) -> Any:
     from palate.data import public
     from palate.data.protocols import from_parts
     from palate.data.readers import read_parts
@@ -332,5 +356,5 @@ def _published(source: str, seed: int, options: dict[str, Any], reader: dict[str
     for name in options:
         one_of(name, ("valid", "order"), "--set")
     if not Path(source).exists() and source in {data.name for data in public.catalogue()}:
-        return public.load_split(source, seed=seed, **options)
-    return from_parts(read_parts(source, **reader), seed=seed, **options)
+        return public.load_split(source, positive=counts, seed=seed, **options)
+    return from_parts(read_parts(source, **reader), positive=counts, seed=seed, **options)

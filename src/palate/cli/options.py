@@ -142,7 +142,7 @@ def load_dataset(
 
 
 def report_dropped(dataset: Dataset) -> None:
-    """Say how many rows of the source were dropped, and why."""
+    """Say how many rows of the source were dropped, and why, and how many items and users are left out."""
     from palate.cli.output import note
     from palate.data.readers import rows_dropped
 
@@ -150,6 +150,10 @@ def report_dropped(dataset: Dataset) -> None:
     if dropped:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in dropped.items())
         note(f"Dropped {sum(dropped.values()):,} bad rows of {dataset.name}: {reasons}.")
+    for kind in ("item", "user"):
+        count = sum(step.get(f"{kind}_without_interactions_left_out", 0) for step in dataset.spec)
+        if count:
+            note(f"Left out {count:,} {kind}s without events of {dataset.name}; --read keep_unseen=true keeps them.")
 
 
 def load_split(folder: str | Path) -> Split:

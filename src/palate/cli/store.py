@@ -37,12 +37,14 @@ def load(
     on_bad_rows: BadRows = "error",
     as_json: Json = False,
 ) -> None:
-    """Put events (with users and items) into an empty store; later ones come over HTTP."""
+    """Put events, users and items (those without events, too) into an empty store; later ones come over HTTP."""
     from palate.serve.store import Store
     from palate.serve.store.exchange import load_dataset as put
 
     with progress_bars(quiet=as_json) as progress:
-        data = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=reading)
+        # A store is a catalogue: what is new has no events yet. (Public data sets come as they are counted.)
+        read = ["keep_unseen=true", *(reading or ())] if Path(source).exists() else reading
+        data = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=read)
         with Store.open(url_of(store)) as opened:
             number, place = put(opened, data, progress=progress), opened.url
     facts = {"store": place, "events": number, "users": data.n_users, "items": data.n_items}

@@ -74,6 +74,8 @@ class Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in place(first))
+            if not key and "error" in first.get("ctx", {}):  # a check of several together, which names them in its own words
+                raise ConfigError(f"{first['ctx']['error']}.", where=where, value=dict(settings)) from None
             raise ConfigError(
                 f"setting {key!r} is wrong: {first['msg'].lower()}.",
                 where=where,

@@ -107,10 +107,16 @@ class Recommender(Model):
         """Ask by raw ids: known users with the history stored in the bundle, or people by a list of item ids.
 
         Unknown users get an empty history; unknown item ids are left out of histories.
+
+        Raises
+        ------
+        DataError
+            If both or none are given, or one id stands where a list of them belongs (text would be read letter by letter).
         """
         self._check_fitted()
         if (users is None) == (histories is None):
             raise DataError("give either users or histories.")
+        _refuse_lone_ids(users, histories)
         if users is not None:
             numbers = np.array([self.users_.ids.number(u) for u in users], np.int32)
             events = self.histories_.take(numbers)
@@ -271,6 +277,16 @@ class VectorRecommender(Recommender):
             return super()._rank(requests, k, cold=cold)
         found, scores = topk_inner(self.request_vectors(requests), self.item_vectors, k, *_pair(requests.exclude))
         return Ranking(found, scores, np.zeros(len(requests), bool))
+
+
+def _refuse_lone_ids(users: Any, histories: Any) -> None:
+    """Refuse one id where a list of them belongs: text is a sequence too, of letters that would pass for unknown ids."""
+    outer = users if histories is None else histories
+    rows = () if histories is None or isinstance(histories, str) else histories
+    lone = outer if isinstance(outer, str | int) else next((row for row in rows if isinstance(row, str | int)), None)
+    if lone is not None:
+        remedy = "give users=[ID, …], or histories=[[ID, …], …], a list for each person"
+        raise DataError("one id stands where a list belongs.", where="requests", value=lone, remedy=remedy)
 
 
 def _pair(rows: Ragged | None) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -285,9 +285,10 @@ def _write(
     wrong = [answer.error for answer in answers if answer.error is not None]
     if wrong:
         raise LanguageModelError(
-            f"{len(wrong)} of {len(rows)} profiles were not written; the first: {wrong[0]}",
-            where=writer.model.name,
-            remedy="run again: answers that are kept are not asked for again",
+            f"{len(wrong)} of {len(rows)} profiles were not written; the first: {wrong[0].what}",
+            where=writer.model.name if wrong[0].where is None else f"{writer.model.name}, {wrong[0].where}",
+            value=wrong[0].value,
+            remedy=wrong[0].remedy or "run again: answers that are kept are not asked for again",
         ) from wrong[0]
     refused = {}
     for row, question, answer in zip(rows, prompts, answers, strict=True):

@@ -59,6 +59,7 @@ class RankConfig(TrainConfig):
     epochs: int = Field(20, ge=0, description="passes over the training rows; with validation, the most")
     batch_size: int = Field(4096, gt=0, description="rows of a batch")
     patience: int = Field(2, ge=0, description="validation looks without improvement before stopping (0 = never)")
+    patience_steps: int = Field(0, ge=0, description="and steps meanwhile (what is learnt by heart does not recover)")
     dim: int = Field(16, gt=0, description="length of the vector of a value")
     fields: tuple[RowField, ...] = Field((), description="how columns become numbers; columns not named here are guessed")
     leave_out: tuple[str, ...] = Field((), description="columns that are not read")

@@ -21,6 +21,7 @@ class TrainConfig(Config):
     )
     weight_decay: float = Field(0.0, ge=0, description="decoupled decay of weights towards zero")
     patience: int = Field(5, ge=0, description="validation looks without improvement before stopping (0 = never)")
+    patience_steps: int = Field(400, ge=0, description="and steps, which small data take in many epochs")
     eval_every: int = Field(1, gt=0, description="epochs between validation looks")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient (0 = no limit)")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic of the network's products")

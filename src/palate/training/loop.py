@@ -152,7 +152,9 @@ class _Run:
         self.company = Company.here(self.device)
         self.fitting = fitting if self.company.first else replace(fitting, progress=silent)
         self.objective = Objective(module, loss, self.company)
-        self.stopping = Stopping(config.patience, evaluate.floor if isinstance(evaluate, Validator) else None, warmup)
+        floor = evaluate.floor if isinstance(evaluate, Validator) else None
+        self.stopping = Stopping(config.patience, floor, warmup, config.patience_steps)
+        self.steps = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.epoch = 0
@@ -198,7 +200,7 @@ class _Run:
         for group in grouped(batches, self.company.size * self.config.accumulate):
             self._pace(seen / len(batches))
             total += self._step(group, generator, seen + 1)
-            seen += len(group)
+            seen, self.steps = seen + len(group), self.steps + 1
             if time.monotonic() - shown > REPORT_EVERY:
                 shown = time.monotonic()
                 self.fitting.report(f"{self.title}: batches of epoch {self.epoch}", seen, len(batches), loss=total / seen)
@@ -242,7 +244,7 @@ class _Run:
                 remedy="check that the validation part has people with answers",
             )
         line["value"], line["eval_seconds"] = value, time.perf_counter() - started
-        best = self.stopping.look(self.epoch, value)
+        best, self.steps = self.stopping.look(self.epoch, value, self.steps), 0
         if best:
             self.best = {name: t.detach().clone() for name, t in self.module.state_dict().items()}
         return best
@@ -278,6 +280,7 @@ class _Run:
         arrays |= {f"best/{k}": t for k, t in (self.best or {}).items()}
         arrays |= {f"optimizer/{k}": t for k, t in state.items()}
         table = {"epoch": self.epoch, "history": self.history, "stopping": self.stopping.state(), "optimizer": facts}
+        table["steps"] = self.steps
         write_checkpoint(folder, Checkpoint(self._identity(), table, arrays))
 
     def _resume(self) -> None:
@@ -293,6 +296,7 @@ class _Run:
             self.best = {name: t.to(self.device) for name, t in self.best.items()}
         unpack_optimizer(self.optimizer, _under("optimizer/", found.arrays), found.facts["optimizer"])
         self.stopping.restore(found.facts["stopping"])
+        self.steps = found.facts["steps"]
         self.epoch, self.history = found.facts["epoch"], list(found.facts["history"])
         self.fitting.report(f"{self.title}: resumed", self.epoch, self.config.epochs)
 

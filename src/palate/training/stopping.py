@@ -4,6 +4,9 @@ A recommender's first epochs often rank by popularity: its validation value rise
 tastes are only beginning to be told apart, and rises above it much later. Looks without improvement therefore count only from
 the look on in which the best value is clearly above what popularity reaches (``floor``, by :data:`CLEAR`), and only after the
 epochs of a warm-up, in which what is to be trained has not begun.
+
+On small data an epoch is a few steps, and a plateau of a hundred steps lasts many of them. So patience has two measures: looks
+without improvement, and the steps taken meanwhile.
 """
 
 from __future__ import annotations
@@ -28,30 +31,33 @@ class Stopping:
         matters.
     warmup
         Epochs in which looks don't count towards ``patience``. Their best is kept as that of any other.
+    least
+        Steps without improvement that it takes, too, before it stops.
 
     Attributes
     ----------
     best_epoch, best_value
         The best look so far (``None`` before the first). Of equal values the earliest counts.
-    waited
-        Looks since then, or since the floor was clearly passed, or since the warm-up.
+    waited, steps
+        Looks since then, or since the floor was clearly passed, or since the warm-up; and steps.
     """
 
-    def __init__(self, patience: int, floor: Callable[[], float] | None = None, warmup: int = 0) -> None:
-        self.patience, self.floor, self.warmup = patience, floor, warmup
+    def __init__(self, patience: int, floor: Callable[[], float] | None = None, warmup: int = 0, least: int = 0) -> None:
+        self.patience, self.floor, self.warmup, self.least = patience, floor, warmup, least
         self.best_epoch: int | None = None
         self.best_value: float | None = None
-        self.waited = 0
+        self.waited = self.steps = 0
 
-    def look(self, epoch: int, value: float) -> bool:
-        """Note a value; say whether it is the best so far."""
+    def look(self, epoch: int, value: float, steps: int = 0) -> bool:
+        """Note a value, and the steps taken since the last look; say whether it is the best so far."""
         if math.isnan(value):
             raise ValueError("the watched value is not a number")
         if self.best_value is None or value > self.best_value:
-            self.best_epoch, self.best_value, self.waited = epoch, value, 0
+            self.best_epoch, self.best_value = epoch, value
+            self.waited = self.steps = 0
             return True
         counts = epoch > self.warmup and (not self.patience or self.passed)
-        self.waited = self.waited + 1 if counts else 0
+        self.waited, self.steps = (self.waited + 1, self.steps + steps) if counts else (0, 0)
         return False
 
     @property
@@ -65,12 +71,14 @@ class Stopping:
     @property
     def stop(self) -> bool:
         """Whether to stop now."""
-        return 0 < self.patience <= self.waited
+        return 0 < self.patience <= self.waited and self.steps >= self.least
 
     def state(self) -> dict[str, Any]:
         """Return plain facts from which :meth:`restore` goes on."""
-        return {"best_epoch": self.best_epoch, "best_value": self.best_value, "waited": self.waited}
+        waited = {"waited": self.waited, "steps": self.steps}
+        return {"best_epoch": self.best_epoch, "best_value": self.best_value, **waited}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
-        self.best_epoch, self.best_value, self.waited = state["best_epoch"], state["best_value"], state["waited"]
+        self.best_epoch, self.best_value = state["best_epoch"], state["best_value"]
+        self.waited, self.steps = state["waited"], state["steps"]

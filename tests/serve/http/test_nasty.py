@@ -206,6 +206,23 @@ def test_a_batch_with_one_bad_row_is_refused_whole_and_the_row_is_named(live_sha
     assert live_shared.store.position() == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "advice"),
+    [
+        ("PUT", "/v1/items", {"items": [{"id": "i1", "titel": "A"}]}, "did you mean 'title'?"),
+        ("PUT", "/v1/items", {"items": [{"id": "i1", "description": "A"}]}, "choose one of: attributes, available, "),
+        ("POST", "/v1/recommendations", {"user": "u1", "kontext": {}}, "did you mean 'context'?"),
+        ("POST", "/v1/recommendations", {"user": "u1", "filter": {"feild": "price"}}, None),
+    ],
+)
+def test_a_key_that_is_not_known_names_the_right_ones(
+    live_shared: Any, method: str, path: str, body: dict[str, Any], advice: str | None
+) -> None:
+    response = live_shared.call(method, path, body)
+    assert response.status_code == 422, response.text
+    assert advice is None or response.json()["remedy"].startswith(advice)
+
+
 def test_unknown_paths_and_methods(live_shared: Any) -> None:
     assert live_shared.call("GET", "/v1/nothing").status_code == 404
     assert live_shared.call("PATCH", "/v1/items").status_code == 405

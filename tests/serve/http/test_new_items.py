@@ -42,6 +42,18 @@ def test_they_are_among_the_first_for_those_who_like_their_like(shop: Any) -> No
     assert places["fresh"] > at["position"] and places["bare"] > 10
 
 
+def test_who_chose_nothing_else_is_answered_by_what_it_is_like_and_not_by_popularity(shop: Any) -> None:
+    slate = shop.post("/v1/recommendations", history=["fresh"], k=8, trace=True)
+    notes = {step["step"]: step["note"] for step in slate["trace"]}
+    assert "by popularity" in notes["source personal"] and "all items are compared" in notes["source content"]
+    kinds = [item["categories"] for item in slate["items"]]
+    assert kinds.count(["garden"]) >= 7 and "fresh" not in {item["id"] for item in slate["items"]}
+    nobody = shop.post("/v1/recommendations", k=8, trace=True)
+    assert [item["id"] for item in nobody["items"][:5]] != [item["id"] for item in slate["items"][:5]]
+    known = shop.post("/v1/recommendations", history=["fresh", "i0"], k=8, trace=True)
+    assert not any("all items are compared" in step["note"] for step in known["trace"])
+
+
 def test_what_is_like_them(shop: Any) -> None:
     found = shop.post("/v1/similar", items=["fresh"], k=8)
     assert len(found["items"]) == 8 and found["model"] is None and "fresh" not in {item["id"] for item in found["items"]}

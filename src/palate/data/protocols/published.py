@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from palate.data.dataset import Dataset, Entities, Graph
 from palate.data.interactions import Interactions
+from palate.data.positive import Positive
 from palate.data.protocols.by_user import user_ratio
 from palate.data.split import Split
 from palate.data.vocabulary import Vocabulary
@@ -63,6 +64,7 @@ def from_parts(
     seed: int = 0,
     valid: float | None = None,
     order: Literal["time", "random"] = "random",
+    positive: Iterable[str] = (),
 ) -> Split:
     """Take the parts of one source (:func:`palate.data.readers.read_parts`) by their names: ``train``, ``valid``, ``test``.
 
@@ -70,15 +72,25 @@ def from_parts(
     ----------
     valid, order
         As in :func:`given`, where no validation part was published.
+    positive
+        Events that count as choices, in every part alike (:mod:`palate.data.positive`; none named: all). Users and items stay,
+        those that nobody chose included: ratings of items shown by lot judge the whole catalogue.
 
     Raises
     ------
+    ConfigError
+        If what counts as a choice can't be read.
     DataError
-        If there is no training or no test part.
+        If there is no training or no test part, or a part has no event that counts.
     """
     if "train" not in parts or "test" not in parts:
         remedy = "give train and test, or read the source whole and cut it by another protocol"
         raise DataError("a split needs a training and a test part.", where="given", value=sorted(parts), remedy=remedy)
+    counts = Positive.parse(positive)
+    if counts is not None:
+        for part in parts.values():
+            counts.check(part)
+        parts = {name: counts.select(part) for name, part in parts.items()}
     train = parts["train"]
     train = replace(train, name=train.name.removesuffix("/train"))
     published = parts.get("valid")

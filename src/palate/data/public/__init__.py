@@ -11,7 +11,7 @@ True
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,6 +118,7 @@ def load_split(
     *,
     valid: float | None = None,
     order: Literal["time", "random"] = "random",
+    positive: Iterable[str] = (),
     seed: int = 0,
     progress: Progress = silent,
     **options: Any,
@@ -130,6 +131,8 @@ def load_split(
         Share of each user's training events to carve out for validation; ``None`` carves none.
     order
         How it is carved: ``"random"``, or ``"time"`` for the latest.
+    positive
+        Events that count as choices (:func:`palate.data.protocols.from_parts`).
     seed
         Fixes what is carved.
 
@@ -145,7 +148,8 @@ def load_split(
     data = info(name)
     if not data.has_split:
         raise ConfigError("no split was published with this data set.", value=name, remedy="cut it with palate.split")
-    return from_parts(_parts(data, get(name, progress=progress), options), valid=valid, order=order, seed=seed)
+    parts = _parts(data, get(name, progress=progress), options)
+    return from_parts(parts, valid=valid, order=order, positive=positive, seed=seed)
 
 
 def _read(data: PublicData, folder: Path, options: Mapping[str, Any]) -> Dataset:

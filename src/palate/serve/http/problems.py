@@ -10,11 +10,12 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from palate.errors import (
@@ -25,6 +26,7 @@ from palate.errors import (
     NotFittedError,
     PalateError,
     UnsupportedError,
+    nearest,
     shorten,
 )
 from palate.serve.errors import BusyError, ConflictError, NotFound, SchemaError, StoreError, Unavailable
@@ -107,7 +109,7 @@ def add_to(app: FastAPI) -> None:
             f"{first['msg']}.",
             where=place,
             value=shorten(first.get("input"), 80),
-            remedy=_misnamed(found),
+            remedy=_misnamed(found) or _right_key(request, first),
         )
 
     @app.exception_handler(Refusal)
@@ -144,6 +146,30 @@ def _misnamed(found: Sequence[Mapping[str, Any]]) -> str | None:
     if not (unknown and missing):
         return None
     return f"{', '.join(unknown)} is not known here; give {', '.join(missing)} instead"
+
+
+def _right_key(request: Request, error: Mapping[str, Any]) -> str | None:
+    """Return which keys stand at the place of one that is not known."""
+    if error["type"] != "extra_forbidden":
+        return None
+    place, dependant = error["loc"], getattr(request.scope.get("route"), "dependant", None)
+    body = next((param.field_info.annotation for param in getattr(dependant, "body_params", ())), None)
+    at = _below(body, place[1:-1]) if place[0] == "body" else None
+    return None if at is None else nearest(str(place[-1]), at.model_fields)
+
+
+def _below(kind: Any, place: Sequence[int | str]) -> type[BaseModel] | None:
+    """Return the model at a place of a body; ``None`` where there is none, or where several may stand there."""
+    if get_args(kind):
+        models = [own for part in get_args(kind) if (own := _below(part, place)) is not None]
+        return models[0] if len(models) == 1 else None
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return None
+    names = [part for part in place if not isinstance(part, int)]
+    if not names:
+        return kind
+    field = kind.model_fields.get(names[0])
+    return None if field is None else _below(field.annotation, names[1:])
 
 
 def _told(error: PalateError, request: str) -> tuple[Problem, int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.retrieval.fusion import reciprocal_ranks_of_few
 from palate.serve.pipeline.caps import Caps, room_for
-from palate.serve.pipeline.config import MeaningSource, PipelineConfig, SearchSource
+from palate.serve.pipeline.config import MeaningSource, ModelSource, PipelineConfig, SearchSource
 from palate.serve.pipeline.diversity import diversify
 from palate.serve.pipeline.explorers import Fits, Greedy, Rates, explorer
 from palate.serve.pipeline.order import Order, order_of
@@ -27,6 +27,8 @@ from palate.serve.pipeline.trace import Trace
 _Sources = dict[str, tuple[int, float]]
 #: How many times more is asked for when a list can't be filled; candidates asked for at first, for each item wanted.
 GROWTH, AT_FIRST = 8, 3
+#: Most weight of a ranking by popularity beside an answer that is of the person: that of trends.
+IMPERSONAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -202,10 +204,18 @@ class Pipeline:
         return {row: sources for row, sources in named.items() if test(row)}
 
     def _fuse(self, found: dict[str, Found], passed: dict[int, _Sources]) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and fused scores, best first: Σ weight/(constant + rank among those that passed)."""
+        """Return rows and fused scores, best first: Σ weight/(constant + rank among those that passed).
+
+        A model that knows nothing of the person ranks by popularity: beside an answer that is of the person, or of the words of
+        the request, it counts for no more than :data:`IMPERSONAL`.
+        """
         asked = [source for source in self.config.sources if source.name in found]
         lists = [[row for row in found[source.name].rows.tolist() if row in passed] for source in asked]
+        personal = [found[source.name].personal for source in asked]
         weights = [source.weight for source in asked]
+        if any(own and len(rows) for own, rows in zip(personal, lists, strict=True)):
+            lost = [isinstance(source, ModelSource) and not own for source, own in zip(asked, personal, strict=True)]
+            weights = [min(weight, IMPERSONAL) if low else weight for weight, low in zip(weights, lost, strict=True)]
         rows, scores = reciprocal_ranks_of_few(lists, weights, constant=self.config.rank.constant)
         return rows.astype(np.int64), scores.astype(np.float64)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,11 +80,14 @@ class Found:
         ``int32[m]`` and ``float32[m]``, best first.
     note
         What a trace should say, such as that the person is unknown to the model.
+    personal
+        Whether the answer depends on the person or on the words of the request.
     """
 
     rows: np.ndarray
     scores: np.ndarray
     note: str = ""
+    personal: bool = True
 
     @classmethod
     def nothing(cls, note: str) -> Found:
@@ -133,32 +136,45 @@ def ask(source: Source, question: Question, world: World, quota: int) -> Found:
 
 def _model(source: ModelSource, question: Question, world: World, quota: int) -> Found:
     rows, scores, cold = world.model(source.model).best(question.person, quota, question.barred)
-    return Found(rows, scores, "nothing is known of the person: by popularity" if cold else "")
+    return Found(rows, scores, "nothing is known of the person: by popularity" if cold else "", personal=not cold)
 
 
 def _trending(source: TrendingSource, question: Question, world: World, quota: int) -> Found:
     rows, scores = world.trending(source.hours, source.types, quota + len(question.barred))
-    return _open(rows, scores, question, world, quota)
+    return replace(_open(rows, scores, question, world, quota), personal=False)
 
 
 def _new(source: NewSource, question: Question, world: World, quota: int) -> Found:
     since, strangers = question.now - 86_400 * source.days, source.only == "strangers"
     rows, times = world.newest(since, quota + len(question.barred), strangers=strangers)
-    return _open(rows, times, question, world, quota)
+    return replace(_open(rows, times, question, world, quota), personal=False)
 
 
 def _content(source: ContentSource, question: Question, world: World, quota: int) -> Found:
     history = np.array(list(dict.fromkeys(question.person.rows[::-1].tolist()))[: source.last], np.int32)
     if not len(history):
         return Found.nothing("nothing is known of the person")
+    note = world.content.words
     if source.only == "all":
         rows, scores = world.content.nearest(history, quota + len(question.barred))
+    elif _alone(world, history):
+        quota = max(quota, question.k)
+        rows, scores = world.content.nearest(history, quota + len(question.barred))
+        note = "; ".join(filter(None, (note, "the model knows nothing of the person's: all items are compared")))
     else:
         fresh, _ = world.newest(-np.inf, COMPARED, strangers=True)
         if not len(fresh):
             return Found.nothing("the model knows every item")
         rows, scores = world.content.among(history, fresh)
-    return _open(rows, scores, question, world, quota, world.content.words)
+    return _open(rows, scores, question, world, quota, note)
+
+
+def _alone(world: World, history: np.ndarray) -> bool:
+    """Say whether the active model knows none of some items, so that it can say nothing of who chose them."""
+    try:
+        return not world.model("active").knows(history).any()
+    except NotFound:
+        return False
 
 
 def _similar(source: SimilarSource, question: Question, world: World, quota: int) -> Found:
