@@ -66,8 +66,8 @@ PEER_SHARED = {
 WIDE = {"batch_size": 8192, "lr": 0.02, "cl_weight": 0.05, "contrast_size": 256, "epochs": 60}
 FREE: dict[str, dict[str, Any]] = {
     "lightgcn": {"batch_size": 8192, "lr": 0.02, "layers": 2, "reg": 1e-3, "epochs": 60},
-    "sgl": {**WIDE, "layers": 2, "temperature": 0.2, "against": "batch"},
-    "simgcl": {**WIDE, "temperature": 0.2},
+    "sgl": {**WIDE, "layers": 2, "cl_weight": 0.005, "reg": 1e-3, "against": "batch"},
+    "simgcl": {**WIDE, "temperature": 0.2, "reg": 1e-3},
     "xsimgcl": WIDE,
 }
 

@@ -75,8 +75,15 @@ def systems() -> str:
         loaded = system.load()
         told = inspect.getdoc(sys.modules[loaded.__module__]) or ""
         text += f"\n## {system.title}\n\n`{system.name}`, in `{loaded.__module__}`. {_markdown(told)}\n\n"
-        fields = loaded.Settings.model_fields.items()
-        rows = [{"setting": f"`{key}`", "default": f"`{f.default!r}`", "meaning": f.description} for key, f in fields]
+        conditions = loaded.Settings.conditions()
+        rows = [
+            {
+                "setting": f"`{key}`",
+                "default": f"`{field.default!r}`",
+                "meaning": f"{field.description}{f' (counts with {conditions[key]})' if key in conditions else ''}",
+            }
+            for key, field in loaded.Settings.model_fields.items()
+        ]
         text += table(rows, ["setting", "default", "meaning"]) if rows else "It has no settings.\n"
     return text
 

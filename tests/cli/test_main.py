@@ -23,6 +23,14 @@ def test_split_writes_the_promised_files(work: Path) -> None:
     assert json.loads((work / "split" / "split.json").read_text())["spec"]["protocol"] == "global_time"
 
 
+def test_settings_that_count_for_nothing_are_told(work: Path, palate: Callable, tmp_path: Path) -> None:
+    words = ["fit", "gru4rec", "--data", str(work / "split"), "--set", "epochs=0", "--set", "reg=0.5"]
+    told = " ".join(palate(*words, "--out", str(tmp_path / "one")).output.split())
+    assert "Setting 'reg' counts for nothing here: it counts with loss=bpr_max." in told
+    quiet = palate(*words, "--set", "loss=bpr_max", "--out", str(tmp_path / "two")).output
+    assert "counts for nothing" not in quiet
+
+
 def test_recommend_to_somebody_known(work: Path, palate: Callable) -> None:
     document = json.loads(palate("recommend", str(work / "model"), "--user", "u3", "-k", "4", "--json").stdout)
     assert len(document) == 1 and len(document[0]["items"]) == 4 and document[0]["cold"] is False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from palate.contracts.config import Config, KeysOf
+from palate.catalog.registry import systems
+from palate.contracts.config import Config, KeysOf, With
 from palate.errors import ConfigError
 
 
@@ -137,3 +139,49 @@ def test_a_free_object_tells_its_keys_in_the_schema_and_stays_free() -> None:
     told = Body.model_json_schema()["properties"]["settings"]
     assert told["properties"]["dim"]["minimum"] == 1 and told["additionalProperties"] is False
     assert Body(settings={"dims": 1}).settings == {"dims": 1}
+
+
+class Depending(Config):
+    counts_with: ClassVar[Mapping[str, With]] = {"power": With("kind", ("steep", "flat")), "calls": With("model")}
+
+    kind: str = Field("plain", description="which")
+    power: float = Field(1.0, description="how much")
+    model: str | None = Field(None, description="who")
+    calls: int = Field(3, description="how often")
+
+
+class Further(Depending):
+    counts_with: ClassVar[Mapping[str, With]] = {"depth": With("kind", unless=("plain",)), "lost": With("kind")}
+
+    depth: int = Field(2, description="how deep")
+
+
+@pytest.mark.parametrize(
+    ("settings", "idle"),
+    [
+        ({}, {}),
+        ({"power": 1.0, "calls": 3}, {}),
+        ({"power": 2.0}, {"power": "kind=steep or kind=flat"}),
+        ({"power": 2.0, "kind": "flat"}, {}),
+        ({"calls": 5, "depth": 7}, {"calls": "model given", "depth": "kind other than plain"}),
+        ({"calls": 5, "model": "small", "depth": 7, "kind": "steep"}, {}),
+    ],
+)
+def test_settings_that_count_for_nothing_are_told(settings: dict[str, object], idle: dict[str, str]) -> None:
+    assert Further(**settings).idle() == idle
+    assert set(Further.conditions()) == {"power", "calls", "depth"}
+    assert Further(**settings).replace().idle() == idle
+
+
+def test_conditions_name_settings_that_are_there_and_values_they_may_have() -> None:
+    for system in systems().values():
+        if system.status != "works":
+            continue
+        kind = system.load().Settings
+        for key, condition in kind.conditions().items():
+            field = kind.model_fields[condition.key]
+            allowed = get_args(field.annotation)
+            if get_origin(field.annotation) is Literal and len(allowed) > 1:  # one: a system that has no other way
+                told = {*condition.values, *(condition.unless if not condition.values else ())}
+                assert told <= set(allowed), (system.name, key)
+            assert key != condition.key

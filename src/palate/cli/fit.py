@@ -28,6 +28,7 @@ from palate.cli.options import (
     on_ray,
     refuse,
     settings_of,
+    tell_idle,
 )
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, plain, print_facts, print_json, progress_bars, say
 from palate.cli.rows import Group, HoldOut, Labels, Weight, fit_ranker
@@ -81,6 +82,7 @@ def fit(
 
     unfitted = create(model, **settings_of(set_, config))
     check_place(out)
+    tell_idle(unfitted.config)
     if get(model).verb == "rank":
         of_events: dict[str, Any] = {
             "--with-valid": with_valid,

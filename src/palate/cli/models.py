@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.options import one_of
 from palate.cli.output import MODELS, Json, errors_to_exit_codes, print_facts, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from palate.catalog.system import System
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,11 +66,16 @@ def _show_one(name: str, *, as_json: bool) -> None:
         return
     print_facts(_row(system), system.title)
     settings = [
-        {"setting": key, "type": _kind(field), "default": str(field.get("default")), "meaning": field.get("description", "")}
+        {"setting": key, "type": _kind(field), "default": str(field.get("default")), "meaning": _meaning(system, key, field)}
         for key, field in schema.get("properties", {}).items()
     ]
     if settings:
         print_table(settings, title="Settings (--set KEY=VALUE)")
+
+
+def _meaning(system: System, key: str, field: dict[str, Any]) -> str:
+    condition = system.load().Settings.conditions().get(key)
+    return field.get("description", "") + ("" if condition is None else f" (counts with {condition})")
 
 
 def _kind(field: dict[str, Any]) -> str:

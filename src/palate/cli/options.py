@@ -12,6 +12,7 @@ import typer
 from palate.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
+    from palate.contracts.config import Config
     from palate.data.dataset import Dataset
     from palate.data.split import Split
     from palate.progress import Progress
@@ -95,6 +96,14 @@ def refuse(given: Mapping[str, Any], why: str, *, where: str) -> None:
     named = [option for option, value in given.items() if value]
     if named:
         raise ConfigError(f"{', '.join(named)} would count for nothing here: {why}.", where=where, remedy="leave it out")
+
+
+def tell_idle(config: Config) -> None:
+    """Say which settings count for nothing with the others."""
+    from palate.cli.output import note
+
+    for key, condition in config.idle().items():
+        note(f"Setting {key!r} counts for nothing here: it counts with {condition}.")
 
 
 def names(text: str | None, option: str) -> list[str] | None:

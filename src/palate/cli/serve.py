@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.options import Address, EngineName, Positive, Seed, Settings, on_ray, refuse, settings_of
+from palate.cli.options import Address, EngineName, Positive, Seed, Settings, on_ray, refuse, settings_of, tell_idle
 from palate.cli.output import (
     SERVICE,
     Json,
@@ -216,6 +216,7 @@ def retrain_(
 
     A policy (the verb explore) learns from all slates and what came of them, and is published without a gate.
     """
+    from palate.catalog.registry import create
     from palate.errors import ConfigError
     from palate.serve.models.kinds import kind_of
     from palate.serve.models.retrain import retrain
@@ -224,18 +225,20 @@ def retrain_(
 
     if positive and all_events:
         raise ConfigError("either some events count, or all.", where="--all-events", value=positive, remedy="give one of them")
-    place = models or (home() / "models" if store is None else Path("models"))
+    place, settings = models or (home() / "models" if store is None else Path("models")), settings_of(set_, None)
+    if system is not None:
+        tell_idle(create(system, **settings).config)
     if system is not None and kind_of(system) == "policy":
         given = {"--incremental": incremental, "--positive": positive, "--all-events": all_events}
         given |= {"--publish-undecided": publish_undecided}
         refuse(given, "a policy learns anew, from all slates, and has no gate", where=system)
-        _teach(url_of(store), place, system, settings_of(set_, None) or None, seed, as_json=as_json)
+        _teach(url_of(store), place, system, settings or None, seed, as_json=as_json)
         return
     with Store.open(url_of(store)) as opened, progress_bars(quiet=as_json) as progress:
         how: dict[str, Any] = {"incremental": incremental, "gate": gate, "activate": activate, "seed": seed}
         how["positive"] = [] if all_events else positive or None
         how["undecided"] = "publish" if publish_undecided else "refuse"
-        done, kept = retrain(opened, place, system, settings_of(set_, None) or None, **how, progress=progress), opened.url
+        done, kept = retrain(opened, place, system, settings or None, **how, progress=progress), opened.url
     facts = {"version": done.version, "bundle": done.folder, "seconds": done.seconds, "gate": done.gate, "store": kept}
     facts |= {"learnt_on_from": done.before, "updates": done.updates, "forgotten": done.forgotten}
     facts["positive"] = None if done.positive is None else done.positive.texts

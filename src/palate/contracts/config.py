@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Self, get_origin
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -46,12 +48,48 @@ class KeysOf:
         return handler(self.config.__pydantic_core_schema__)
 
 
+@dataclass(frozen=True)
+class With:
+    """What a setting counts with: another setting that has one of some values (none named: that is given at all).
+
+    Parameters
+    ----------
+    key
+        The other setting.
+    values
+        Those with which it counts.
+    unless
+        Those with which it doesn't.
+    """
+
+    key: str
+    values: tuple[object, ...] = ()
+    unless: tuple[object, ...] = (None,)
+
+    def holds(self, config: Config) -> bool:
+        """Say whether the setting counts."""
+        found = getattr(config, self.key)
+        return found in self.values if self.values else found not in self.unless
+
+    def __str__(self) -> str:
+        if self.values:
+            return " or ".join(f"{self.key}={value}" for value in self.values)
+        return f"{self.key} given" if self.unless == (None,) else f"{self.key} other than {', '.join(map(str, self.unless))}"
+
+
 class Config(BaseModel):
     """Base of every system's settings.
 
     Subclass it with annotated fields, defaults and ``Field(description=...)``; one definition yields the Python argument, the
     ``--set key=value`` of the command line, the JSON schema of the service and the form of the console.
+
+    Attributes
+    ----------
+    counts_with
+        Settings that count only with others, and with which (those of base classes are added).
     """
+
+    counts_with: ClassVar[Mapping[str, With]] = MappingProxyType({})
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -82,6 +120,23 @@ class Config(BaseModel):
                 value=first["input"],
                 remedy=cls._advice(key, first["input"]),
             ) from None
+
+    @classmethod
+    def conditions(cls) -> dict[str, With]:
+        """Return which settings count only with others, those of base classes included."""
+        found: dict[str, With] = {}
+        for base in reversed(cls.__mro__):
+            found |= vars(base).get("counts_with", {})
+        return {key: condition for key, condition in found.items() if key in cls.model_fields}
+
+    def idle(self) -> dict[str, str]:
+        """Return settings that differ from their defaults and count for nothing, and what they would count with."""
+        found = {}
+        for key, condition in self.conditions().items():
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if getattr(self, key) != default and not condition.holds(self):
+                found[key] = str(condition)
+        return found
 
     def replace(self, **settings: Any) -> Self:
         """Return a copy with some settings changed, checked again."""

@@ -46,6 +46,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.errors import DataError
@@ -81,6 +82,12 @@ Views = Literal["diffusion", "random", "dropout", "off"]
 
 class DiffKGConfig(GraphConfig):
     """Settings of DiffKG."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {
+        **dict.fromkeys(("steps", "noise", "guidance", "hidden", "rows"), With("views", ("diffusion",))),
+        **dict.fromkeys(("k", "keep", "min_links", "main"), With("views", ("diffusion", "random"))),
+        **dict.fromkeys(("cl_weight", "temperature", "against"), With("views", unless=("off",))),
+    }
 
     epochs: int = Field(30, ge=0, description="passes over all rows and pairs; with validation, the most")
     lr: float = Field(1e-3, gt=0, description="step size of Adam, for both networks")

@@ -44,6 +44,7 @@ from pydantic import Field
 from scipy import sparse
 from torch import Tensor, nn
 
+from palate.contracts.config import With
 from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting, Former
 from palate.contracts.recommender import VectorRecommender
@@ -78,6 +79,10 @@ _PREFIX = "encoder/"
 class EasyRecConfig(TrainConfig):
     """Settings of EasyRec."""
 
+    counts_with: ClassVar[Mapping[str, With]] = dict.fromkeys(
+        ("dim", "width", "hidden", "buckets", "subwords"), With("encoder", ("hashed",))
+    ) | dict.fromkeys(("max_tokens", "pooling", "mlm_share"), With("encoder", unless=("hashed",)))
+
     epochs: int = Field(25, ge=0, description="passes over all people; 0 leaves the encoder as it is")
     batch_size: int = Field(256, gt=0, description="people a batch, each with an item had and one not had")
     lr: float = Field(1e-3, gt=0, description="step size of Adam (a transformer wants about 5e-5)")
@@ -91,12 +96,12 @@ class EasyRecConfig(TrainConfig):
     require_text: bool = Field(True, description="refuse items without texts (else their ids are their names)")
     max_chars: int = Field(600, gt=0, description="most characters of a profile")
     max_items: int = Field(10, gt=0, description="most items that a person's profile names")
-    dim: int = Field(128, gt=0, description="length of a vector (hashed encoder)")
+    dim: int = Field(128, gt=0, description="length of a vector")
     width: int = Field(128, gt=0, description="width of the table of hashed words")
-    hidden: tuple[int, ...] = Field((128,), description="widths of the hidden layers (hashed encoder)")
+    hidden: tuple[int, ...] = Field((128,), description="widths of the hidden layers")
     buckets: int = Field(2**16, gt=0, description="rows of the table of hashed words")
-    subwords: float = Field(0.5, ge=0, le=100, description="weight of runs of characters beside words (hashed encoder)")
-    max_tokens: int = Field(64, gt=2, description="most tokens of a text (transformer)")
+    subwords: float = Field(0.5, ge=0, le=100, description="weight of runs of characters beside words")
+    max_tokens: int = Field(64, gt=2, description="most tokens of a text")
     pooling: Literal["cls", "mean"] | None = Field(None, description="pooling of a transformer whose folder doesn't say")
     mlm_weight: float = Field(0.0, ge=0, description="λ of masked words (the paper's: 0.1); needs a transformer with a head")
     mlm_share: float = Field(0.15, gt=0, lt=1, description="share of tokens that are masked")
@@ -379,8 +384,7 @@ def _domains(dataset: Dataset, told: np.ndarray, had: sparse.csr_matrix) -> list
 
 def _mean(vectors: Iterable[np.ndarray]) -> np.ndarray:
     """Return ``float32[n, d]``: the mean over versions."""
-    rows = list(vectors)
-    return np.asarray(np.mean(rows, axis=0), np.float32)
+    return np.asarray(np.mean(list(vectors), axis=0), np.float32)
 
 
 def _vectors(tower: Tower, texts: Sequence[Any]) -> np.ndarray:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pydantic import Field
 from scipy import sparse
 from torch import Tensor, nn
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.nn.contrast import contrast
@@ -30,6 +31,8 @@ from palate.training.triples import Pairs, Triples
 
 class GraphConfig(TrainConfig):
     """Settings that recommenders on the graph share."""
+
+    counts_with: ClassVar[Mapping[str, With]] = dict.fromkeys(("pool", "tau", "warmup"), With("positives", ("personal_loss",)))
 
     epochs: int = Field(100, ge=0, description="passes over all pairs; with validation, the most")
     batch_size: int = Field(2048, gt=0, description="pairs a batch")
@@ -47,9 +50,9 @@ class GraphConfig(TrainConfig):
         "uniform",
         description="the item that a drawn person had: any, or one that costs little of a pool of theirs (people drawn alike)",
     )
-    pool: int = Field(5, gt=0, description="interactions of a pool (personal_loss)")
-    tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly (personal_loss)")
-    warmup: int = Field(5, ge=0, description="epochs of plain training first (personal_loss)")
+    pool: int = Field(5, gt=0, description="interactions of a pool")
+    tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly")
+    warmup: int = Field(5, ge=0, description="epochs of plain training first")
 
 
 @dataclass(frozen=True, eq=False)

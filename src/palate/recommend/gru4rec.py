@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.data.histories import Histories
@@ -41,6 +42,8 @@ from palate.training.sequences import TimeMajorBatch, TimeMajorSequences
 
 class GRU4RecConfig(NextItemConfig):
     """Settings of GRU4Rec."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {"reg": With("loss", ("bpr_max",))}
 
     epochs: int = Field(20, ge=0, description="passes over all positions; with validation, the most")
     batch_size: int = Field(2048, gt=0, description="positions (targets) a step, about")

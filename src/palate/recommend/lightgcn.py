@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.nn.graph import Adjacency, graph_bpr, propagate
@@ -42,10 +43,15 @@ from palate.training.triples import Triples
 class LightGCNConfig(GraphConfig):
     """Settings of LightGCN."""
 
+    counts_with: ClassVar[Mapping[str, With]] = {
+        "n_negatives": With("loss", ("sampled_softmax",)),
+        "temperature": With("loss", ("softmax", "sampled_softmax")),
+    }
+
     layers: int = Field(3, ge=0, description="K, propagation steps (0: matrix factorisation on the same batches)")
     loss: Literal["bpr", "softmax", "sampled_softmax"] = Field("bpr", description="training loss")
-    n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs (sampled_softmax)")
-    temperature: float = Field(0.15, gt=0, description="cosines are divided by this (softmax losses)")
+    n_negatives: int = Field(1024, gt=0, description="items drawn for each batch, shared by its pairs")
+    temperature: float = Field(0.15, gt=0, description="cosines are divided by this")
 
     @model_validator(mode="after")
     def _pairs_that_can_be_drawn(self) -> LightGCNConfig:

@@ -41,7 +41,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from palate.contracts.config import Config
+from palate.contracts.config import Config, With
 from palate.contracts.explanation import Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
@@ -69,6 +69,12 @@ Prune = Literal["noise_dropped", "hardest_kept"]
 
 class LLMRecConfig(GraphConfig):
     """Settings of LLMRec."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {
+        "language_model": With("augmentor", ("language_model",)),
+        **dict.fromkeys(("base", "candidates", "share"), With("augmentor", ("rule", "language_model"))),
+        "text_dim": With("encoder", ("tfidf",)),
+    }
 
     layers: int = Field(2, gt=0, description="K, propagation steps")
     augmentor: Literal["rule", "language_model", "none"] = Field(

@@ -42,6 +42,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
 from palate.contracts.requests import Requests
@@ -72,6 +73,8 @@ BLOCK = 2**13
 
 class MercatranConfig(TrainConfig):
     """Settings of Mercatran."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {"warmup": With("noam", (True,))}
 
     epochs: int = Field(21, ge=0, description="passes over all histories; with validation, the most")
     batch_size: int = Field(256, gt=0, description="histories a batch, whose items are each other's negatives")

@@ -38,6 +38,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.errors import DataError
@@ -49,6 +50,13 @@ from palate.training.personal_loss import PersonalLossSampler, Pools, loss_of
 
 class PLDConfig(GraphConfig):
     """Settings of PLD."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {
+        **dict.fromkeys(("pool", "tau", "warmup"), With("method", ("pld",))),
+        **dict.fromkeys(("drop", "drop_step"), With("method", ("t_ce",))),
+        "beta": With("method", ("r_ce",)),
+        "layers": With("backbone", ("lightgcn",)),
+    }
 
     backbone: Literal["mf", "lightgcn"] = Field("lightgcn", description="plain vectors, or vectors smoothed over the graph")
     method: Literal["pld", "plain", "t_ce", "r_ce"] = Field("pld", description="how noise is met (see the module's text)")

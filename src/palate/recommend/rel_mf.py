@@ -38,6 +38,7 @@ import torch
 from pydantic import Field
 from scipy import sparse
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
@@ -56,8 +57,13 @@ CELLS = 2**22
 class RelMFConfig(PairsConfig, ExposureConfig):
     """Settings of Rel-MF."""
 
+    counts_with: ClassVar[Mapping[str, With]] = {
+        "eta": With("propensity", ("popularity",)),
+        "column": With("propensity", ("column",)),
+    }
+
     propensity: Source = Field("popularity", description="θ from popularity, from an item column, or from values of events")
-    column: str = Field(COLUMN, description="item attribute that holds θ (propensity=column)")
+    column: str = Field(COLUMN, description="item attribute that holds θ")
     unlabelled: float = Field(1.0, gt=0, description="weight of pairs without a click (below 1, with eta=0: WMF)")
 
 

@@ -41,6 +41,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.errors import DataError, nearest
@@ -69,12 +70,19 @@ _OWN = {"cl_weight": "cl_weight", "cl_temperature": "temperature", "eps": "eps"}
 class RLMRecConfig(GraphConfig):
     """Settings of RLMRec."""
 
+    counts_with: ClassVar[Mapping[str, With]] = {
+        "weight": With("mode", unless=("none",)),
+        "mask_share": With("mode", ("gen",)),
+        "denominator": With("mode", ("con",)),
+        **{f"profile_{name}": With("profile_model") for name in ("tokens", "calls", "workers", "cache")},
+    }
+
     mode: Literal["con", "gen", "none"] = Field("con", description="text drawn to vectors, text rebuilt from them, or no text")
     backbone: Literal["lightgcn", "sgl", "simgcl", "xsimgcl"] = Field("lightgcn", description="the graph recommender")
     weight: float = Field(0.05, ge=0, description="λ, weight of the alignment (0 leaves it out)")
     temperature: float = Field(0.2, gt=0, description="τ, cosines of vectors and texts are divided by this")
-    mask_share: float = Field(0.15, gt=0, le=1, description="share of the nodes that are masked in a step (gen)")
-    denominator: Literal["batch", "published"] = Field("batch", description="whom a row is told apart from (con)")
+    mask_share: float = Field(0.15, gt=0, le=1, description="share of the nodes that are masked in a step")
+    denominator: Literal["batch", "published"] = Field("batch", description="whom a row is told apart from")
     contrast_size: int = Field(
         2048, gt=0, description="more rows than these are told apart in random groups of at most so many"
     )

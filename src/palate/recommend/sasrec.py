@@ -24,6 +24,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.nn import losses
@@ -37,6 +38,8 @@ from palate.training.sequences import PackedBatch, PackedSequences
 
 class SASRecConfig(NextItemConfig):
     """Settings of SASRec."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {"calibration": With("loss", ("gbce",))}
 
     epochs: int = Field(20, ge=0, description="passes over all positions; with validation, the most")
     batch_size: int = Field(2048, gt=0, description="positions (targets) a step, about")

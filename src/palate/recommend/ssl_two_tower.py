@@ -22,6 +22,7 @@ with fewer than two fields of attributes have no complementary views: the task i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +31,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from palate.contracts.config import With
 from palate.contracts.model import Fitting
 from palate.data.features import Features
 from palate.data.mutual_information import mutual_information
@@ -42,6 +44,11 @@ from palate.training.masking import correlated_fields, kept_values, random_field
 
 class SSLTwoTowerConfig(TwoTowerConfig):
     """Settings of self-supervised two towers."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {
+        **dict.fromkeys(("ssl_temperature", "view_dropout", "ids_in_views"), With("task", ("cfm", "rfm"))),
+        "normalise": With("task", ("cfm",)),
+    }
 
     task: Literal["cfm", "rfm", "spread_out"] = Field("cfm", description="how views are masked; or plain spreading of items")
     alpha: float = Field(0.1, ge=0, description="weight of the auxiliary task")

@@ -32,6 +32,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from palate.contracts.config import With
 from palate.contracts.explanation import Evidence, Explanation
 from palate.contracts.model import Fitting
 from palate.contracts.recommender import VectorRecommender
@@ -60,6 +61,8 @@ BLOCK = 2**14
 
 class TwoTowerConfig(TrainConfig):
     """Settings of two towers."""
+
+    counts_with: ClassVar[Mapping[str, With]] = {"stream_alpha": With("logq", ("stream",))}
 
     epochs: int = Field(30, ge=0, description="passes over all pairs; with validation, the most")
     batch_size: int = Field(1024, gt=0, description="pairs a batch, whose items are each other's negatives")
