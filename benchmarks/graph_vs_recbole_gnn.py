@@ -8,7 +8,7 @@ slowest counts.
 An epoch on MovieLens 100K is the median of whole epochs; on Gowalla it is the median batch times the batches of an epoch, where
 what an epoch begins with (shuffling, SGL's two graphs) is shared over its batches. Negatives are drawn on both sides. The time
 to RecBole-GNN's best validation Recall@20 on MovieLens 100K (with "csr") counts the evaluations of both sides; it has the
-settings that its results page gives for MovieLens 1M, Palate's settings and batches are free.
+settings that its results page gives for MovieLens 1M, Palate's settings and batches are free, and chosen on that part.
 
     python benchmarks/graph_vs_recbole_gnn.py                   all
     python benchmarks/graph_vs_recbole_gnn.py sgl --part small  one system, one part (other rows stay as they are)
