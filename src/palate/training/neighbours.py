@@ -84,9 +84,10 @@ class NeighbourSampler:
         # Rows that are asked for come first, then new ones, ascending.
         place = np.full(self.edges.rows, -1, np.int64)
         place[rows] = np.arange(len(rows))
-        tails = [links.tails for links in drawn.values()]
-        reached = np.unique(np.concatenate(tails)) if tails else np.empty(0, np.int64)
-        fresh = reached[place[reached] < 0].astype(np.int64)
+        reached = np.zeros(self.edges.rows, bool)
+        for links in drawn.values():
+            reached[links.tails] = True
+        fresh = np.flatnonzero(reached & (place < 0))
         place[fresh] = len(rows) + np.arange(len(fresh))
         local = {r: Links(k.heads, k.offsets, place[k.tails].astype(np.int32)) for r, k in drawn.items()}
         return Block(np.concatenate([rows, fresh]), len(rows), local)
@@ -101,9 +102,10 @@ class NeighbourSampler:
         bounds, drawn = sample_edges(offsets, nodes, most, seed % 2**63)
         counts = np.diff(bounds)
         tails = self.edges.tails[np.repeat(starts[nodes] - offsets[nodes], counts) + drawn]
-        if keys is not None and len(tails):
+        if keys is not None and len(keys) and len(tails):
             owner = np.repeat(nodes, counts)
-            free = ~np.isin(owner * np.int64(self.edges.rows) + tails, keys)
+            codes = owner * np.int64(self.edges.rows) + tails
+            free = keys[np.minimum(np.searchsorted(keys, codes), len(keys) - 1)] != codes
             counts = np.add.reduceat(free, bounds[:-1]).astype(np.int64)
             tails, linked, counts = tails[free], linked[counts > 0], counts[counts > 0]
         return Links(linked.astype(np.int64), offsets_of(counts), tails)
