@@ -103,12 +103,13 @@ def test_the_warm_up_takes_any_item():
     assert isinstance(next(iter(prepared(SimGCL, positives="uniform").batches(1, np.random.default_rng(0)))), Triples)
 
 
-@pytest.mark.parametrize(("name", "positives", "epochs"), [
-    ("pld", "personal_loss", 4), ("lightgcn", "personal_loss", 4), ("lightgcn", "uniform", 2)
+@pytest.mark.parametrize(("name", "own", "epochs"), [
+    ("pld", {}, 4), ("lightgcn", {"positives": "personal_loss"}, 4), ("lightgcn", {"positives": "uniform"}, 2)
 ])  # fmt: skip
-def test_patience_leaves_the_warm_up_out(name, positives, epochs, monkeypatch):
+def test_patience_leaves_the_warm_up_out(name, own, epochs, monkeypatch):
     monkeypatch.setattr(graph_base, "validator", lambda *args, **more: lambda: 0.5)
-    model = create(name, **{**SMALL, "positives": positives, "warmup": 3, "patience": 1, "patience_steps": 0}).fit(DATA)
+    settings = {key: value for key, value in SMALL.items() if key != "positives"} | own
+    model = create(name, **{**settings, "warmup": 3, "patience": 1, "patience_steps": 0}).fit(DATA)
     assert model.record_.notes["epochs"] == epochs and model.record_.notes["best_epoch"] == 1
 
 

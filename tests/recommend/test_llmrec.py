@@ -80,7 +80,8 @@ def prepared(augmentor=None, dataset=DATA, **settings):
     model = LLMRec(**{**SMALL, **settings}, **({} if augmentor is None else {"augmentor": augmentor}))
     fitting, c = Fitting(), model.config
     setting = Setting.of(dataset, fitting)
-    told = Told.of(dataset, model._who(), c, fitting)
+    with model._who() as augmentor:
+        told = Told.of(dataset, augmentor, c, fitting)
     side = Side(told.blocks, Links(setting.matrix), c.dim, c.mask, c.power, np.random.default_rng(0))
     table = model._table(setting, (side,))
     return Augmented(table, setting, c, side, told.picks), side, table, told

@@ -121,6 +121,23 @@ def test_a_fit_with_a_language_model():
     assert 0.9 < notes["filled"]["profile"] < 1
 
 
+@needs_lm
+def test_calls_of_a_fit_have_a_limit_and_are_kept(monkeypatch, tmp_path):
+    opened = []
+
+    def open_one(name):
+        opened.append(Speaker(lambda call: {"liked": 1, "disliked": 2}))
+        return opened[-1]
+
+    monkeypatch.setattr("palate.recommend.llmrec.open_model", open_one)
+    settings = SMALL | {"augmentor": "language_model", "language_model": "x.gguf", "model_cache": str(tmp_path / "answers.db")}
+    settings |= {"attribute_weight": 0, "profile_weight": 0}
+    with pytest.raises(LanguageModelError, match="max_calls"):
+        LLMRec(**settings, model_calls=3).fit(DATA)
+    notes = LLMRec(**settings, model_workers=2).fit(DATA).record_.notes["augmentation"]
+    assert [len(one.calls) for one in opened] == [3, notes["asked"] - 3]
+
+
 @pytest.mark.parametrize("images", ["of all", "of some", "of none", "broken"])
 def test_images_of_all_some_or_no_items_change_nothing(images):
     """Images are not read, so a row without one is an item as any other."""

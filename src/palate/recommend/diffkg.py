@@ -59,10 +59,10 @@ from palate.nn.segments import edge_softmax, edge_sum
 from palate.recommend.graph_base import (
     Against,
     FreeVectors,
-    GraphConfig,
     GraphRecommender,
     Objective,
     Part,
+    PositivesConfig,
     Setting,
     Step,
     contrast_of_batch,
@@ -80,7 +80,7 @@ BLOCK_BYTES = 32 * 2**20
 Views = Literal["diffusion", "random", "dropout", "off"]
 
 
-class DiffKGConfig(GraphConfig):
+class DiffKGConfig(PositivesConfig):
     """Settings of DiffKG."""
 
     counts_with: ClassVar[Mapping[str, With]] = {

@@ -23,7 +23,7 @@ and its halves are not in the paper, nor here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,7 +48,6 @@ FRIENDS, ITEMS, PEOPLE = range(3)
 class DiffNetPPConfig(GraphConfig):
     """Settings of DiffNet++."""
 
-    positives: Literal["uniform"] = Field("uniform", description="the item that a drawn person had: any")
     layers: int = Field(2, gt=0, description="K, diffusion steps")
     attention_dim: int = Field(16, gt=0, description="width of the networks that weigh neighbours")
 

@@ -36,12 +36,12 @@ from palate.nn.graph import propagate
 from palate.nn.social import SocialGraph, people_graph
 from palate.nn.sparse import symmetric_normalised
 from palate.nn.triples import triple_bpr
-from palate.recommend.graph_base import GraphConfig, Part, Setting, Step
+from palate.recommend.graph_base import Part, PositivesConfig, Setting, Step
 from palate.recommend.social_base import SocialRecommender
 from palate.training.samplers import Unseen
 
 
-class DSLConfig(GraphConfig):
+class DSLConfig(PositivesConfig):
     """Settings of DSL."""
 
     patience: int = Field(15, ge=0, description="validation looks without improvement before stopping (0 = never)")

@@ -67,6 +67,8 @@ from palate.recommend.graph_parts import (
     GraphConfig,
     Objective,
     Part,
+    PoolConfig,
+    PositivesConfig,
     Setting,
     Step,
     Vectors,
@@ -82,6 +84,8 @@ __all__ = [
     "GraphRecommender",
     "Objective",
     "Part",
+    "PoolConfig",
+    "PositivesConfig",
     "Setting",
     "Step",
     "Vectors",
@@ -136,7 +140,7 @@ class GraphRecommender(FoldedRecommender):
             title=self.title,
             evaluate=validator(self, setting.fitting.validation, before=lambda: self._finish(table, setting.graph, n)),
             optimizer=kind(list(table.parameters()), lr=c.lr, weight_decay=c.weight_decay),
-            warmup=c.warmup if c.positives == "personal_loss" else 0,
+            warmup=0 if table.sampler is None else table.sampler.warmup,
         )
         self._finish(table, setting.graph, n)
         return record.notes

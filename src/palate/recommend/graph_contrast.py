@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from palate.recommend.graph_base import Against, GraphConfig, GraphRecommender, Part, Step, Vectors, contrast_of_batch
+from palate.recommend.graph_base import Against, GraphRecommender, Part, PositivesConfig, Step, Vectors, contrast_of_batch
 from palate.training.triples import Triples
 
 
-class ContrastConfig(GraphConfig):
+class ContrastConfig(PositivesConfig):
     """Settings of systems with a contrast of views."""
 
     layers: int = Field(2, gt=0, description="K, propagation steps")

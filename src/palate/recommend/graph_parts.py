@@ -32,8 +32,6 @@ from palate.training.triples import Pairs, Triples
 class GraphConfig(TrainConfig):
     """Settings that recommenders on the graph share."""
 
-    counts_with: ClassVar[Mapping[str, With]] = dict.fromkeys(("pool", "tau", "warmup"), With("positives", ("personal_loss",)))
-
     epochs: int = Field(100, ge=0, description="passes over all pairs; with validation, the most")
     batch_size: int = Field(2048, gt=0, description="pairs a batch")
     lr: float = Field(5e-3, gt=0, description="step size of Adam")
@@ -46,13 +44,25 @@ class GraphConfig(TrainConfig):
     draw: Literal["pairs", "people"] = Field(
         "pairs", description="an epoch's pairs: each once, or as many drawn with people alike, then their items alike"
     )
+
+
+class PoolConfig(GraphConfig):
+    """The same, and of pools of positives (:mod:`palate.training.personal_loss`)."""
+
+    pool: int = Field(5, gt=0, description="interactions of a pool")
+    tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly")
+    warmup: int = Field(5, ge=0, description="epochs of plain training first")
+
+
+class PositivesConfig(PoolConfig):
+    """The same, and whether there are pools."""
+
+    counts_with: ClassVar[Mapping[str, With]] = dict.fromkeys(("pool", "tau", "warmup"), With("positives", ("personal_loss",)))
+
     positives: Literal["uniform", "personal_loss"] = Field(
         "uniform",
         description="the item that a drawn person had: any, or one that costs little of a pool of theirs (people drawn alike)",
     )
-    pool: int = Field(5, gt=0, description="interactions of a pool")
-    tau: float = Field(0.1, ge=0, description="τ: small trusts the loss, large chooses evenly")
-    warmup: int = Field(5, ge=0, description="epochs of plain training first")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +104,11 @@ class Setting:
 
     def pools(self, config: GraphConfig, table: FreeVectors) -> PersonalLossSampler | None:
         """Return what chooses positives by personal loss, saved with what is learnt; ``None`` where the settings don't ask."""
-        if config.positives == "uniform":
+        if not isinstance(config, PositivesConfig) or config.positives == "uniform":
             return None
-        table.sampler = PersonalLossSampler(config.pool, config.tau, config.warmup).bind(self.matrix).to(self.device)
-        return table.sampler
+        sampler = PersonalLossSampler(config.pool, config.tau, config.warmup).bind(self.matrix).to(self.device)
+        table.sampler = sampler
+        return sampler
 
 
 #: What a contrast tells a node apart from: others of the batch, or all others.
@@ -231,12 +242,11 @@ class Part(nn.Module):
 class FreeVectors(nn.Module):
     """All that is learnt: the free vectors (people first, then items), and whatever the parts learn."""
 
-    sampler: PersonalLossSampler
-
     def __init__(self, rows: int, dim: int, scale: float, rng: np.random.Generator, parts: Sequence[Part] = ()) -> None:
         super().__init__()
         self.free = nn.Parameter(torch.from_numpy(rng.standard_normal((rows, dim), np.float32) * np.float32(scale)))
         self.parts = nn.ModuleList(parts)
+        self.sampler: PersonalLossSampler | None = None
 
     @property
     def additions(self) -> list[Part]:

@@ -35,12 +35,12 @@ from palate.data.dataset import Dataset
 from palate.nn.graph import Adjacency, graph_bpr, propagate
 from palate.nn.graph_softmax import graph_softmax
 from palate.nn.softmax import shared_softmax
-from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
+from palate.recommend.graph_base import FreeVectors, GraphRecommender, PositivesConfig, Setting
 from palate.training.personal_loss import Pools
 from palate.training.triples import Triples
 
 
-class LightGCNConfig(GraphConfig):
+class LightGCNConfig(PositivesConfig):
     """Settings of LightGCN."""
 
     counts_with: ClassVar[Mapping[str, With]] = {
@@ -101,6 +101,7 @@ class _Steps:
 
     def bpr(self, batch: Triples | Pools, generator: torch.Generator) -> Tensor:
         if isinstance(batch, Pools):
+            assert self.table.sampler is not None
             with torch.no_grad():
                 whole = propagate(self.table.free, self.graph, self.config.layers)
             batch = self.table.sampler.triples(batch, whole, self.n_users)

@@ -33,7 +33,8 @@ people, and stopping looks at validation. w₁, w₃ and w₄ are small by defau
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ from palate.language.texts import item_texts
 from palate.nn.graph_views import Passes, Readout
 from palate.nn.take import weighted_size
 from palate.nn.triples import triple_bpr
-from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Objective, Setting, Step
+from palate.recommend.graph_base import FreeVectors, GraphRecommender, Objective, PositivesConfig, Setting, Step
 from palate.recommend.llmrec_augment import Augmentor, Base, LanguageAugmentor, RuleAugmentor, picked, propose
 from palate.recommend.llmrec_side import Block, Links, Side, unit
 from palate.recommend.shares import explain_by_shares, one_history
@@ -67,11 +68,13 @@ from palate.training.triples import Triples
 Prune = Literal["noise_dropped", "hardest_kept"]
 
 
-class LLMRecConfig(GraphConfig):
+class LLMRecConfig(PositivesConfig):
     """Settings of LLMRec."""
 
     counts_with: ClassVar[Mapping[str, With]] = {
-        "language_model": With("augmentor", ("language_model",)),
+        **dict.fromkeys(
+            ("language_model", "model_calls", "model_workers", "model_cache"), With("augmentor", ("language_model",))
+        ),
         **dict.fromkeys(("base", "candidates", "share"), With("augmentor", ("rule", "language_model"))),
         "text_dim": With("encoder", ("tfidf",)),
     }
@@ -81,6 +84,9 @@ class LLMRecConfig(GraphConfig):
         "rule", description="who augments: a rule on the catalogue's texts, a language model, or nobody"
     )
     language_model: str = Field("", description="the language model, as palate.language.models.open_model names it")
+    model_calls: int | None = Field(None, ge=0, description="calls of the language model, at most (none: no limit)")
+    model_workers: int = Field(1, gt=0, description="calls of the language model under way at once")
+    model_cache: str | None = Field(None, description="file where its answers are kept (none: the user's own)")
     base: Base = Field("lightgcn", description="recommender that proposes candidates, fitted on the training pairs")
     candidates: int = Field(10, ge=2, description="candidates of a person")
     share: float = Field(0.02, ge=0, le=1, description="w₃, augmented triples beside a pair of a batch")
@@ -139,21 +145,26 @@ class LLMRec(GraphRecommender):
 
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         setting, c = Setting.of(dataset, fitting), self.config
-        told = Told.of(dataset, self._who(), c, fitting)
+        with self._who() as augmentor:
+            told = Told.of(dataset, augmentor, c, fitting)
         rng = fitting.rng(self.name, "side")
         side = Side(told.blocks, Links(setting.matrix), c.dim, c.mask if c.restore_weight else 0.0, c.power, rng)
         table = self._table(setting, (side,))
         objective = Augmented(table, setting, c, side, told.picks)
         return {**self._descend(setting, table, objective.loss, objective.batches), "augmentation": told.notes}
 
-    def _who(self) -> Augmentor | None:
-        """Return who augments."""
+    @contextmanager
+    def _who(self) -> Iterator[Augmentor | None]:
+        """Yield who augments; a model that was opened for it is closed again."""
         c = self.config
         if self._augmentor is not None or c.augmentor == "none":
-            return self._augmentor
-        if c.augmentor == "rule":
-            return RuleAugmentor()
-        return LanguageAugmentor(ManagedModel(open_model(c.language_model)))
+            yield self._augmentor
+        elif c.augmentor == "rule":
+            yield RuleAugmentor()
+        else:
+            cache = "default" if c.model_cache is None else c.model_cache
+            with ManagedModel(open_model(c.language_model), cache=cache, max_calls=c.model_calls) as model:
+                yield LanguageAugmentor(model, workers=c.model_workers)
 
     def _finish(self, table: FreeVectors, graph: Any, n_users: int) -> None:
         super()._finish(table, graph, n_users)

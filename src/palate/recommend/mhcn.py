@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -54,7 +54,6 @@ from palate.training.triples import Triples
 class MHCNConfig(GraphConfig):
     """Settings of MHCN."""
 
-    positives: Literal["uniform"] = Field("uniform", description="the item that a drawn person had: any")
     layers: int = Field(2, gt=0, description="K, propagation steps")
     ssl: float = Field(0.01, ge=0, description="weight of the self-supervised part")
     min_common: int = Field(4, gt=0, description="fewest items in common that join two people who are not tied")

@@ -44,11 +44,11 @@ from palate.data.dataset import Dataset
 from palate.errors import DataError
 from palate.nn.graph import Adjacency, propagate
 from palate.recommend.folded import fold, ridge
-from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Setting
+from palate.recommend.graph_base import FreeVectors, GraphRecommender, PoolConfig, Setting
 from palate.training.personal_loss import PersonalLossSampler, Pools, loss_of
 
 
-class PLDConfig(GraphConfig):
+class PLDConfig(PoolConfig):
     """Settings of PLD."""
 
     counts_with: ClassVar[Mapping[str, With]] = {
@@ -62,7 +62,6 @@ class PLDConfig(GraphConfig):
     method: Literal["pld", "plain", "t_ce", "r_ce"] = Field("pld", description="how noise is met (see the module's text)")
     loss: Literal["bpr", "bce"] = Field("bpr", description="loss of a pair, or of each item alone")
     draw: Literal["people"] = Field("people", description="people are drawn alike by every method")
-    positives: Literal["personal_loss"] = Field("personal_loss", description="from pools (of one, but with method pld)")
     drop: float = Field(0.1, ge=0, lt=1, description="ε, the largest share of a batch that t_ce leaves out")
     drop_step: float = Field(0.02, gt=0, description="a, by which that share grows each epoch")
     beta: float = Field(0.2, ge=0, description="β, the power of r_ce")

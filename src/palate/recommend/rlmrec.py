@@ -54,7 +54,7 @@ from palate.language.profiles import Profiles, Writer, item_profiles, user_profi
 from palate.nn.contrast import contrast
 from palate.nn.graph import Adjacency
 from palate.nn.take import take
-from palate.recommend.graph_base import FreeVectors, GraphConfig, GraphRecommender, Part, Setting, Step
+from palate.recommend.graph_base import FreeVectors, GraphRecommender, Part, PositivesConfig, Setting, Step
 from palate.recommend.lightgcn import LightGCN
 from palate.recommend.sgl import SGL
 from palate.recommend.simgcl import SimGCL
@@ -67,7 +67,7 @@ _BACKBONES: dict[str, type[GraphRecommender]] = {"lightgcn": LightGCN, "sgl": SG
 _OWN = {"cl_weight": "cl_weight", "cl_temperature": "temperature", "eps": "eps"}
 
 
-class RLMRecConfig(GraphConfig):
+class RLMRecConfig(PositivesConfig):
     """Settings of RLMRec."""
 
     counts_with: ClassVar[Mapping[str, With]] = {
@@ -133,7 +133,7 @@ class RLMRec(GraphRecommender):
         """The backbone, unfitted: its parts and lowest layer are used."""
         c = self.config
         kind = _BACKBONES[c.backbone]
-        given = {name: getattr(c, name) for name in GraphConfig.model_fields}
+        given = {name: getattr(c, name) for name in PositivesConfig.model_fields}
         own = {theirs: getattr(c, ours) for ours, theirs in _OWN.items() if getattr(c, ours) is not None}
         return kind(**given, **own)
 

@@ -38,11 +38,11 @@ from palate.nn.graph import Adjacency
 from palate.nn.graph_views import Passes, Readout, views
 from palate.nn.social import SocialGraph, masked_product, people_graph
 from palate.nn.sparse import symmetric_normalised
-from palate.recommend.graph_base import GraphConfig, Part, Setting, Step
+from palate.recommend.graph_base import Part, PositivesConfig, Setting, Step
 from palate.recommend.social_base import SocialRecommender
 
 
-class SEPTConfig(GraphConfig):
+class SEPTConfig(PositivesConfig):
     """Settings of SEPT."""
 
     layers: int = Field(2, gt=0, description="K, propagation steps of every view")

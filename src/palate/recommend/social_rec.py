@@ -40,11 +40,11 @@ from palate.nn.graph import Adjacency
 from palate.nn.graph_views import Graphs
 from palate.nn.social import SocialGraph, people_graph
 from palate.nn.sparse import symmetric_normalised
-from palate.recommend.graph_base import GraphConfig, Part, Setting, Step
+from palate.recommend.graph_base import Part, PositivesConfig, Setting, Step
 from palate.recommend.social_base import SocialRecommender, informed, without_people
 
 
-class SocialRecConfig(GraphConfig):
+class SocialRecConfig(PositivesConfig):
     """Settings of SocialRS."""
 
     patience: int = Field(15, ge=0, description="validation looks without improvement before stopping (0 = never)")
