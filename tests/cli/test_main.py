@@ -160,6 +160,14 @@ def test_compare_writes_a_report(work: Path, palate: Callable) -> None:
     out = work / "report.json"
     result = palate("compare", str(work / "split"), "--models", "popularity,ease", "--out", str(out))
     assert "EASE" in result.stdout and json.loads(out.read_text())["systems"]
+    assert " by activity" not in result.stdout
+
+
+def test_values_by_groups_of_people_are_printed(work: Path, palate: Callable) -> None:
+    split = str(work / "split")
+    shown = palate("compare", split, "--models", "popularity,ease", "--metrics", "recall@10", "--slices", "usual").stdout
+    assert "Recall@10 by activity: people by events" in shown and "Recall@10 by popularity of the answers" in shown
+    assert "gendre" in palate("compare", split, "--models", "popularity", "--slices", "gendre", code=2).stderr
 
 
 def test_a_log_of_choices_is_judged(tmp_path: Path, palate: Callable) -> None:

@@ -99,6 +99,17 @@ def test_slices_sum_up_as_the_whole_does() -> None:
         assert found.slices(name)[0].low == pytest.approx(found.estimates(name)["a"].low)
 
 
+def test_slices_are_printed_a_row_a_group() -> None:
+    ((title, rows),) = report().slice_tables()
+    assert title == "NDCG@5 by age: by age" and [row["People"] for row in rows] == ["old", "young"]
+    assert [row["Number"] for row in rows] == ["30", "10"]
+    old = {value.system: value for value in report().slices("ndcg@5") if value.group == "old"}
+    assert rows[0]["EASE"].startswith(f"{old['EASE'].value:.4f} ±{(old['EASE'].high - old['EASE'].low) / 2:.4f}")
+    assert [title for title in old if rows[0][title].endswith("*")] == [max(old, key=lambda title: old[title].value)]
+    assert report().slice_tables("Recall@5")[0][0] == "Recall@5 by age: by age"
+    assert report().slice_tables("coverage@5") == report().slice_tables()  # it has no values of people
+
+
 def test_intervals_are_the_same_one_by_one_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
     together = [report().estimates(name)["New_1"] for name in ("ndcg@5", "recall@5")]
     monkeypatch.setattr("palate.evaluation.report.SHARED_BYTES", 1)

@@ -58,6 +58,14 @@ def test_where_clicks_dont_matter_to_what_follows_the_most_attractive_are_shown(
             assert set(lists[h, s].tolist()) == set(np.argsort(-even.chances[s])[:3].tolist())
 
 
+def test_where_clicks_dont_matter_to_what_follows_every_step_shows_the_list_of_the_last() -> None:
+    """What follows adds the same to every worth, that of no click too: an ordinary cascading bandit in each state."""
+    for seed in range(4):
+        world = bored_world(np.random.default_rng(seed), states=3, items=6)
+        lists, moving = merged(world).best.lists, world.best.lists
+        assert (lists == lists[-1]).all() and not (moving == moving[-1]).all()
+
+
 def test_the_exhaustive_oracle_plans_the_same() -> None:
     """Whatever was seen, both plans have the same bounds; they differ only where lists are worth the same by these."""
     world, rng = bored_world(np.random.default_rng(0), states=3, items=6), np.random.default_rng(1)

@@ -70,6 +70,22 @@ def test_by_hand() -> None:
     assert items.tolist() == [1] and value == pytest.approx(0.4 * 2 + 0.6 * 5)
 
 
+def test_a_fixed_list_is_no_better_by_higher_chances_unless_its_worth_falls() -> None:
+    """A lure on top of what is worth more: the more it attracts, the less the list is worth. In order, this can't happen."""
+    values = np.array([0.2, 1.0])
+    dull, lure = np.array([0.1, 0.9]), np.array([0.8, 0.9])
+    wrong = [list_value_reference(np.array([0, 1]), chances, values, 0.0) for chances in (dull, lure)]
+    right = [list_value_reference(np.array([1, 0]), chances, values, 0.0) for chances in (dull, lure)]
+    assert wrong == pytest.approx([0.1 * 0.2 + 0.9 * 0.9, 0.8 * 0.2 + 0.2 * 0.9]) and wrong[1] < wrong[0]
+    assert right == pytest.approx([0.9 + 0.1 * 0.1 * 0.2, 0.9 + 0.1 * 0.8 * 0.2]) and right[1] > right[0]
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        chances, worth, rest = rng.random(4), np.sort(rng.random(4) + 0.5)[::-1], 0.5 * rng.random()
+        more = chances + rng.random(4) * (1 - chances)
+        low, high = (list_value_reference(np.arange(4), c, worth, rest) for c in (chances, more))
+        assert high >= low - 1e-12
+
+
 def test_rows_of_a_batch_are_independent() -> None:
     rng = np.random.default_rng(3)
     chances, values, rest = rng.random((50, 9)), rng.normal(size=(50, 9)), rng.normal(size=50)

@@ -9,6 +9,7 @@ import torch
 
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
+from palate.data.histories import Histories
 from palate.errors import ConfigError, DataError
 from palate.nn import losses
 from palate.recommend.cml_theatrical import CMLTheatrical, logistic, objective
@@ -194,6 +195,39 @@ def test_the_head_sees_histories_that_end_before_the_film():
     wanted = [rows.mean(0) for u, rows in direct.items() if len(rows) and film in had.ragged[u]]
     np.testing.assert_allclose(seen[0][bought], wanted, atol=1e-5)
     assert (weight[bought] == 1).all() and len(own) == len(weight)
+
+
+def test_what_the_head_is_told_of_a_person_by_hand(model):
+    """Two films of the last year and one before it, the last 30 days ago; the length of the mean is small for mixed tastes."""
+    robots, kisses = (np.flatnonzero((kind == KIND) & model.placed_) for kind in (True, False))
+    rows = [[robots[0], robots[1], robots[2]], [robots[0], kisses[1], kisses[2]]]
+    now = 2_000_000_000
+    times = now - DAY * np.array([400, 300, 30] * 2)
+    points, facts = model._people(Histories(np.array([0, 3, 6]), np.concatenate(rows).astype(np.int32), times), np.full(2, now))
+    np.testing.assert_allclose(points, [model.places_[row].mean(0) for row in rows], atol=1e-6)
+    np.testing.assert_allclose(facts[:, :2], [[np.log(3), 30.0]] * 2)
+    np.testing.assert_allclose(facts[:, 2], np.linalg.norm(points, axis=1), atol=1e-6)
+    assert facts[1, 2] < 0.7 * facts[0, 2]
+    films = model.places_[NEW[:2]]
+    told = model._facts(points, facts, films)
+    np.testing.assert_allclose(told[..., 0], np.linalg.norm(points[:, None] - films, axis=2), atol=1e-6)
+    np.testing.assert_array_equal(told[:, 0, 1:], facts)
+
+
+def test_a_head_uses_only_the_facts_that_it_may():
+    fitted = CMLTheatrical(**SMALL, head_facts=("distance", "norm")).fit(DATA)
+    assert (fitted.head_.weights[[2, 3]] == 0).all() and (fitted.head_.weights[[1, 4]] != 0).all()
+
+
+def test_texts_of_films_that_nobody_saw_shape_nothing(model):
+    """Other words about the new films: the vectoriser, the network and all other places stay the same to the bit."""
+    table = DATA.items.attributes
+    plots = np.array(table.column("plot").to_pylist(), object)
+    plots[NEW] = "robot zebra unheard words of another film"
+    items = Entities(DATA.items.ids, table.set_column(0, "plot", pa.array(plots.tolist())))
+    other = CMLTheatrical(**SMALL).fit(replace(DATA, items=items))
+    np.testing.assert_array_equal(np.delete(other.places_, NEW, 0), np.delete(model.places_, NEW, 0))
+    assert (np.abs(other.places_[NEW] - model.places_[NEW]).max(1) > 0).all()
 
 
 def test_the_audience_is_the_same_as_ranking_everybody(model):

@@ -20,7 +20,7 @@ from palate.errors import ConfigError, DataError  # noqa: E402
 from palate.language.listing_texts import listing_texts  # noqa: E402
 from palate.nn.cross_attention import diagonal, sinusoids  # noqa: E402
 from palate.nn.noam import Noam, rate  # noqa: E402
-from palate.nn.three_towers import ThreeTowers  # noqa: E402
+from palate.nn.three_towers import END, ThreeTowers  # noqa: E402
 from palate.recommend.mercatran import Mercatran, _Trainer  # noqa: E402
 
 QUICK = {
@@ -126,6 +126,31 @@ def test_the_loss_of_constant_vectors_is_the_log_of_their_number(monkeypatch: py
     monkeypatch.setattr(trainer.net, "items", constant)
     assert len(set(batch.columns.tolist())) == len(batch.columns) < 100
     assert trainer.loss(batch, torch.Generator()).item() == pytest.approx(math.log(len(batch.columns)), rel=1e-6)
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_the_loss_of_a_batch_is_that_of_its_definition(distinct: bool) -> None:
+    """Each history read alone, without padding; its answer of a step against the items of all steps of all histories."""
+    fitted = Mercatran(**{**QUICK, "tokens": "words", "epochs": 0, "distinct": distinct, "dropout": 0.0}).fit(DATA)
+    trainer, net = _Trainer(fitted, DATA.histories), fitted.net_
+    people, cuts, scale = np.array([3, 8, 21]), np.array([1, 2, 4]), fitted.config.temperature
+    loss = trainer.loss(trainer.sequences.batch(people, cuts), torch.Generator()).item()
+    answers, vectors, codes = [], [], []
+    with torch.no_grad():
+        for person, cut in zip(people, cuts, strict=True):
+            own = DATA.histories.ragged[int(person)][: cut + 4]
+            read = net.bags(0, fitted.texts_.take(own))
+            memory, mask = net.people(read[None, :cut], torch.tensor([int(cut)]))
+            answers.append(net.decode(memory, mask, read[None, cut:])[0])
+            vectors += [net.items(read[cut:]), net.items(net.mark(2, END)[None])]
+            codes += [*own[cut:].tolist(), -1]
+    q, v, at = torch.cat(answers), torch.cat(vectors), np.arange(len(codes))
+    if distinct:
+        _, first, at = np.unique(codes, return_index=True, return_inverse=True)
+        assert len(first) < len(codes)
+        v = v[first]
+    wanted = torch.nn.functional.cross_entropy(q @ v.T / scale, torch.from_numpy(at.ravel()))
+    assert len(codes) == 5 * 3 and loss == pytest.approx(wanted.item(), rel=1e-4)
 
 
 # -- what it learns -----------------------------------------------------------------------------

@@ -27,6 +27,16 @@ def test_a_batch_by_hand():
     assert shown == [[3], [4, 1], [0], [3, 2, 1]]
 
 
+def test_a_click_on_the_first_item_of_the_catalogue_tells_of_the_start_state_too():
+    """The published program counts clicks on numbers above 3, so that one on item 3, the first real one, is lost."""
+    items, clicked = Ragged.from_rows([[2, 0], [0, 1]]), np.array([1, 0], np.int32)
+    given = SlateLog(np.zeros(2, int), items, clicked, np.array([3, 3], np.int32))
+    windows = SlateWindows(given, 3, 20)
+    batch = windows.batch(np.array([0]), np.arange(0))
+    assert windows.known.tolist() == batch.lengths.tolist() == batch.known.tolist() == [2]
+    assert batch.rows[batch.clicks].tolist() == [[0, 0]] and batch.state.tolist() == [0, 1]
+
+
 def test_an_epoch_has_every_window_and_every_item_once():
     rng = np.random.default_rng(0)
     items = Ragged.from_rows([rng.integers(0, 40, rng.integers(1, 6)).tolist() for _ in range(101)])

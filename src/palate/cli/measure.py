@@ -29,7 +29,14 @@ ReportFile = Annotated[
     Path | None, typer.Option("--out", help="Report to write: .html, .json, .parquet, .tex or .md by its ending.")
 ]
 
-Slices = Annotated[str | None, typer.Option("--slices", help="Attributes of people to slice by, separated by commas.")]
+Slices = Annotated[
+    str | None,
+    typer.Option(
+        "--slices", help="Print values by groups of people, too: usual, or attributes of people, separated by commas."
+    ),
+]
+#: The slices of every report, without attributes.
+USUAL = "usual"
 Categories = Annotated[str | None, typer.Option("--categories", help="Item attribute for metrics of categories.")]
 
 
@@ -54,14 +61,14 @@ def evaluate(
         evaluate_ranker(what, split, part=part, metrics=chosen, out=out, as_json=as_json)
         return
     _check_report(out)
-    more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
+    more: dict[str, Any] = {"attributes": _attributes(slices), "categories": categories}
     parts = load_split(split)
     with progress_bars(quiet=as_json) as progress:
         if what.is_dir():
             report = score_bundle(what, parts, part=part, metrics=chosen, progress=progress, **more)  # type: ignore[arg-type]
         else:
             report = score_run(what, parts, part=part, metrics=chosen, **more)  # type: ignore[arg-type]
-    _show(report, chosen, out, as_json=as_json)
+    _show(report, chosen, out, as_json=as_json, slices=slices is not None)
 
 
 @errors_to_exit_codes
@@ -90,10 +97,10 @@ def compare(
         return
     _check_report(out)
     with progress_bars(quiet=as_json) as progress:
-        more: dict[str, Any] = {"attributes": names(slices, "--slices") or (), "categories": categories}
+        more: dict[str, Any] = {"attributes": _attributes(slices), "categories": categories}
         more |= {"accept": tuple(accept or ())} | ({} if chosen is None else {"metrics": chosen})
         report = study(load_split(split), wanted, trials=trials, seeds=seeds, seed=seed, progress=progress, **more)
-    _show(report, chosen, out, as_json=as_json)
+    _show(report, chosen, out, as_json=as_json, slices=slices is not None)
 
 
 @errors_to_exit_codes
@@ -202,13 +209,20 @@ def _check_report(out: Path | None) -> None:
             require(module, "a report in HTML")
 
 
-def _show(report: Any, metrics: list[str] | None, out: Path | None, *, as_json: bool) -> None:
+def _attributes(slices: str | None) -> tuple[str, ...]:
+    """Return the attributes among the slices that are asked for; the usual ones are in every report."""
+    return tuple(name for name in names(slices, "--slices") or () if name != USUAL)
+
+
+def _show(report: Any, metrics: list[str] | None, out: Path | None, *, as_json: bool, slices: bool = False) -> None:
     if out is not None:
         getattr(report, WRITERS[out.suffix])(out)
     if as_json:
         print_json(report.to_dict())
         return
     print_report(report, metrics)
+    for title, rows in report.slice_tables(metrics[0] if metrics else None) if slices else ():
+        print_table(rows, title=title)
     if out is not None:
         say(f"Report: {out}")
 

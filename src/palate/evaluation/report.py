@@ -312,6 +312,10 @@ class Report:
         """Return one printable row a system: each metric with half its interval, the best marked ``*``, and what it cost."""
         return report_text.table(self, metrics)
 
+    def slice_tables(self, metric: str | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Return, for each slicing, its title and a printable row a group, on a metric of people (``None``: the findings')."""
+        return report_text.slice_tables(self, metric)
+
     def summary_lines(self) -> list[str]:
         """Return what must be said beside the table: marks, differences that count, candidates, looks at the test part."""
         return report_text.summary_lines(self)

@@ -78,6 +78,26 @@ def _cell(estimate: Estimate, *, alone: bool) -> str:
     return text + ("*" if estimate.best and not alone else "")
 
 
+def slice_tables(report: Report, metric: str | None = None) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return titles and rows of slices (see :meth:`palate.evaluation.report.Report.slice_tables`)."""
+    named = None if metric is None else report.metric(metric)
+    name = named if named in report.paired_metrics else primary(report)
+    if name is None:
+        return []
+    found, sign = [], report.better(name)
+    for slicing in report.slicings:
+        rows: dict[str, dict[str, Any]] = {}
+        values = report.slices(name, slicing.name)
+        for value in values:
+            best = max((sign * other.value for other in values if other.group == value.group), default=math.nan)
+            cell = number(value.value) + ("" if value.low != value.low else f" ±{number((value.high - value.low) / 2)}")
+            row = rows.setdefault(value.group, {"People": value.group, "Number": f"{value.n:,}"})
+            row[value.system] = cell + ("*" if sign and sign * value.value == best and len(report.systems) > 1 else "")
+        about = f": {slicing.about}" if slicing.about else ""
+        found.append((f"{label(name)} by {slicing.name}{about}", list(rows.values())))
+    return found
+
+
 def summary_lines(report: Report) -> list[str]:
     """Return the lines beside a table (see :meth:`palate.evaluation.report.Report.summary_lines`)."""
     if not report.runs:
