@@ -102,6 +102,8 @@ def test_reliability_is_printed(rows: Path, palate: Callable[..., Any], tmp_path
         (("fit", "ease", "--data", "{work}/events.csv", "--out", "{out}", "--with-valid"), "--with-valid"),
         (("split", "{rows}/rows.parquet", "--label", "click", "--k-core", "2", "--out", "{out}"), "--k-core"),
         (("split", "{work}/events.csv", "--group-is-field", "--group", "user", "--out", "{out}"), "--group, --group-is-field"),
+        (("compare", "{rows}/split", "--models", "lr", "--slices", "usual"), "--slices"),
+        (("evaluate", "{out}", "--split", "{rows}/split", "--slices", "x", "--categories", "y"), "--slices, --categories"),
     ],
 )
 def test_options_that_would_count_for_nothing_are_refused(

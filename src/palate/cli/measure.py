@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.options import Accept, Metrics, Seed, load_split, names, one_of
+from palate.cli.options import Accept, Metrics, Seed, load_split, names, one_of, refuse
 from palate.cli.output import PROOF, Json, errors_to_exit_codes, print_json, print_table, progress_bars, say
 from palate.cli.rows import compare_rankers, evaluate_ranker
 from palate.errors import ConfigError
@@ -35,6 +35,8 @@ Slices = Annotated[
         "--slices", help="Print values by groups of people, too: usual, or attributes of people, separated by commas."
     ),
 ]
+#: Why what is about people and leaks is refused with rankers.
+OF_ROWS = "this split is of rows"
 #: The slices of every report, without attributes.
 USUAL = "usual"
 Categories = Annotated[str | None, typer.Option("--categories", help="Item attribute for metrics of categories.")]
@@ -58,6 +60,7 @@ def evaluate(
     one_of(part, ("test", "valid"), "--part")
     chosen = names(metrics, "--metrics")
     if is_row_split(split):
+        refuse({"--slices": slices, "--categories": categories}, OF_ROWS, where=str(split))
         evaluate_ranker(what, split, part=part, metrics=chosen, out=out, as_json=as_json)
         return
     _check_report(out)
@@ -93,6 +96,7 @@ def compare(
 
     wanted, chosen = names(models, "--models") or [], names(metrics, "--metrics")
     if is_row_split(split):
+        refuse({"--slices": slices, "--categories": categories, "--accept": accept}, OF_ROWS, where=str(split))
         compare_rankers(split, wanted, metrics=chosen, trials=trials, seeds=seeds, seed=seed, out=out, as_json=as_json)
         return
     _check_report(out)
