@@ -156,6 +156,23 @@ def test_similar_and_explain(work: Path, palate: Callable) -> None:
     assert abs(left) > 5e-5 and f"adds up exactly with {left:+.4f} of what is not listed" in told
 
 
+def test_words_stand_in_place_of_a_history(work: Path, palate: Callable, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from palate.contracts.conformance_bench import small_world
+    from palate.recommend.easyrec import EasyRec
+
+    world, bundle = small_world(), str(tmp_path / "reader")
+    EasyRec(buckets=512, width=8, hidden=(8,), dim=8, epochs=2, batch_size=16).fit(world).save(bundle)
+    title = world.items.column("title")[3].as_py()
+    told = json.loads(palate("recommend", bundle, "--text", title, "-k", "3", "--json").stdout)
+    best = told[0]["items"][0]
+    why = json.loads(palate("explain", bundle, "--text", title, "--item", str(best["item"]), "--json").stdout)
+    assert why["score"] == pytest.approx(best["score"], abs=1e-5) and why["method"] == "the stated preference alone"
+    assert "can't read words" in palate("recommend", str(work / "model"), "--text", title, code=1).output
+    assert "can't read words" in palate("explain", str(work / "model"), "--text", title, "--item", "5", code=1).output
+    assert "in one way" in palate("explain", bundle, "--item", "5", code=2).output
+
+
 def test_compare_writes_a_report(work: Path, palate: Callable) -> None:
     out = work / "report.json"
     result = palate("compare", str(work / "split"), "--models", "popularity,ease", "--out", str(out))

@@ -121,6 +121,25 @@ class UnpopularToTheCold(Good):
         return -super()._popularity_scores(n)
 
 
+class ReadsInSecret(Good):
+    def _scores(self, requests: Requests) -> np.ndarray:
+        said = np.zeros(len(requests)) if requests.texts is None else np.array([len(text) for text in requests.texts])
+        return super()._scores(requests) + said[:, None].astype(np.float32)
+
+
+class TakesWordsItPassesOver(Good):
+    def check_words(self) -> None:
+        pass
+
+
+class ReadsWordsOfOthers(Good):
+    reads_words = True
+
+    def _scores(self, requests: Requests) -> np.ndarray:
+        said = sum(len(text) for text in requests.texts or ())
+        return super()._scores(requests) + np.float32(said)
+
+
 class ForgetsRepeats(Good):
     def recommend(self, requests: Requests, k: int = 10) -> Ranking:
         rows = [
@@ -335,6 +354,9 @@ BROKEN: dict[type[Recommender], str] = {
     TakesAnyNumber: "unknown ids are served",
     SilentToTheCold: "empty history is served",
     UnpopularToTheCold: "empty history is served",
+    ReadsInSecret: "words are read or refused",
+    TakesWordsItPassesOver: "words are read or refused",
+    ReadsWordsOfOthers: "words are read or refused",
     ForgetsRepeats: "repeated items are served",
     NeedsTwoItems: "one item catalogue",
     SavesLess: "saved and loaded bit equal",

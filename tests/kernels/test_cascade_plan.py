@@ -145,6 +145,35 @@ def test_bonuses_by_hand() -> None:
     assert found.lower[0, 0] == pytest.approx(lower * least[0] + (1 - upper) * least[1])
 
 
+def test_bonuses_of_stopping_by_hand() -> None:
+    """Two states, one item, two steps; whatever is done, the next state is even. L = 1, c = 0.5."""
+    n, m, c = 1e5, 4e4, 0.5
+    counts = Counts(np.full((2, 1), n), n * np.array([[0.2], [0.7]]), np.full((2, 2, 2), m / 2), np.full((2, 2), m))
+    found = bounds(counts, np.array([[1.0, 0.0]] * 2), Bonus(STOPPING, c, 1.0), 2, 1)
+    of_looks, of_moves = np.log(8 * np.e * (n + 1)), np.log(8 * np.e * (m + 1))
+    share = np.array([0.2, 0.7])
+    width = c * (2 * np.sqrt(share * (1 - share) * (1 + of_looks) / n) + 5 * (1 + of_looks) / n)
+    np.testing.assert_allclose(found.chances[:, 0], share + width)
+    np.testing.assert_allclose(found.upper[1], share + width)
+    np.testing.assert_allclose(found.lower[1], 6 * width)  # the last step: nothing follows
+    variance, gap = np.var(share + width), np.mean(6 * width)
+    b = c * (4 * np.sqrt(variance * (1 + of_moves) / m) + 15 * (1 + 2 * of_moves) / m) + 2 / 2 * gap
+    follows = min(np.mean(share + width) + b, 1)
+    np.testing.assert_allclose(found.worth[0], [[1 + follows, follows]] * 2)
+    wanted = 6 * 2 * width + (share + width) * (2 * b + gap) + (1 - share + width) * (2 * b + gap)
+    assert b < 1 and (wanted < 2).all()
+    np.testing.assert_allclose(found.lower[0], wanted)
+
+
+def test_bonuses_blind_to_variance_by_hand() -> None:
+    n, m, c = 100.0, 50.0, 0.5
+    counts = Counts(np.full((1, 1), n), np.full((1, 1), 20.0), np.full((1, 2, 1), m), np.full((1, 2), m))
+    found = bounds(counts, np.array([[1.0, 0.0]]), Bonus(WORST_CASE, c, 1.0), 2, 1)
+    width, b = c * np.sqrt(1 / n), c * 1 * np.sqrt(1 / m)
+    assert found.chances[0, 0] == pytest.approx(0.2 + width) and found.low[0, 0] == pytest.approx(0.2 - width)
+    np.testing.assert_allclose(found.worth[0, 0], [1 + 0.2 + width + b, 0.2 + width + b])
+
+
 @settings(max_examples=40, deadline=None)
 @given(**shapes, kind=st.sampled_from([VARIANCE, STOPPING]), most=st.sampled_from([1, 50]))
 def test_lists_as_actions_equal_their_definition(states: int, items: int, m: int, seed: int, kind: int, most: int) -> None:

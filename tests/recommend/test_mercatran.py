@@ -133,7 +133,8 @@ def test_the_loss_of_a_batch_is_that_of_its_definition(distinct: bool) -> None:
     """Each history read alone, without padding; its answer of a step against the items of all steps of all histories."""
     fitted = Mercatran(**{**QUICK, "tokens": "words", "epochs": 0, "distinct": distinct, "dropout": 0.0}).fit(DATA)
     trainer, net = _Trainer(fitted, DATA.histories), fitted.net_
-    people, cuts, scale = np.array([3, 8, 21]), np.array([1, 2, 4]), fitted.config.temperature
+    people = np.array([3, 8, 21])
+    cuts, scale = np.array([1, DATA.histories.lengths[8] - 2, 4]), fitted.config.temperature  # of the second, two items follow
     loss = trainer.loss(trainer.sequences.batch(people, cuts), torch.Generator()).item()
     answers, vectors, codes = [], [], []
     with torch.no_grad():
@@ -150,7 +151,7 @@ def test_the_loss_of_a_batch_is_that_of_its_definition(distinct: bool) -> None:
         assert len(first) < len(codes)
         v = v[first]
     wanted = torch.nn.functional.cross_entropy(q @ v.T / scale, torch.from_numpy(at.ravel()))
-    assert len(codes) == 5 * 3 and loss == pytest.approx(wanted.item(), rel=1e-4)
+    assert len(codes) == 5 + 3 + 5 and loss == pytest.approx(wanted.item(), rel=1e-4)
 
 
 # -- what it learns -----------------------------------------------------------------------------

@@ -40,7 +40,7 @@ PAPERS: tuple[System, ...] = (
         "AI Open 2021, arXiv 2101.09459"),
     System("uditsr", "UDITSR", "recommend", "search and recommendation", "palate.recommend.uditsr:UDITSR", paper=6,
         citation="Unified Dual-Intent Translation for Joint Modeling of Search and Recommendation, KDD 2024, arXiv 2407.00912",
-        needs=("interactions", "searches", "torch"), abilities=("unseen users", "explains", "similar"), claim="uditsr",
+        needs=("interactions", "searches", "torch"), abilities=("unseen users", "words", "explains", "similar"), claim="uditsr",
         quick={"dim": 8, "epochs": 2, "batch_size": 64, "require_searches": False}),
     System("mercatran", "Mercatran", "recommend", "sequential with text", "palate.recommend.mercatran:Mercatran", paper=7,
         citation="MerRec: A Large-scale Multipurpose Mercari Dataset for Consumer-to-Consumer Recommendation Systems, "
@@ -152,7 +152,7 @@ PAPERS: tuple[System, ...] = (
     System("easyrec", "EasyRec", "recommend", "text encoder", "palate.recommend.easyrec:EasyRec", paper=42,
         citation="Ren and Huang, EasyRec: Simple yet Effective Language Models for Recommendation, EMNLP 2025, "
         "arXiv 2408.08821", needs=("interactions", "text", "torch"),
-        abilities=("vectors", "unseen users", "new items", "explains", "similar"), claim="easyrec",
+        abilities=("vectors", "unseen users", "new items", "words", "explains", "similar"), claim="easyrec",
         quick={"buckets": 512, "width": 8, "hidden": (8,), "dim": 8, "epochs": 2, "batch_size": 16, "require_text": False}),
     _paper(43, "qilin", "Qilin", "rank", "search and recommendation", "interactions, text, images, searches, torch",
         "Qilin: A Multimodal Information Retrieval Dataset with APP-level User Sessions, SIGIR 2025, arXiv 2503.00501"),

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from palate.study.answers import Engine, Question, Tally
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle made by palate fit.")]
+Text = Annotated[
+    str | None,
+    typer.Option(
+        "--text", help="What is looked for, in words: for systems that read words (palate models NAME). Alone: of anybody."
+    ),
+]
 K = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 FORMATS = ("table", "jsonl", "parquet", "parts", "trec")
 #: Formats that show names of items, not ids alone.
@@ -47,6 +53,7 @@ def recommend(
         typer.Option("--histories", help="Parquet (a file or folder): user and a list items, oldest first; or events."),
     ] = None,
     split: Annotated[Path | None, typer.Option("--split", help="Answer for every test user of a split.")] = None,
+    text: Text = None,
     k: K = 10,
     format: Annotated[str, typer.Option("--format", help=" | ".join(FORMATS))] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file (for parts, a folder).")] = None,
@@ -58,13 +65,16 @@ def recommend(
     """Recommend items to known users, to everybody in a file or a split, or to somebody known by a history alone."""
     from palate.study.answers import Question, write_parts
 
-    if sum(given is not None for given in (user, users, history, histories, split)) != 1:
-        remedy = "--user ID, --users FILE, --history IDS, --histories FILE or --split DIR"
+    ways = sum(given is not None for given in (user, users, history, histories, split))
+    if ways > 1 or (ways == 0 and text is None):
+        remedy = "--user ID, --users FILE, --history IDS, --histories FILE or --split DIR (or --text alone)"
         raise ConfigError("name whom to answer in one way.", remedy=remedy)
     _check_output(format, out, as_json=as_json)
     with _answering(engine, bundle, address) as (model, place):
-        pieces = _questions(model, user, users, history, histories, split)
-        question = Question(k, include_seen, labels=as_json or format in NAMED)
+        if text is not None:
+            model.check_words()
+        pieces = _questions(model, user, users, history if ways else "", histories, split)
+        question = Question(k, include_seen, labels=as_json or format in NAMED, text=text or "")
         if format == "parts" and out is not None:
             tally = write_parts(lambda folder: place.parts(pieces, question, folder), out, model.name)
             if as_json:
@@ -223,6 +233,7 @@ def explain(
     item: Annotated[str, typer.Option("--item", help="The item to explain.")],
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
     history: Annotated[str | None, typer.Option("--history", help="Item ids with commas, oldest first.")] = None,
+    text: Text = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many reasons to show.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -230,11 +241,11 @@ def explain(
     from palate.catalog.registry import load
     from palate.study.people import reason_rows
 
-    if (user is None) == (history is None):
-        raise ConfigError("name the person in one way.", remedy="--user ID or --history IDS")
+    if (user is not None and history is not None) or (user is None and history is None and text is None):
+        raise ConfigError("name the person in one way.", remedy="--user ID or --history IDS (or --text alone)")
     model = load(bundle, "recommend")
     rows = None if history is None else [[i.strip() for i in history.split(",") if i.strip()]]
-    requests = model.requests([user]) if rows is None else model.requests(histories=rows)
+    requests = model.requests(None if user is None else [user], histories=rows, texts=None if text is None else [text])
     why = model.explain(requests, _item(model, item))
     reasons = reason_rows(model, why)[:top]
     if as_json:

@@ -79,6 +79,28 @@ def empty_history_is_served(bench: Bench) -> None:
 
 
 @check
+def words_are_read_or_refused(bench: Bench) -> None:
+    """Who reads words answers them one by one as in company; who doesn't says so, and passes over those of a request."""
+    model, asked = bench.model, bench.requests
+    said = [f"quiet item number {at}" for at in range(len(asked))]
+    worded = replace(asked, texts=said)
+    ranking = model.recommend(worded, K)
+    expect(raises(DataError, lambda: model.recommend(replace(asked, texts=said[1:]), K)), "a text too few is accepted")
+    if not model.reads_words:
+        expect(raises(UnsupportedError, lambda: model.requests(texts=said)), "words are accepted, but not read")
+        same_ranking(ranking, np.arange(len(asked)), model.recommend(asked, K), "words that aren't read change the answer")
+        return
+    alone = model.requests(texts=said)
+    expect(list(alone.texts or ()) == said and not len(alone.histories.items), "words alone are no request of strangers")
+    well_formed(model.recommend(alone, K), len(said), K, bench.n_items)
+    for row in range(len(asked)):
+        one = model.recommend(worded.take(np.array([row])), K)
+        same_ranking(ranking, np.array([row]), one, "words of others change an answer")
+    silent = model.recommend(replace(asked, texts=[""] * len(asked)), K)
+    same_ranking(silent, np.arange(len(asked)), model.recommend(asked, K), "saying nothing changes an answer")
+
+
+@check
 def repeated_items_are_served(bench: Bench) -> None:
     """A history may hold an item many times."""
     asked = Requests.of_histories([[1, 1, 1, 2, 1], [3] * 40], exclude_seen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class Recommender(Model):
     People about whom the model knows nothing (by default: an empty history) are answered by training popularity, and
     marked ``cold`` in the ranking.
     """
+
+    #: Whether ``requests.texts`` (a query, a stated preference) counts; where not, they are passed over.
+    reads_words: ClassVar[bool] = False
 
     def recommend(self, requests: Requests, k: int = 10) -> Ranking:
         """Return the best ``k`` items for each request, from the whole catalogue or from its candidates.
@@ -102,18 +105,35 @@ class Recommender(Model):
         users: Sequence[Any] | None = None,
         *,
         histories: Sequence[Sequence[Any]] | None = None,
+        texts: Sequence[str] | None = None,
         include_seen: bool = False,
     ) -> Requests:
         """Ask by raw ids: known users with the history stored in the bundle, or people by a list of item ids.
 
         Unknown users get an empty history; unknown item ids are left out of histories.
 
+        Parameters
+        ----------
+        users, histories
+            Either of them; neither where texts are all that is known.
+        texts
+            A query or a stated preference of each (``""``: none), for systems that read them (:attr:`reads_words`).
+        include_seen
+            Whether items of the histories may be offered.
+
         Raises
         ------
         DataError
             If both or none are given, or one id stands where a list of them belongs (text would be read letter by letter).
+        UnsupportedError
+            If texts are given to a system that doesn't read them.
         """
         self._check_fitted()
+        if texts is not None:
+            self.check_words()
+            if isinstance(texts, str):
+                raise DataError("one text stands where a list belongs.", where="texts", value=texts, remedy="give texts=[TEXT]")
+            histories = [[] for _ in texts] if users is None and histories is None else histories
         if (users is None) == (histories is None):
             raise DataError("give either users or histories.")
         _refuse_lone_ids(users, histories)
@@ -124,7 +144,14 @@ class Recommender(Model):
             rows = [self.items_.ids.encode(list(row)) for row in histories or ()]
             events = Histories.from_rows([row[row >= 0] for row in rows])
             numbers = np.full(len(rows), -1, np.int32)
-        return Requests(numbers, events, exclude=None if include_seen else events.ragged)
+        asked = Requests(numbers, events, exclude=None if include_seen else events.ragged, texts=texts)
+        self._check_request(asked, 1)
+        return asked
+
+    def check_words(self) -> None:
+        """Refuse words where this system doesn't read them."""
+        if not self.reads_words:
+            raise self._refuse("read words", "leave them out, or fit a system whose abilities name words: palate models")
 
     # -- what a subclass gives ------------------------------------------------------------------
 
@@ -200,6 +227,9 @@ class Recommender(Model):
                 value=int(wrong),
                 remedy=f"use 0 to {known - 1}, or -1 for somebody who was not in training",
             )
+        if requests.texts is not None and len(requests.texts) != len(requests):
+            found = f"{len(requests.texts)} for {len(requests)} requests"
+            raise DataError("texts are one a request.", where="requests.texts", value=found, remedy='"" stands for none')
         if requests.ties is not None:
             self._check_ties(requests.ties, len(requests))
         own = requests.histories.items

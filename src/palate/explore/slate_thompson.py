@@ -24,11 +24,11 @@ stays within the pool (the ``pool`` items of highest score at the means; ``smoot
 once an epoch: all divergences, of start states too, have the weight that the whole log gives them, and that of the items is
 spread over the batches. (3) The spread that gives h_0 its scale is over real clicks alone, and counts the items' own variance,
 so one click isn't certainty. Without clicks h_0 is the prior. (4) Empty places of a slate have the probability 0, not a low
-score. (5) Never shown items stand exactly at their group's prior after fitting. (6) T = 0.1 and κ_0 = 2
-by default; the paper's best runs have T = 0.03 and κ_0 = .5. Below T = 1 posteriors are too sharp by the rules of probability
-(1/T times in precision), and Thompson's noise shrinks with them; at T = 1 they predict worse, because the price of a start
-state for each person outweighs what a few clicks tell. :meth:`posterior_scales` says how wide they are. Adam has its usual
-betas (paper: .1 and .1).
+score. (5) Never shown items stand exactly at their group's prior after fitting. (6) T = 0.1 and κ_0 = 2 by default; the
+paper's best runs have T = 0.03 and κ_0 = .5. Below T = 1 posteriors are too sharp by the rules of probability (1/T times in
+precision), and Thompson's noise shrinks with them; at T = 1 they predict worse, because the price of a start state for each
+person outweighs what a few clicks tell. :meth:`posterior_scales` says how wide they are. (7) Adam has its usual betas (paper:
+.1 and .1), a step of .02 (3e-4) and one draw a step (``particles``; 4); scores are not cut to [-100, 20].
 ``update`` learns nothing: a state moves with the clicks in a request's history, and posteriors move when :meth:`refit` (or
 ``fit``) is given the slates shown since.
 """

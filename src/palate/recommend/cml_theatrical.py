@@ -26,7 +26,8 @@ hinge is that of C.-K. Hsieh et al., WWW 2017; mean, distance, frequency and rec
 same team published of its trailer system (arXiv 1807.04465).
 Ours: writing Hsieh's ``λ_f |q - f|²`` as ``f + δ``, so that the hinge reaches ``f`` too (``δ`` begins at zero); squares in
 the covariance term; ``|p_u|`` and ``g`` in the head. ``places``: ``"hybrid"``, ``"text"`` (``δ`` = 0), ``"free"`` (``f`` = 0:
-plain CML, whose new films lie farther than anything).
+plain CML, whose new films lie farther than anything). Texts are read as they are given: words of a franchise in titles tell
+that films belong together, which the claim shows without them as well. A film counts once a person, however many tickets.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ class EasyRec(VectorRecommender):
     """Recommendation by a tuned text encoder (see the module's text)."""
 
     name: ClassVar[str] = "easyrec"
+    reads_words: ClassVar[bool] = True
     Settings = EasyRecConfig
     config: EasyRecConfig
     encoder_: TextEncoder
@@ -235,9 +236,8 @@ class EasyRec(VectorRecommender):
 
     def _informed(self, requests: Requests) -> np.ndarray:
         told = np.concatenate([[0], np.cumsum(self.profiles_.known[requests.histories.items])])
-        offsets = requests.histories.offsets
         stated = np.array([bool(text) for text in self._stated(requests)], bool)
-        return np.asarray((told[offsets[1:]] > told[offsets[:-1]]) | stated)
+        return np.asarray((np.diff(told[requests.histories.offsets]) > 0) | stated)
 
     def _stated(self, requests: Requests) -> list[str]:
         """Return what each person states, ``""`` where that is nothing or has no word."""

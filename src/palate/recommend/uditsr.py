@@ -108,6 +108,7 @@ class UDITSR(Recommender):
     """Search and recommendation by translated intents (see the module's text)."""
 
     name: ClassVar[str] = "uditsr"
+    reads_words: ClassVar[bool] = True
     Settings = UDITSRConfig
     config: UDITSRConfig
 

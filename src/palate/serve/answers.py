@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -192,7 +192,10 @@ def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
     service.pulse()
     person, ranker = _person(service, asked, asked.history), _ranker(service, asked)
     feedback = service.settings.pipeline.feedback
-    wanted, person = allowed_rows(None, service.catalogue, kept_out(person, feedback)), heard(person, feedback)
+    wanted, person = (
+        allowed_rows(None, service.catalogue, kept_out(person, feedback)),
+        _saying(asked.text, heard(person, feedback)),
+    )
     rows, unknown, unwanted = [], [], []
     for item in dict.fromkeys(asked.candidates):
         found = service.catalogue.known(item)
@@ -203,11 +206,14 @@ def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
         else:
             rows.append(service.catalogue.row[item])
     if ranker is not None:
+        _no_words(asked.text, ranker.version)
         version, told = ranker.version, service.asker(person, asked.context, service.clock(), ranker)
         scores = ranker.score(told, service.catalogue, rows) if rows else np.empty(0)
     else:
         model = _named(service, asked.model or "active")
         version = model.version
+        if not model.model.reads_words:
+            _no_words(asked.text, version)
         scores = model.score(person, np.array(rows, np.int64)) if rows else np.empty(0, np.float32)
     order = np.argsort(-scores, kind="stable")[: asked.k]
     scored = _scored(service, [rows[at] for at in order], [float(scores[at]) for at in order])
@@ -254,14 +260,17 @@ def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
     """Say why an item suits a person: by the active model, or by the recommender or ranker that is named."""
     service.pulse()
     person, row = _person(service, asked, asked.history), row_of(asked.item, service.catalogue)
-    person = heard(person, service.settings.pipeline.feedback)
+    person = _saying(asked.text, heard(person, service.settings.pipeline.feedback))
     ranker = None if asked.model is None else _ranker_of(service, asked.model)
     if ranker is not None:
+        _no_words(asked.text, ranker.version)
         told = service.asker(person, asked.context, service.clock(), ranker)
         found, version = ranker.explain(told, service.catalogue, row), ranker.version
         reasons = [wire.Reason(kind=one.kind, text=str(one.subject), weight=one.weight) for one in found.evidence]
     else:
         model = _named(service, asked.model or "active")
+        if not model.model.reads_words:
+            _no_words(asked.text, model.version)
         own = [] if model.knows(np.array([row]))[0] else content_reasons(service.content, person, row)
         if own:
             return _by_content(service, asked.item, own, model.version)
@@ -318,6 +327,17 @@ def _person(service: Service, asked: Whose, history: Sequence[str | wire.History
     """Return the person of a request: what is known of the user (or visitor), then the history that came with it."""
     known = service.person(asked.user, asked.anonymous)
     return given_history(history, known.id, service.catalogue).after(known) if history else known
+
+
+def _saying(text: str | None, person: Person) -> Person:
+    """Return a person with the words of a request."""
+    return replace(person, words=text or "")
+
+
+def _no_words(text: str | None, version: str) -> None:
+    """Refuse words that what answers would pass over."""
+    if text:
+        raise UnsupportedError("this model reads no words.", where="text", value=version, remedy="leave text out")
 
 
 def _scored(service: Service, rows: Sequence[int], scores: Sequence[float]) -> list[wire.Scored]:

@@ -5,6 +5,7 @@ of a request is noted with its slate, so that off-policy estimates can ask it ag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,7 +77,8 @@ def question_of(asked: RecommendIn, person: Person, config: PipelineConfig, cata
         If the request starts from an item that there is not.
     """
     near = np.array([row_of(item, catalogue) for item in asked.items], np.int32)
-    person, unwanted = heard(person, config.feedback), kept_out(person, config.feedback)
+    heard_of, unwanted = heard(person, config.feedback), kept_out(person, config.feedback)
+    person = replace(heard_of, words=asked.text or "")
     return Question(
         person,
         asked.k,

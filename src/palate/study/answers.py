@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,11 +55,14 @@ class Question:
         Whether items of the history may be offered.
     labels
         Whether answers carry the items' names.
+    text
+        Words that everybody says: a query, or a stated preference.
     """
 
     k: int = 10
     include_seen: bool = False
     labels: bool = False
+    text: str = ""
 
 
 @dataclass
@@ -111,7 +114,8 @@ class Here:
 def answered(model: Recommender, piece: pa.Table, question: Question) -> Iterator[pa.Table]:
     """Answer a piece of questions (:mod:`palate.study.questions`) in blocks."""
     for block in asked(piece, model, include_seen=question.include_seen):
-        ranking = model.recommend(block.requests, question.k)
+        requests = replace(block.requests, texts=[question.text] * len(block.requests)) if question.text else block.requests
+        ranking = model.recommend(requests, question.k)
         yield rows(model, block.people, ranking, labels=question.labels, start=block.start)
 
 

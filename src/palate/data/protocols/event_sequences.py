@@ -11,7 +11,8 @@ such a run; without it a model that repeats the last item is right most of the t
 
 Source: the MerRec paper (arXiv 2402.14230), session-based and multi-step tasks. Differences: all sequences are taken unless
 ``share`` says less, and that draw has the seed; the event before the last is part of the history when the last is asked for;
-``next_items`` holds out the latest sequences unless ``order="random"`` (the published way) is chosen.
+``next_items`` holds out the latest sequences unless ``order="random"`` (the published way) is chosen. The paper's task on
+faster inference (a network that chooses which blocks of a transformer to skip) is not here.
 """
 
 from __future__ import annotations

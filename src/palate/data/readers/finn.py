@@ -9,6 +9,10 @@ A folder holds three files::
 Item 0 is padding, 1 stands for "no click" (slot 0 of every slate), 2 for an unknown item. Rows of users are read in blocks, so
 memory is bounded by what is kept: about 24 bytes an item shown, 9 GB for all 2.3 million users. ``users`` keeps a sample of
 them, drawn alike for the same seed.
+
+Know before you conclude: most slates answer a search whose query isn't there; items' numbers are of this export alone, and
+their groups hold the place as well as the kind of thing; no chances of what was shown were logged, so how often a policy's
+choices agree with the clicks of this log is no evidence for or against exploring.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ A small mean weight says that the candidate mostly does what was never logged; a
 The spread of ``dm``, or of weights that were cut, speaks of chance in the log and not of the model's error or of what was lost.
 Their intervals therefore span that of the unbiased form as well (``dr``, or ``ips`` without a model; ``spans``): such an
 estimator may have the smaller error, but it can't know so. Where the log can't carry the unbiased form, the interval is their
-own and says what it leaves out (``leaves_out``).
+own and says what it leaves out (``leaves_out``). Rewards that come late count as none: take rows that are old enough.
 """
 
 from __future__ import annotations

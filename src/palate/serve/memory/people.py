@@ -38,6 +38,8 @@ class Person:
         ``int32[h]`` rows of what they hid, and of what they disliked, ascending.
     met, met_times
         Rows and times of all their events, also those that count as no choice; ``None`` where all count.
+    words
+        What they say in this request that they look for: a preference, or a query.
     """
 
     id: str | None
@@ -48,6 +50,7 @@ class Person:
     disliked: np.ndarray = field(default_factory=_none)
     met: np.ndarray | None = None
     met_times: np.ndarray | None = None
+    words: str = ""
 
     @classmethod
     def of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,12 @@ class Loaded:
         times = person.times[kept] if self.model.histories_.times is not None else None
         user = -1 if person.id is None else self.model.users_.ids.number(person.id)
         offsets = np.array([0, len(items)], np.int64)
-        return Requests(np.array([user], np.int32), Histories(offsets, items, times))
+        texts = [person.words] if self.model.reads_words and person.words.strip() else None
+        return Requests(np.array([user], np.int32), Histories(offsets, items, times), texts=texts)
+
+    def informed(self, person: Person) -> bool:
+        """Say whether the model knows anything of a person, or can read what they say."""
+        return bool(self.model.informed(self.request(person))[0])
 
     def best(self, person: Person, k: int, barred: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         """Return rows and scores of the best ``k`` that may be shown, and whether the person is unknown to the model.
@@ -139,7 +145,7 @@ class Loaded:
         else:
             closed = np.union1d(barred, np.flatnonzero(~self.allowed)).astype(np.int32)
             exclude = Ragged(np.array([0, len(closed)], np.int64), closed)
-            ranking = self.model.recommend(Requests(request.users, request.histories, exclude), k)
+            ranking = self.model.recommend(replace(request, exclude=exclude), k)
             items, values, cold = ranking.items[0], ranking.scores[0], bool(ranking.cold[0])
         good = items >= 0
         return self.row_of[items[good]], values[good], cold

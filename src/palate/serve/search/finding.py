@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,8 +35,9 @@ def find(service: Service, asked: wire.SearchIn) -> Fused | None:
         near, likeness = _near(active, lists[0].items[:SEEDS])
         kept = [at for at, row in enumerate(near.tolist()) if allows is None or allows(row)]
         lists.append(Source("likeness", near[kept], likeness[kept], settings.likeness))
-        if asked.user is not None and asked.personal > 0:
-            lists = _personal(active, heard(person, feedback), lists, asked.personal)
+        person = replace(heard(person, feedback), words=asked.query)
+        if asked.personal > 0 and (asked.user is not None or active.informed(person)):
+            lists = _personal(active, person, lists, asked.personal)
     return weighted_scores([source for source in lists if len(source.items)], asked.k)
 
 

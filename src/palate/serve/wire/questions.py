@@ -29,7 +29,9 @@ class RecommendIn(Wire):
         None, max_length=10_000, description="what the person chose, most recent last; added to what is known of the user"
     )
     items: list[Id] = Field(default_factory=list, max_length=50, description="items to start from (a basket, a page)")
-    text: Line | None = Field(None, description="a preference in words")
+    text: Line | None = Field(
+        None, description="a preference in words: for sources that search, and for recommenders that read words"
+    )
     k: int = Field(10, ge=1)
     filter: Filter | None = Field(None, description="condition that every item must meet")
     context: Json = Field(default_factory=dict, description="facts about the situation, for rules and logs")
@@ -120,6 +122,7 @@ class RankIn(Wire):
     anonymous: Id | None = Field(None, description="a key of somebody without an account: what they said under it counts")
     history: list[Id | HistoryEvent] | None = Field(None, max_length=10_000)
     candidates: list[Id] = Field(min_length=1, max_length=2_000)
+    text: Line | None = Field(None, description="a preference or a query in words; for recommenders that read them")
     context: Json = Field(default_factory=dict)
     k: int | None = Field(None, ge=1)
     model: Id | None = None
@@ -165,6 +168,7 @@ class ExplainIn(Wire):
     anonymous: Id | None = Field(None, description="a key of somebody without an account: what they said under it counts")
     history: list[Id | HistoryEvent] | None = Field(None, max_length=10_000)
     item: Id
+    text: Line | None = Field(None, description="a preference or a query in words; for recommenders that read them")
     context: Json = Field(default_factory=dict, description="of the situation; a ranker reads it")
     model: Id | None = None
 
