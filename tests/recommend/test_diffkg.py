@@ -12,7 +12,7 @@ from palate.data.dataset import Dataset, Graph
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 from palate.nn.generated_links import adjacency, random_entries, survivors, taken, taking_part
-from palate.nn.knowledge import Knowledge
+from palate.nn.knowledge import Edges, Knowledge
 from palate.recommend.diffkg import DiffKG, KnowledgeViews, guidance
 from palate.recommend.graph_base import FreeVectors, Setting, Step
 
@@ -128,6 +128,30 @@ def test_taken_by_hand():
     assert not taken(edges, linked, entries).any()
 
 
+def test_a_pair_keeps_all_its_relations():
+    """Published code keeps the first relation of a pair; here one entry of a row stands for all that link it."""
+    edges = Edges.both_ways(4, np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([2, 2, 3]), 2)
+    linked = np.arange(4)
+    z = adjacency(edges, linked).toarray()
+    assert z[0, 2] == z[2, 0] == 1 and z.sum() == 4
+    marks = taken(edges, linked, np.array([[2], [-1], [-1], [-1]]))
+    assert sorted(edges.relations[marks]) == [0, 1, 2, 3] and marks.sum() == 4
+
+
+def test_the_denoiser_learns_alone_from_both_losses():
+    """Vectors of people and rows are constants of its loss, which is (1 - λ₀) ELBO + λ₀ guidance."""
+    found = []
+    for share in (0.0, 1.0, 0.3):
+        part, table, _ = part_of(guidance=share)
+        part.fix(table.free)
+        loss = part.denoising(np.arange(10), torch.Generator().manual_seed(0))
+        loss.backward()
+        assert table.free.grad is part.entities.grad is part.relations.grad is part.mixing.grad is None
+        assert all(weights.grad is not None and weights.grad.any() for weights in part.denoiser.parameters())
+        found.append(float(loss.detach()))
+    assert found[2] == pytest.approx(0.7 * found[0] + 0.3 * found[1], rel=1e-5) and found[0] != found[1]
+
+
 def test_entities_with_few_links_take_no_part_in_diffusion():
     edges, degrees = KNOWN.edges, KNOWN.edges.degrees
     np.testing.assert_array_equal(taking_part(edges, DATA.n_items, 1), np.flatnonzero(degrees))
@@ -177,6 +201,16 @@ def test_the_generated_graph_reaches_training_and_answers():
         part.kept.copy_(torch.from_numpy(survivors(part.whole, np.ones(len(part.whole), bool), 0.5, np.random.default_rng(1))))
         after, slope_after = gradients(part, table, setting)
         assert (not torch.equal(before, after)) == (not torch.equal(slope_before, slope_after)) == changes
+
+
+@pytest.mark.parametrize("views", ["dropout", "off"])
+def test_without_diffusion_the_second_graph_stays_the_whole_one(views):
+    """``dropout`` is what the code published last trains: it generates a graph that never reaches either view."""
+    part, table, _ = part_of(views=views, keep=0.5)
+    before = table.layer0(None)
+    part.renew(np.random.default_rng(0))
+    assert part.denoiser is None and part.kept.all() and len(part.second) == len(part.whole)
+    assert torch.equal(before, table.layer0(None))
 
 
 def contrast_of(views, cut):

@@ -9,6 +9,7 @@ from palate.data.dataset import Graph
 from palate.errors import DataError
 from palate.nn.social import SocialGraph
 from palate.recommend.diffnetpp import DiffNetPP
+from palate.training.triples import Pairs
 
 SMALL = {"dim": 8, "layers": 2, "epochs": 15, "batch_size": 64, "lr": 0.02, "attention_dim": 4}
 
@@ -62,6 +63,22 @@ def test_vectors_follow_the_equations(tied):
     users = np.flatnonzero(tied.histories.lengths > 0).astype(np.int32)
     np.testing.assert_allclose(model.request_vectors(Requests.of_users(tied, users)), people[users], atol=1e-4)
     np.testing.assert_allclose(model.item_vectors, items, atol=1e-4)
+
+
+def test_the_loss_ranks_pairs_where_published_code_fits_labels(tied):
+    """BPR with the penalty by the equations' vectors; published: half the squared error of a sigmoid against 1 and 0."""
+    Kept(**{**SMALL, "epochs": 2, "reg": 0.2}).fit(tied)
+    network = Kept.network
+    people, items = by_hand(network, tied.matrix().toarray(), SocialGraph.of(tied, "test").ties.toarray())
+    batch = next(iter(Pairs(tied.matrix(), 40).epoch(np.random.default_rng(0))))
+    u, i, j = people[batch.users], items[batch.positives], items[batch.negatives]
+    better, worse = (u * i).sum(1), (u * j).sum(1)
+    free, n = network.free.detach().numpy().astype(np.float64), tied.n_users
+    size = (free[np.concatenate([batch.users, n + batch.positives, n + batch.negatives])] ** 2).sum()
+    found = network.loss(batch, torch.Generator()).item()
+    assert found == pytest.approx(np.logaddexp(0, worse - better).mean() + 0.2 / 80 * size, rel=1e-4)
+    errors = (1 - 1 / (1 + np.exp(-better))) ** 2 + (1 / (1 + np.exp(-worse))) ** 2
+    assert abs(found - 0.2 / 80 * size - errors.mean() / 2) > 0.1
 
 
 def test_shares_sum_to_one_and_what_is_lacking_counts_nothing(tied):

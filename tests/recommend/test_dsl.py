@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.nn.graph import propagate
 from palate.nn.social import SocialGraph
 from palate.recommend.dsl import DSL, Denoised, alignment
+from palate.recommend.graph_base import FreeVectors, Setting, Step
+from palate.training.triples import Pairs
 
 SMALL = {"dim": 8, "layers": 2, "epochs": 15, "batch_size": 64, "lr": 0.02}
 
@@ -42,6 +45,36 @@ def test_similarity_is_a_share_and_follows_the_formula(tied):
     np.testing.assert_allclose(z.numpy(), 1 / (1 + np.exp(-hidden @ v)), atol=1e-6)
     dropped = part.similarity(a, b, torch.Generator().manual_seed(0)).detach()
     assert not torch.equal(z, dropped)
+
+
+@pytest.mark.parametrize(("social", "align"), [(0.7, 0.0), (0.0, 0.4), (0.7, 0.4)])
+def test_a_step_by_hand(tied, social, align):
+    """Ties against strangers, and the hinge over pairs of the batch's people, on layers by dense matrices."""
+    config = DSL(**SMALL, social=social, align=align, dropout=0.0, social_layers=2).config
+    graph, setting, n = SocialGraph.of(tied, "test"), Setting.of(tied, Fitting()), tied.n_users
+    part = Denoised(graph, config, np.random.default_rng(0))
+    table = FreeVectors(len(setting.graph), 8, 1.0, np.random.default_rng(0), (part,))
+    batch = next(iter(Pairs(setting.matrix, 40).epoch(np.random.default_rng(0))))
+    step = Step(batch, torch.Generator().manual_seed(1), n, 2, 0)
+    step.layer0, step.graph = table.layer0(step), setting.graph
+    (step.vectors,) = step.propagate()
+    found, wanted, again = part.loss(step).item(), 0.0, torch.Generator().manual_seed(1)
+    free, s = table.free.detach().numpy(), graph.either.toarray()
+    a = s / np.sqrt(np.maximum(np.outer(s.sum(1), s.sum(1)), 1))
+    t = (free[:n] + a @ free[:n] + a @ a @ free[:n]) / 3
+    if social:
+        rng = np.random.default_rng(Step(batch, again, n, 2, 0).seed())
+        drawn = rng.integers(len(part.heads), size=40)
+        heads, tails = part.heads[drawn], part.tails[drawn]
+        strangers = part.strangers.sample_for(rng, heads)
+        assert (graph.ties.toarray()[heads, tails] > 0).all()
+        wanted += social * np.logaddexp(0, (t[heads] * (t[strangers] - t[tails])).sum(1)).mean()
+    if align:
+        first = batch.users
+        second = first[torch.randperm(40, generator=again).numpy()]
+        z = part.similarity(step.vectors.users(first), step.vectors.users(second)).detach().numpy()
+        wanted += align * np.maximum(0, 1 - z * (t[first] * t[second]).sum(1)).mean()
+    assert found == pytest.approx(wanted, rel=1e-4)
 
 
 def test_strangers_are_neither_tied_nor_oneself(tied):

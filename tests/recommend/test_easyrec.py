@@ -135,6 +135,29 @@ def test_own_items_elsewhere_in_the_batch_are_hidden(train: Dataset, trainer) ->
     assert trainer(mask_own=False).hidden(users, had, others) is None
 
 
+@pytest.mark.parametrize("mask_own", [False, True])
+def test_the_loss_of_a_batch_by_hand(train: Dataset, trainer, mask_own: bool) -> None:
+    """Cosines of the texts that were drawn, own items elsewhere left out if so set, and the words' loss at its weight."""
+    import torch
+
+    own = trainer(mask_own=mask_own, mlm_weight=0.1)
+    epoch, ones = own.epoch(1, np.random.default_rng(0)), train.matrix().toarray() > 0
+    batch, b = next(iter(epoch)), SMALL["batch_size"]
+    users, had, others, versions = epoch.users[:b], epoch.had[:b], epoch.others[:b], epoch.versions[:, :b]
+    own.tower.masked_words = lambda texts, share, rng: torch.tensor(0.01 * len(texts))
+    encode = own.tower.encoder.encode
+    people = encode(own.written(users, had, versions[0]))
+    texts, items = own.model._write_items(), np.concatenate([had, others])
+    rows = encode([texts[v][i] for v, i in zip(versions[1:].ravel(), items, strict=True)])
+    scores = people.astype(float) @ rows.T / 0.05
+    hidden = ones[users][:, items]
+    hidden[np.arange(b), np.arange(b)] = False
+    if mask_own:
+        scores[hidden] = -np.inf
+    wanted = np.mean(np.log(np.exp(scores).sum(1)) - scores[np.arange(b), np.arange(b)]) + 0.1 * 0.01 * 3 * b
+    assert own.loss(batch, torch.Generator().manual_seed(0)).item() == pytest.approx(wanted, rel=1e-4) and hidden.any()
+
+
 def test_it_learns_tastes_whose_words_are_all_different(train: Dataset, model: EasyRec) -> None:
     assert right(model, train) > 0.95
     untouched = EasyRec(**{**SMALL, "epochs": 0}).fit(train, seed=0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
@@ -10,6 +11,7 @@ from palate.errors import DataError
 from palate.nn.social import SocialGraph
 from palate.recommend.graphrec import GraphRec
 from palate.recommend.opinions import Opinions
+from palate.training.triples import Pairs
 
 SMALL = {"dim": 8, "epochs": 20, "batch_size": 64, "lr": 0.02, "init": 0.3}
 
@@ -66,6 +68,24 @@ def test_scores_follow_the_equations(tied, decoder, all_scores):
     users = np.flatnonzero(tied.histories.lengths > 0).astype(np.int32)
     got = all_scores(model, Requests.of_users(tied, users))
     np.testing.assert_allclose(got, (met if decoder == "mlp" else u @ v.T)[users], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["bpr", "regression"])
+def test_losses_by_hand(tied, loss):
+    """BPR of the scores that the equations give, or their squared error against ratings at mean 0 and deviation 1."""
+    Kept(**{**SMALL, "epochs": 2, "loss": loss, "reg": 0.2}).fit(tied)
+    network, ratings = Kept.network, tied.matrix(values=True).toarray()
+    _, _, score = by_hand(network, ratings.astype(int) - 1, SocialGraph.of(tied, "test").ties.toarray())
+    batch = next(iter(Pairs(tied.matrix(), 40).epoch(np.random.default_rng(0), negatives=loss == "bpr")))
+    u, i, j = batch.users, batch.positives, batch.negatives
+    p, q = (x.detach().numpy().astype(np.float64) for x in (network.people, network.items))
+    size = (p[u] ** 2).sum() + (q[i] ** 2).sum()
+    if loss == "bpr":
+        fit, size = np.logaddexp(0, score[u, j] - score[u, i]).sum(), size + (q[j] ** 2).sum()
+    else:
+        values = tied.interactions.value.astype(np.float64)
+        fit = ((score[u, i] - (ratings[u, i] - values.mean()) / values.std()) ** 2).sum()
+    assert network.loss(batch, torch.Generator()).item() == pytest.approx((fit + 0.1 * size) / 40, rel=1e-4)
 
 
 def test_friends_come_with_what_they_like(tied):

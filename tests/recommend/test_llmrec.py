@@ -386,3 +386,10 @@ def test_blocks_by_dense_matrices():
     people = np.array([5, 0, 11])
     np.testing.assert_allclose(links.people(people, of_items.shares), (ru @ x)[people], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(links.people(people, of_people.shares), (ru @ ri @ p)[people], rtol=1e-4, atol=1e-5)
+    blocks = [Block("x", "x", "items", x, 0.3, False), Block("p", "p", "users", p, 0.7, False)]
+    side = Side(blocks, links, 4, 0.0, 2.0, rng)
+    found = side.fused(torch.zeros(sum(r.shape), 4), side.projected(np.arange(r.shape[0]), np.arange(r.shape[1])))
+    both = np.concatenate([ru @ x, ri @ (ru @ x)]), np.concatenate([ru @ ri @ p, ri @ p])
+    own = [rows @ side.maps[name].detach().numpy() for name, rows in zip("xp", both, strict=True)]
+    first, second = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in own)
+    np.testing.assert_allclose(found.detach().numpy(), 0.3 * first + 0.7 * second, rtol=1e-3, atol=1e-5)

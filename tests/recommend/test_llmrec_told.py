@@ -16,7 +16,7 @@ from palate.language.managed import ManagedModel
 from palate.language.model import Answer, LanguageModel
 from palate.language.texts import item_texts
 from palate.recommend.llmrec import LLMRec
-from palate.recommend.llmrec_augment import Candidates, LanguageAugmentor, pick_schema, picked
+from palate.recommend.llmrec_augment import Candidates, LanguageAugmentor, pick_schema, picked, propose
 
 needs_lm = pytest.mark.skipif(not all(map(available, ("tenacity", "jsonschema"))), reason="needs the extra lm")
 SMALL = {"dim": 8, "epochs": 3, "batch_size": 64, "lr": 0.02, "text_dim": 16, "base": "item_knn"}
@@ -117,6 +117,10 @@ def test_a_fit_with_a_language_model():
     augmentor = LanguageAugmentor(Whole(says), attributes=("maker",))
     notes = LLMRec(**SMALL, augmentor=augmentor).fit(DATA).record_.notes["augmentation"]
     assert notes["augmentor"] == "language model" and notes["picked"] == notes["asked"] == DATA.n_users - 1
+    offered, counts = propose(DATA, "item_knn", 10).items, DATA.item_counts
+    for at, name in enumerate(("liked", "disliked")):  # the first and the second candidate of everybody
+        ranks = [(counts > counts[item]).sum() + (counts[:item] == counts[item]).sum() for item in offered[:, at]]
+        assert notes[f"median popularity rank of the {name}"] == np.median(ranks)
     assert notes["filled"]["maker"] == 1 - 1 / DATA.n_items  # of one item nothing is known
     assert 0.9 < notes["filled"]["profile"] < 1
 

@@ -8,6 +8,7 @@ from scipy import sparse
 from palate.contracts.requests import Requests
 from palate.nn.sparse import Sparse
 from palate.recommend.mhcn import MHCN, mutual_information
+from palate.training.triples import Pairs
 
 SMALL = {"dim": 8, "layers": 2, "epochs": 15, "batch_size": 64, "lr": 0.02, "min_common": 2}
 
@@ -89,6 +90,23 @@ def test_mutual_information_by_hand():
         for better, worse in ((near, mid), (mid, far), (e[u] @ e.mean(0), broken[u] @ e.mean(0))):
             total -= np.log(1 / (1 + np.exp(worse - better)))
     assert float(found) == pytest.approx(total / 7, rel=1e-4)
+
+
+def test_the_loss_of_a_batch_by_hand(tied, fitted):
+    """BPR and the penalty, and the self-supervised loss of each channel on people through a gate of its own."""
+    network, n = fitted[1], tied.n_users
+    batch = next(iter(Pairs(tied.matrix(), 40).epoch(np.random.default_rng(0))))
+    with torch.no_grad():
+        found, pass_ = network.loss(batch, torch.Generator().manual_seed(2)).item(), network.propagate()
+        own, generator = 0.0, torch.Generator().manual_seed(2)
+        for w, b, h in zip(network.own_gates, network.own_bias, network.graphs.channels, strict=True):
+            own += mutual_information(pass_.users * torch.sigmoid(pass_.users @ w + b), h, generator).item()
+    people, items, free = (x.detach().numpy().astype(np.float64) for x in (pass_.users, pass_.items, network.free))
+    worse = (people[batch.users] * (items[batch.negatives] - items[batch.positives])).sum(1)
+    size = (free[np.concatenate([batch.users, n + batch.positives, n + batch.negatives])] ** 2).sum()
+    c = network.config
+    wanted = np.logaddexp(0, worse).mean() + c.reg / 80 * size + c.ssl * own
+    assert found == pytest.approx(wanted, rel=1e-5) and c.ssl * own > 1e-3
 
 
 def test_shares_hold_the_plain_channel_alone(tied, fitted):

@@ -96,6 +96,45 @@ def test_the_choice_has_no_gradient(backbone, loss):
     torch.testing.assert_close(*gradients)
 
 
+def smoothed(free):
+    """The mean of layers 0 to 2 of LightGCN, by a dense matrix."""
+    r = DATA.matrix().toarray().astype(float)
+    a = np.block([[np.zeros((len(r),) * 2), r], [r.T, np.zeros((r.shape[1],) * 2)]])
+    root = np.sqrt(np.maximum(a.sum(1), 1))
+    a /= root[:, None] * root
+    return (free + a @ free + a @ a @ free) / 3
+
+
+@pytest.mark.parametrize("size", [1, 40])
+@pytest.mark.parametrize("method", ["pld", "plain", "t_ce", "r_ce"])
+@pytest.mark.parametrize("loss", ["bpr", "bce"])
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+def test_a_step_by_hand(backbone, loss, method, size):
+    """Choice, loss of the pair or of each item alone, global denoisers and penalty, in float64; a batch of one person, too."""
+    own = {"pld": {"pool": 4, "tau": 0.2}, "t_ce": {"drop": 0.5, "drop_step": 0.25}, "r_ce": {"beta": 0.5}}.get(method, {})
+    config = PLDConfig(dim=4, layers=2, backbone=backbone, loss=loss, method=method, reg=0.3, warmup=0, **own)
+    matrix, k = DATA.matrix(), 4 if method == "pld" else 1
+    table = FreeVectors(len(graph := Adjacency.of_matrix(matrix)), 4, 1.0, np.random.default_rng(0), ())
+    sampler = PersonalLossSampler(k, 0.2, 0).bind(matrix)
+    pools = sampler.draw(sampler.people[:size], k, np.random.default_rng(1))
+    found = _Steps(config, table, sampler, graph, USERS).loss(pools, torch.Generator())
+    free = table.free.detach().numpy().astype(float)
+    e = free if backbone == "mf" else smoothed(free)
+    rival = (e[pools.users] * e[USERS + pools.negatives]).sum(1)
+    scores = np.einsum("md,mkd->mk", e[pools.users], e[USERS + pools.candidates])
+    losses = np.logaddexp(0, rival[:, None] - scores) if loss == "bpr" else np.logaddexp(0, -scores)
+    p = np.exp(-losses / 0.2) / np.exp(-losses / 0.2).sum(1, keepdims=True)
+    at = (p.cumsum(1) <= pools.chances[:, None]).sum(1)
+    terms, against = losses[np.arange(size), at], np.logaddexp(0, rival)
+    if method == "t_ce":  # in the first epoch after the warm-up a quarter of the batch's positives is left out
+        terms = np.where(terms.argsort().argsort() < size - size // 4, terms, 0)
+    if method == "r_ce":
+        terms, against = terms * np.exp(-terms) ** 0.5, against * np.exp(-against) ** 0.5
+    terms = terms if loss == "bpr" else (terms + against) / 2
+    rows = np.concatenate([pools.users, USERS + pools.candidates[np.arange(size), at], USERS + pools.negatives])
+    assert float(found.detach()) == pytest.approx((terms.sum() + 0.15 * (free[rows] ** 2).sum()) / size, rel=1e-4)
+
+
 def test_pools_of_one_and_no_temperature_are_plain_training():
     plain = PLD(**SMALL, backbone="mf", method="plain").fit(DATA)
     one = PLD(**SMALL, backbone="mf", pool=1).fit(DATA)

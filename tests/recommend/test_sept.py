@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from palate.contracts.model import Fitting
 from palate.contracts.requests import Requests
 from palate.nn.social import SocialGraph
-from palate.recommend.sept import SEPT, pseudo_positives, social_views, tri_training
+from palate.recommend.graph_base import FreeVectors, Setting, Step
+from palate.recommend.sept import SEPT, TriTraining, pseudo_positives, social_views, tri_training
+from palate.training.triples import Pairs
 
 SMALL = {"dim": 8, "layers": 2, "epochs": 15, "batch_size": 64, "lr": 0.02, "warm_epochs": 2, "k": 3, "ssl": 0.05}
 
@@ -76,6 +79,44 @@ def test_with_everybody_as_positive_there_is_nothing_to_learn():
     loss = tri_training(views, torch.randn(5, 3), 5, 0.1)
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert max(float(g.abs().max()) for g in torch.autograd.grad(loss, views)) < 1e-6
+
+
+def test_a_step_by_dense_matrices(tied):
+    """The views of a batch's people are means of layers over each graph, the unlabelled one over the thinned one."""
+    config, setting = SEPT(**SMALL).config, Setting.of(tied, Fitting())
+    friends, sharing = social_views(SocialGraph.of(tied, "test"), setting.matrix)
+    part = TriTraining(setting.matrix, (friends, sharing), config)
+    table = FreeVectors(len(setting.graph), 8, 1.0, np.random.default_rng(0), (part,))
+    part.begin(config.warm_epochs + 1, np.random.default_rng(1))
+    batch = next(iter(Pairs(setting.matrix, 40).epoch(np.random.default_rng(0))))
+    step = Step(batch, torch.Generator(), setting.n_users, 2, 0)
+    step.layer0, step.graph = table.layer0(step), setting.graph
+    (step.vectors,) = step.propagate()
+    found = part.loss(step)
+    people, free = np.unique(batch.users), table.free.detach().numpy()
+
+    def view(graph):
+        a, x = graph.product(np.eye(len(graph), dtype=np.float32)), free[: len(graph)]
+        return torch.from_numpy(((x + a @ x + a @ (a @ x)) / 3)[people])
+
+    labelled = [view(graph) for graph in (setting.graph, friends, sharing)]
+    wanted = config.ssl * tri_training(labelled, view(part.thinned), config.k, config.temperature)
+    torch.testing.assert_close(found.detach(), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_unlabelled_view_lacks_other_edges_in_each_epoch(tied):
+    config, matrix = SEPT(**{**SMALL, "drop": 0.3}).config, tied.matrix()
+    part, rng = TriTraining(matrix, social_views(SocialGraph.of(tied, "test"), matrix), config), np.random.default_rng(0)
+    whole, n, drawn = matrix.toarray() > 0, tied.n_users, []
+    for epoch in range(1, 23):
+        part.begin(epoch, rng)
+        if epoch <= config.warm_epochs:
+            assert part.thinned is None
+            continue
+        drawn.append(part.thinned.product(np.eye(len(part.thinned), dtype=np.float32))[:n, n:] > 0)
+        assert not (drawn[-1] & ~whole).any()
+    assert np.mean([view.sum() / whole.sum() for view in drawn]) == pytest.approx(0.7, abs=0.03)
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_it_waits_for_the_warm_up(tied):

@@ -28,10 +28,11 @@ graph (in the whole one, if that kept none), as its own row is zero and no perso
 Source: Y. Jiang et al., "DiffKG: Knowledge Graph Diffusion Model for Recommendation", WSDM 2024 (arXiv 2312.16890), equations 1
 to 16.
 Differences: G' reaches training and answers, as the paper says; in the code published last it doesn't, and both views are the
-whole graph (here ``views="dropout"``). LightGCN has no self-loops and takes the mean of its layers. A pair of rows that several
-relations link keeps all of them. Rows without links take no part in diffusion, nor do entities with fewer than ``min_links``:
-its cost grows with the square of the rows, and most entities of a large graph have one link (data sets of other papers leave
-out those with fewer than ten). The penalty is on layer 0 of the batch's rows.
+whole graph (here ``views="dropout"``). LightGCN has no self-loops and takes the mean of its layers. A pair of rows that
+several relations link keeps all of them, and the whole graph all links of a row (the published code keeps the first relation
+of a pair and, unless told otherwise, ten links of a row, drawn once). Rows without links take no part in diffusion, nor do
+entities with fewer than ``min_links``: its cost grows with the square of the rows, and most entities of a large graph have one
+link (data sets of other papers leave out those with fewer than ten). The penalty is on layer 0 of the batch's rows.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ history they are exactly the trained ones. Somebody unknown in training has u^(0
 
 Source: L. Wu et al., "DiffNet++: A Neural Influence and Interest Diffusion Network for Social Recommendation", TKDE 2022, arXiv
 2002.00844, equations 3 to 16 (after DiffNet, SIGIR 2019).
-Differences: free vectors alone enter (the fusion layer wants review vectors, which data seldom have); the loss is BPR, as in
-the paper (the published code takes squared errors of a sigmoid); the constants that the code adds to the weights (+0.7, +0.3)
-and its halves are not in the paper, nor here.
+Differences: DiffNet, which weighs neighbours alike, is not a system of its own; free vectors alone enter (the fusion layer
+wants review vectors, which data seldom have); the loss is BPR, as in the paper (the published code takes squared errors of a
+sigmoid); the constants that the code adds to the weights (+0.7, +0.3) and its halves are not in the paper, nor here.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ With opinions r of people on items (levels of rating, each with a vector e_r), p
 
 Each attention is a softmax of a two-layer network; g and g' have two layers too. (Every W and b is another one.)
 
-The paper predicts ratings. Here the catalogue is ranked: the loss is BPR (default), or the squared error of ratings
-(``loss="regression"``, which ranks by predicted rating and needs values). Ranking by ``mlp`` passes every item through the
-network, person by person; ``dot`` is a product.
+The paper predicts ratings. Here the catalogue is ranked: the loss is BPR (default), or the squared error of ratings, brought
+to mean 0 and deviation 1 (``loss="regression"``, which ranks by predicted rating and needs values). Ranking by ``mlp`` passes
+every item through the network, person by person; ``dot`` is a product.
 
 A person is computed from the history of the request and the opinions in it; an event without a value has the commonest opinion.
 Of a known person, p_i and s_i stay as training left them; somebody unknown has p = 0 and no friends.

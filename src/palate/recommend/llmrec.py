@@ -27,8 +27,10 @@ its end, as what it restores has both signs (there its optimiser is never steppe
 vectors whole (there masks add up). Candidates come from a base recommender fitted on the training pairs, LightGCN unless
 another is named, and leave out what a person had (there: from a multimodal recommender, nothing left out). Images are not
 read: a data set may hold vectors of them for all items, some or none, and the fit is the same. Vectors of texts are TF-IDF's
-unless another encoder is named. There are no ranking losses of single blocks. Pairs make a batch, not
-people, and stopping looks at validation. w₁, w₃ and w₄ are small by default: pruning takes true pairs with large losses, too.
+unless another encoder is named. There are no ranking losses of single blocks, no penalty on their vectors and by default no
+limit of the gradient (there it is applied before there is one). Restoring is on (there off by default). Pairs make a batch,
+not people, and stopping looks at validation. w₁, w₃ and w₄ are small by default: pruning takes true pairs with large losses,
+too.
 """
 
 from __future__ import annotations

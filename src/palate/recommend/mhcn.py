@@ -27,7 +27,8 @@ Source: J. Yu et al., "Self-Supervised Multi-Channel Hypergraph Convolutional Ne
 equations 1 to 13.
 Differences: R is normalised on both sides, as in the published code (the paper divides by a row's sum); layers are averaged as
 in the paper (the code brings each to length 1); pairs of the purchase channel are pruned (``min_common``, ``max_neighbours``),
-and nobody is paired with themselves; the self-supervised part is a mean over people, BPR a mean over the batch.
+and nobody is paired with themselves; one draw of E~ serves both of its comparisons (the code draws two); the self-supervised
+part is a mean over people, BPR a mean over the batch.
 """
 
 from __future__ import annotations

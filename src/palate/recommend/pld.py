@@ -21,9 +21,10 @@ whole batch::
 
 Source: K. Zhang et al., "Personalized Denoising Implicit Feedback for Robust Recommender System", WWW 2025, arXiv 2502.00348;
 W. Wang et al., "Denoising Implicit Feedback for Recommendation", WSDM 2021 (T-CE, R-CE).
-Differences: the graph keeps the noisy edges, as in the paper; one propagation a step instead of two; Adam without decay of
-weights (the published code decays all vectors by AdamW's default beside the ridge); T-CE and R-CE are pointwise in their
-paper: here they work on the loss in use, and R-CE's weight has no gradient.
+Differences: NeuMF, the published code's third backbone, is not here; the graph keeps the noisy edges, as in the paper; one
+propagation a step instead of two; Adam without decay of weights (the published code decays all vectors by AdamW's default
+beside the ridge); T-CE and R-CE are pointwise in their paper: here they work on the loss in use, and R-CE's weight has no
+gradient.
 """
 
 from __future__ import annotations

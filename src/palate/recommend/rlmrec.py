@@ -18,12 +18,13 @@ Whom a row is told apart from: the published code sums over *all* people for peo
 included, for items; ``denominator="published"`` does that (all people's texts pass ``g`` in every step; scores are made in
 blocks). By default each of the three terms runs over the distinct people (items) of the batch, which is cheaper, treats people
 and items alike and takes no item for its own negative. ``λ`` weighs sums of means in both, as there.
-Differences: layers are averaged, not summed; no links are dropped with ``lightgcn``; only rows with a text take part, in sums
-and masks (the record's notes count the others), and only nodes with events are masked; the generative term has no 1e-8 inside
-its logarithm; the penalty is on layer 0 of the batch's rows, the networks ``g`` and ``p`` are free of it. Templates write the
-profiles unless ``profile_model`` names a language model, which writes the profile alone, without reasons before it;
-``profile_column`` names an attribute whose texts stand in for ours (they may have been written from what the test part asks
-for: our own never are); wide text vectors are cut to their ``text_dim`` main directions.
+Differences: of the six backbones LightGCN, SGL and SimGCL are here (XSimGCL is ours; GCCF, DCCF and AutoCF are not); layers
+are averaged, not summed; no links are dropped with ``lightgcn``; only rows with a text take part, in sums and masks (the
+record's notes count the others), and only nodes with events are masked; the generative term has no 1e-8 inside its logarithm;
+the penalty is on layer 0 of the batch's rows, the networks ``g`` and ``p`` are free of it. Templates write the profiles unless
+``profile_model`` names a language model, which writes the profile alone, without reasons before it; ``profile_column`` names
+an attribute whose texts stand in for ours (they may have been written from what the test part asks for: our own never are);
+wide text vectors are cut to their ``text_dim`` main directions.
 Without weight the fit is that of the backbone to the bit; of ``lightgcn`` it is so but for rounding, as
 :mod:`palate.recommend.lightgcn` by itself takes loss, penalty and slopes in one pass, which adds in another order.
 ``control="shuffled"`` deals the texts to other rows and ``"random"`` replaces their vectors by noise: what then remains of a
