@@ -173,6 +173,20 @@ def test_words_stand_in_place_of_a_history(work: Path, palate: Callable, tmp_pat
     assert "in one way" in palate("explain", bundle, "--item", "5", code=2).output
 
 
+def test_suspicious_events_are_listed(work: Path, palate: Callable, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    bundle = str(tmp_path / "pld")
+    few = ("--set", "dim=8", "--set", "epochs=8", "--set", "warmup=1", "--set", "batch_size=64")
+    palate("fit", "pld", "--data", str(work / "split"), "--out", bundle, *few)
+    found = json.loads(palate("suspicious", bundle, "-n", "3", "--json").stdout)
+    weights = [one["weight"] for one in found]
+    assert len(found) == 3 and weights == sorted(weights) and 0 <= weights[0] < 1
+    own = json.loads(palate("suspicious", bundle, "--user", found[1]["user"], "--json").stdout)
+    assert {one["user"] for one in own} == {found[1]["user"]} and found[1] in own
+    assert "most doubtful first" in palate("suspicious", bundle).stdout
+    assert "fit pld" in palate("suspicious", str(work / "model"), code=1).output
+
+
 def test_compare_writes_a_report(work: Path, palate: Callable) -> None:
     out = work / "report.json"
     result = palate("compare", str(work / "split"), "--models", "popularity,ease", "--out", str(out))

@@ -80,6 +80,7 @@ def test_the_order_of_events_and_padding_do_not_matter() -> None:
     with torch.no_grad():
         model.net_.table.table[0] = 9.0
         np.testing.assert_allclose(model.net_.read(codes).gate.numpy(), before, atol=1e-6)
+    np.testing.assert_allclose(model.predict(rows).values, answers, atol=1e-6)
 
 
 def test_experts_times_c_and_gate_by_c_answer_the_same() -> None:

@@ -125,6 +125,19 @@ def test_vectors_of_pairs_by_hand():
     assert float(search.pairs.squares().detach()) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.75])
+def test_the_search_mixes_candidates_by_shares_at_its_temperature(progress):
+    search, _, rows, _ = networks(["memorise"] * 3)
+    with torch.no_grad():
+        search.raw.copy_(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+        search.progress.fill_(progress)
+        memorised, factorised = search.pairs(rows)
+        shares = (search.alpha / (1 - progress)).softmax(1)
+        mixed = torch.stack([shares[p, 0] * memorised[:, p] + shares[p, 1] * factorised[:, p] for p in range(3)], 1)
+        x = torch.cat([search.table(search.part.take(rows)).flat, mixed.flatten(1)], 1)
+        torch.testing.assert_close(search.eval()(rows, OFF)[0], search.deep(x, OFF))
+
+
 # -- accounting -------------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +253,29 @@ def test_the_temperature_falls_to_the_last_batch():
 
     Watched(**{**SMALL, "batch_size": 100, "search_epochs": 2})._fit(lambda: [ROWS], None, Fitting())
     np.testing.assert_allclose(seen, [5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0.01], atol=1e-6)
+
+
+def test_preferences_are_those_of_the_epoch_with_the_best_validation_value():
+    seen = []
+
+    class Watched(PairSearch):
+        def _value(self, store):
+            seen.append(self.net_.raw.detach().clone())
+            return [0.6, 0.9, 0.7][len(seen) - 1]
+
+    search = Watched(**{**SMALL, "search_epochs": 3, "patience": 0})
+    search._fit(lambda: [ROWS], lambda: [rows_of(seed=1)], Fitting())
+    assert len(seen) == 3 and not torch.equal(seen[1], seen[2])
+    assert torch.equal(search.net_.raw, seen[1])
+
+
+def test_layer_normalisation_learns_in_the_search_and_after_it():
+    """In the published code no optimizer holds its weights: they stay 1 and 0."""
+    search = PairSearch(**SMALL)
+    search._fit(lambda: [ROWS], None, Fitting())
+    for net in (search.net_, OptInter(**SMALL, method="memorise").fit(ROWS).net_):
+        norm = net.deep.activations[0][0]
+        assert (norm.weight != 1).all() and norm.bias.any()
 
 
 def test_pairs_of_rare_values_alone_can_not_be_memorised():

@@ -103,9 +103,11 @@ def test_the_loss_is_that_of_the_equations(translate):
     trainer, rows = trainer_of(translate=translate, sg_weight=0.7, cl_weight=0.3)
     batch = batch_of(rows, 40)
     fit, taught, contrast = by_rows(trainer, batch)
-    torch.testing.assert_close(
-        trainer.loss(batch, torch.Generator()), fit + 0.7 * taught + 0.3 * contrast, rtol=1e-4, atol=1e-5
-    )
+    found, wanted = trainer.loss(batch, torch.Generator()), fit + 0.7 * taught + 0.3 * contrast
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    learnt = tuple(trainer.parameters())  # nothing is held: words learn from the distance of guesses, too
+    for own, plain in zip(*(torch.autograd.grad(loss, learnt) for loss in (found, wanted)), strict=True):
+        torch.testing.assert_close(own, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_a_batch_without_searches_teaches_no_guess():

@@ -1,4 +1,4 @@
-"""``palate recommend``, ``similar`` and ``explain``: answers of a saved bundle."""
+"""``palate recommend``, ``similar``, ``explain`` and ``suspicious``: answers of a saved bundle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMED = ("table", "jsonl")
 
 def add_to(app: typer.Typer) -> None:
     """Add this group's commands."""
-    for command in (recommend, similar, explain):
+    for command in (recommend, similar, explain, suspicious):
         app.command(rich_help_panel=MODELS)(command)
 
 
@@ -255,6 +255,36 @@ def explain(
         return
     kind = _adds_up(why.score, reasons) if why.exact else "each reason is the fall of the score without it"
     print_table(reasons, ["kind", "reason", "weight"], title=f"Score {why.score:.4f} ({why.method}; {kind})")
+
+
+@errors_to_exit_codes
+def suspicious(
+    bundle: Bundle,
+    user: Annotated[list[str] | None, typer.Option("--user", help="Look at this person's events alone; repeat it.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many events at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the training events that fit their person least, such as misclicks and gifts (of a model fitted by pld)."""
+    import numpy as np
+
+    from palate.catalog.registry import load
+    from palate.errors import UnsupportedError
+
+    model = load(bundle, "recommend")
+    find = getattr(model, "suspicious", None)
+    if find is None:
+        remedy = "palate fit pld --data SPLIT --out DIR"
+        raise UnsupportedError(f"{model.name} can't say which events are suspicious.", where=bundle, remedy=remedy)
+    found = find(n, None if user is None else user)
+    labels = model.items_.labels(np.array([model.items_.ids.number(one.item) for one in found], np.int32))
+    rows = [
+        {"user": one.user, "item": one.item, "label": label, "weight": one.weight}
+        for one, label in zip(found, labels, strict=True)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, title="Training events, the most doubtful first (weight 1: as likely as the person's others; 0: never)")
 
 
 def _adds_up(score: float, reasons: Sequence[Mapping[str, Any]]) -> str:

@@ -35,8 +35,8 @@ Differences from the published code:
 - Scores are not passed through a last LeakyReLU, which bends margins below zero.
 - As there, the interaction to be ranked is in the graph in training, and the second term is a mean over all rows, so its weight
   falls with the share of searches. Each step propagates over the whole graph.
-- Step size 1e-3 in batches of 1024 and 64 numbers a vector (there 1e-4, 256 and 100). Early stopping looks at NDCG@10 over the
-  catalogue, of held-out answers with and without their queries (there HIT@5 among 100).
+- Step size 1e-3 in batches of 1024, 64 numbers a vector and 8 words a query (there 1e-4, 256, 100 and 3). Early stopping looks
+  at NDCG@10 over the catalogue, of held-out answers with and without their queries (there HIT@5 among 100).
 """
 
 from __future__ import annotations
