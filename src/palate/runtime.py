@@ -17,16 +17,24 @@ import numpy as np
 from palate.errors import ConfigError
 
 _threads: int | None = None
+#: Variables that say how many threads to use; the first that is set counts.
+VARIABLES = ("PALATE_THREADS", "OMP_NUM_THREADS")
 
 
 def threads() -> int:
-    """Return the number of threads that Palate uses (``PALATE_THREADS``, else the usable cores)."""
+    """Return the number of threads that Palate uses (``PALATE_THREADS``, else ``OMP_NUM_THREADS``, else the usable cores)."""
     if _threads is not None:
         return _threads
-    wanted = os.environ.get("PALATE_THREADS")
-    if wanted and wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return wanted_threads() or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def wanted_threads() -> int | None:
+    """Return the number of threads that the environment names (of a list, as ``OMP_NUM_THREADS`` may be, the first)."""
+    for name in VARIABLES:
+        given = os.environ.get(name, "").split(",")[0].strip()
+        if given.isdigit() and int(given) > 0:
+            return int(given)
+    return None
 
 
 def set_threads(count: int) -> None:

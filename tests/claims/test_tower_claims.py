@@ -105,6 +105,21 @@ def test_seconds_are_those_of_the_fewest_passes_at_the_best_validation_value(mon
     }
 
 
+def test_shuffled_people_keep_what_is_new_and_get_the_old_items_of_somebody_else():
+    own = program("two_tower_hgnn")
+    q = own.questions(next(iter(own.sources(Trial((0,), reduced=True)).values())))
+    mixed = own.shuffled(q, 0)
+    true, other = (one.train.matrix().toarray() for one in (q, mixed))
+    np.testing.assert_array_equal(true[:, q.new], other[:, q.new])
+    old = [sorted(map(bytes, one[:, ~q.new].astype(np.uint8))) for one in (true, other)]
+    assert old[0] == old[1] and (true != other).any(axis=1).mean() > 0.9
+    people = mixed.test.users[:20]
+    assert [set(row) for row in mixed.test.histories.ragged.tolist()[:20]] == [set(np.flatnonzero(other[u])) for u in people]
+    told, chance = own.informative(q), own.informative(mixed)
+    assert told["sharing a new item"] > 1.25 * told["random"]
+    assert chance["sharing a new item"] < 1.1 * chance["random"]
+
+
 def test_at_least_as_good_is_at_most_two_in_a_hundred_less_in_all_of_them():
     for name in ("ssl_two_tower", "two_tower_hgnn", "graph_contrast"):
         own = program(name)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
-from palate.errors import DataError, UnsupportedError
+from palate.errors import ConfigError, DataError, UnsupportedError
 from palate.nn.graph import Adjacency
 from palate.recommend.graph_base import FreeVectors
-from palate.recommend.pld import PLD, PLDConfig, _Steps
+from palate.recommend.pld import PLD, PLDConfig, _Edges, _Steps
 from palate.training.personal_loss import PersonalLossSampler, Pools
 
 HALF, USERS = 20, 100
@@ -63,6 +64,44 @@ def test_known_and_unseen_people_get_their_taste(models, backbone):
     for requests in (known, unseen):
         items = models[backbone].items_.ids.decode(models[backbone].recommend(requests, 3).items.ravel()).to_pylist()
         assert ((np.array(items).reshape(-1, 3) >= HALF) == (users % 2 == 1)[:, None]).mean() > 0.95
+
+
+def test_edges_weigh_what_their_interactions_did():
+    matrix = DATA.matrix()
+    sampler = PersonalLossSampler(4, 0.1, 0).bind(matrix)
+    edges = _Edges(matrix, sampler)
+    even = Adjacency.of_matrix(matrix)
+    np.testing.assert_array_equal(edges.now.weights, even.weights)  # nothing was in a pool yet
+    rng = np.random.default_rng(0)
+    chances = rng.random(matrix.nnz).astype(np.float32)
+    chances[:12] = 0  # a person whose events were never chosen
+    sampler.total[:], sampler.drawn[:] = torch.from_numpy(chances * 3), 3
+    sampler.total[20], sampler.drawn[20] = 0, 0
+    edges.begin(1, rng)
+    weights = np.where(np.arange(matrix.nnz) == 20, 1, chances)
+    r = sparse.csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape).toarray()
+    whole = np.block([[np.zeros((len(r), len(r))), r], [r.T, np.zeros((r.shape[1], r.shape[1]))]])
+    root = np.sqrt(np.where(whole.sum(1) > 0, whole.sum(1), 1))
+    found = sparse.csr_matrix((edges.now.weights, edges.now.columns, edges.now.offsets), whole.shape).toarray()
+    np.testing.assert_allclose(found, whole / np.outer(root, root), rtol=1e-5, atol=1e-7)
+    for wrong in ({"method": "plain"}, {"backbone": "mf"}):
+        with pytest.raises(ConfigError, match="weighed"):
+            PLD(edges="weighed", **wrong)
+
+
+def test_weighed_edges_answer_with_the_graph_of_what_was_kept(models):
+    model = PLD(**SMALL, edges="weighed").fit(DATA)
+    weights = np.nan_to_num(model.pair_weights_, nan=1.0)
+    matrix = DATA.matrix()
+    graph = Adjacency.of_matrix(sparse.csr_matrix((weights, matrix.indices, matrix.indptr), matrix.shape))
+    wrong = mistakes(model)
+    to_items = graph.weights[: graph.offsets[USERS]]
+    assert to_items[wrong].mean() < 0.7 * to_items[~wrong].mean()
+    known = Requests.of_users(DATA, np.arange(USERS, dtype=np.int32), exclude_seen=False)
+    own = (model.request_vectors(known) @ model.item_vectors.T)[matrix.nonzero()]
+    even = (models["lightgcn"].request_vectors(known) @ models["lightgcn"].item_vectors.T)[matrix.nonzero()]
+    gap = [(scores[~wrong].mean() - scores[wrong].mean()) / scores.std() for scores in (own, even)]
+    assert gap[0] > gap[1]
 
 
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])

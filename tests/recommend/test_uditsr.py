@@ -146,9 +146,8 @@ def test_counting_a_query_among_its_own_words_teaches_to_copy_it():
     can't be copied, and training shows what answers will.
     """
     n, words = 240, 6
-    told = SearchRows(
-        np.arange(n), np.arange(n), csr_matrix(np.eye(words)[np.random.default_rng(0).integers(0, words, n)]), n, n
-    )
+    bags = csr_matrix(np.eye(words)[np.random.default_rng(0).integers(0, words, n)])
+    told = SearchRows(np.arange(n), np.arange(n), bags, np.arange(n), n, n)
     taught, other, errors = np.arange(n // 2), np.arange(n // 2, n), {}
     honest, copied = (told.lists(OWN_WORDS, 10, leave_out=left) for left in (True, False))
     for name, lists in (("honest", honest), ("copied", copied)):

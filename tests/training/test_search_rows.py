@@ -51,6 +51,21 @@ def test_lists_leave_a_rows_own_query_out_where_asked(rows_and_words):
     assert spelt(copied.items_left) == [spelt(copied.items)[i] for i in (0, 1, 0, 0)]
 
 
+def test_a_query_that_led_to_several_items_is_left_out_whole():
+    searches = {"user": ["a", "a"], "query": ["red shoe", "red hat"], "items": [["x", "y"], ["x"]]}
+    plain = Dataset.from_columns(["a", "a", "a"], ["x", "y", "x"], time=[2_000, 2_100, 5_000])
+    data = read_searches(plain, pa.table({**searches, "time": [1_900, 4_900]}))
+    rows, words = SearchRows.of(data, tokens, longest=2, most=10, within=900)
+    lists = rows.lists(3, 10, leave_out=True)
+    spelt = lambda ragged: [sorted(words.words[w] for w in row) for row in ragged.tolist()]  # noqa: E731
+    queries = [sorted(words.words[w] for w in row.nonzero()[0]) for row in rows.bags.toarray()]
+    assert sorted(queries) == [["hat", "red"], ["red", "shoe"], ["red", "shoe"]]
+    other = {"hat": ["red", "shoe"], "shoe": ["hat", "red"]}
+    assert spelt(lists.people_left) == [other["hat" if "hat" in query else "shoe"] for query in queries]
+    left = dict(zip(zip(rows.items.tolist(), map(tuple, queries), strict=True), spelt(lists.items_left), strict=True))
+    assert left == {(0, ("red", "shoe")): ["hat", "red"], (1, ("red", "shoe")): [], (0, ("hat", "red")): ["red", "shoe"]}
+
+
 def test_pairs_are_told_as_far_as_queries_led_there(rows_and_words):
     rows, words = rows_and_words
     told = rows.told()

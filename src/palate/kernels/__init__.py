@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from palate.runtime import set_threads, wanted_threads
 
-if os.environ.get("PALATE_THREADS"):
-    from palate.runtime import set_threads, threads
-
-    set_threads(threads())
+if (_wanted := wanted_threads()) is not None:
+    set_threads(_wanted)

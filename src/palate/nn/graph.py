@@ -43,9 +43,13 @@ class Adjacency:
 
     @classmethod
     def of_matrix(cls, matrix: sparse.csr_matrix) -> Adjacency:
-        """Return ``Â`` of a users x items matrix of ones; items are numbered after users; rows without links are zero."""
-        people, items = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=matrix.shape[1])
-        root = np.sqrt(np.maximum(np.concatenate([people, items]), 1)).astype(np.float64)
+        """Return ``Â`` of a users x items matrix of ones, or of weights that are not negative; items are numbered after users.
+
+        ``D`` holds sums of weights. Rows without links are zero.
+        """
+        people, items = (np.asarray(matrix.sum(axis, dtype=np.float64)).ravel() for axis in (1, 0))
+        degrees = np.concatenate([people, items])
+        root = np.sqrt(np.where(degrees > 0, degrees, 1.0))
         whole = sparse.bmat([[None, matrix], [matrix.T, None]], format="csr")
         whole.sort_indices()
         offsets, columns = whole.indptr.astype(np.int64), whole.indices.astype(np.int32)

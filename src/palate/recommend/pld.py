@@ -10,7 +10,8 @@ its loss. The step is then taken on::
 
 ``e`` is the free vector itself (``backbone="mf"``) or smoothed over the graph (``"lightgcn"``). Answering is that of the
 backbone. :meth:`PLD.suspicious` names the training interactions that the model found hard to believe. Patience counts after the
-warm-up, whatever the method.
+warm-up, whatever the method. The sampler cleans what is learnt towards, not the graph; ``edges="weighed"`` has each edge weigh
+what its interaction did so far, the mean of ``k p`` (1 before it was in a pool).
 
 For comparison ``method`` offers, under the same sampler of people, plain training and two denoisers that look at losses of the
 whole batch::
@@ -21,10 +22,10 @@ whole batch::
 
 Source: K. Zhang et al., "Personalized Denoising Implicit Feedback for Robust Recommender System", WWW 2025, arXiv 2502.00348;
 W. Wang et al., "Denoising Implicit Feedback for Recommendation", WSDM 2021 (T-CE, R-CE).
-Differences: NeuMF, the published code's third backbone, is not here; the graph keeps the noisy edges, as in the paper; one
-propagation a step instead of two; Adam without decay of weights (the published code decays all vectors by AdamW's default
-beside the ridge); T-CE and R-CE are pointwise in their paper: here they work on the loss in use, and R-CE's weight has no
-gradient.
+Differences: NeuMF, the published code's third backbone, is not here; the graph keeps the noisy edges unless asked, as in the
+paper; one propagation a step instead of two; Adam without decay of weights (the published code decays all vectors by AdamW's
+default beside the ridge); T-CE and R-CE are pointwise in their paper: here they work on the loss in use, and R-CE's weight has
+no gradient.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
+from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,8 +46,9 @@ from palate.contracts.model import Fitting
 from palate.data.dataset import Dataset
 from palate.errors import DataError
 from palate.nn.graph import Adjacency, propagate
+from palate.nn.graph_views import Graphs
 from palate.recommend.folded import fold, ridge
-from palate.recommend.graph_base import FreeVectors, GraphRecommender, PoolConfig, Setting
+from palate.recommend.graph_base import FreeVectors, GraphRecommender, Part, PoolConfig, Setting, Step
 from palate.training.personal_loss import PersonalLossSampler, Pools, loss_of
 
 
@@ -63,9 +66,16 @@ class PLDConfig(PoolConfig):
     method: Literal["pld", "plain", "t_ce", "r_ce"] = Field("pld", description="how noise is met (see the module's text)")
     loss: Literal["bpr", "bce"] = Field("bpr", description="loss of a pair, or of each item alone")
     draw: Literal["people"] = Field("people", description="people are drawn alike by every method")
+    edges: Literal["even", "weighed"] = Field("even", description="whether an edge weighs 1, or its mean chance to be chosen")
     drop: float = Field(0.1, ge=0, lt=1, description="ε, the largest share of a batch that t_ce leaves out")
     drop_step: float = Field(0.02, gt=0, description="a, by which that share grows each epoch")
     beta: float = Field(0.2, ge=0, description="β, the power of r_ce")
+
+    @model_validator(mode="after")
+    def _chances_for_edges(self) -> PLDConfig:
+        if self.edges == "weighed" and (self.method, self.backbone) != ("pld", "lightgcn"):
+            raise ValueError('edges="weighed" takes the chances of method="pld" to the graph of backbone="lightgcn"')
+        return self
 
 
 @dataclass(frozen=True)
@@ -100,15 +110,19 @@ class PLD(GraphRecommender):
     def _fit(self, dataset: Dataset, fitting: Fitting) -> Mapping[str, Any]:
         c = self.config
         setting = Setting.of(dataset, fitting)
-        table = self._table(setting)
         pools = c.method == "pld"
-        sampler = PersonalLossSampler(c.pool if pools else 1, c.tau if pools else float("inf"), c.warmup)
-        table.sampler = sampler.bind(setting.matrix)
+        sampler = PersonalLossSampler(c.pool if pools else 1, c.tau if pools else float("inf"), c.warmup).bind(setting.matrix)
+        edges = (_Edges(setting.matrix, sampler),) if c.edges == "weighed" else ()
+        table = self._table(setting, edges)
+        table.sampler = sampler
         table.to(setting.device)
         steps = _Steps(c, table, sampler, setting.graph, dataset.n_users)
 
         def batches(epoch: int, rng: np.random.Generator) -> Any:
             steps.epoch = epoch
+            for part in edges:
+                part.begin(epoch, rng)
+                steps.graph = part.now
             return sampler.epoch(epoch, c.batch_size, rng)
 
         notes = self._descend(setting, table, steps.loss, batches)
@@ -179,6 +193,26 @@ class PLD(GraphRecommender):
         kept = ~np.repeat(gone, lengths)
         self.pair_items_, self.pair_weights_ = self.pair_items_[kept], self.pair_weights_[kept]
         self.pair_offsets_ = np.concatenate([[0], np.cumsum(np.where(gone, 0, lengths))]).astype(np.int64)
+
+
+class _Edges(Part):
+    """The graph in which an edge weighs the mean of ``k p`` of its interaction: in training as the epoch began."""
+
+    def __init__(self, matrix: sparse.csr_matrix, sampler: PersonalLossSampler) -> None:
+        super().__init__()
+        self._of = (matrix, sampler)  # together, as the sampler is a part of the table already
+        self.now = self._weighed()
+
+    def begin(self, epoch: int, rng: np.random.Generator) -> None:
+        self.now = self._weighed()
+
+    def graph(self, graph: Graphs, step: Step | None) -> Graphs:
+        return self._weighed() if step is None else self.now
+
+    def _weighed(self) -> Adjacency:
+        matrix, sampler = self._of
+        weights = np.nan_to_num(sampler.weights, nan=1.0)
+        return Adjacency.of_matrix(sparse.csr_matrix((weights, matrix.indices, matrix.indptr), shape=matrix.shape))
 
 
 class _Steps:

@@ -16,7 +16,8 @@ fields nearest to the seed without the seed itself, and counts items as often as
 the paper defines it, and items count once.
 Differences: a query is a person with a history (the paper's is an item); the id of an item is masked in both views, as its
 mutual information with any field is that field's entropy and one view with it would say all (``ids_in_views`` gives it to one
-view drawn by lot); dense numbers are masked too; items with an empty view take no part; items of a batch are distinct. Data
+view drawn by lot); dense numbers are masked too; of a field's values one always stays, and never are all fields in one view
+(:mod:`palate.training.masking`); items with an empty view take no part; items of a batch are distinct. Data
 with fewer than two fields of attributes have no complementary views: the task is then left out, which the record's notes say.
 """
 

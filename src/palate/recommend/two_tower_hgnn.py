@@ -24,11 +24,11 @@ new, validate on items that are (the protocol ``held_out_items``).
 Source: M. De Nadai et al., "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks", WWW Companion
 2024, arXiv 2403.05185.
 Differences: the paper's tower loss as printed is linear and has no bound, and is weighed by the inverse of an item's share,
-positive or negative it doesn't say: here the in-batch softmax of :mod:`palate.recommend.two_tower` with logQ correction. The last
-layer of the graph has no rectifier (with one, no cosine would be below 0), and its negatives are linked items of the positive's
-type (the paper: random ones). One pair of towers serves all types (the paper trains one for each); links need two people and
-more than chance (``min_support``, ``min_lift``; the paper: one person), and a busy person gives few of them (``max_items``);
-training links are balanced by walking through each kind in turn, and neighbours by a fan-out for each type; a
+positive or negative it doesn't say: here the in-batch softmax of :mod:`palate.recommend.two_tower` with logQ correction. The
+last layer of the graph has no rectifier (with one, no cosine would be below 0), and its negatives are linked items of the
+positive's type (the paper: random ones). One pair of towers serves all types (the paper trains one for each); links need two
+people and more than chance (``min_support``, ``min_lift``; the paper: one person), and a busy person gives few of them
+(``max_items``); training links are balanced by walking through each kind in turn, and neighbours by a fan-out for each type; a
 part of the items is encoded without neighbours in training (``alone``), so that new items are no surprise. No music vectors.
 """
 

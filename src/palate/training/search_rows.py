@@ -49,6 +49,8 @@ class SearchRows:
         ``int64[n]``, those that a search led to first.
     bags
         ``float32[n_told, words]``: the words of those searches.
+    searches
+        ``int64[n_told]``: number of each search, which may have led to several interactions.
     n_users, n_items
         Of the data set.
     """
@@ -56,6 +58,7 @@ class SearchRows:
     users: np.ndarray
     items: np.ndarray
     bags: sparse.csr_matrix
+    searches: np.ndarray
     n_users: int
     n_items: int
 
@@ -88,7 +91,8 @@ class SearchRows:
         rest[told[full]] = False
         order = np.concatenate([told[full], np.flatnonzero(rest)])
         users, items = events.user[order].astype(np.int64), events.item[order].astype(np.int64)
-        return cls(users, items, sparse.csr_matrix(bags[full]), dataset.n_users, dataset.n_items), words
+        searches = led[told[full]].astype(np.int64)
+        return cls(users, items, sparse.csr_matrix(bags[full]), searches, dataset.n_users, dataset.n_items), words
 
     def __len__(self) -> int:
         return len(self.users)
@@ -106,15 +110,23 @@ class SearchRows:
     def lists(self, own: int, led: int, *, leave_out: bool) -> Lists:
         """Return the ``own`` words that each person used most, and the ``led`` that led to each item most.
 
-        Without ``leave_out`` the lists of an interaction count its own query like any other.
+        Without ``leave_out`` the lists of an interaction count its own query like any other; with it, a query that led to
+        several interactions is left out of each of them whole.
         """
         users, items = self.users[: self.n_told], self.items[: self.n_told]
         by_user, by_item = counts_of(users, self.bags, self.n_users), counts_of(items, self.bags, self.n_items)
         people, things = top_words(by_user, own), top_words(by_item, led)
         if not leave_out:
             return Lists(people, things, people.take(users), things.take(items))
-        left = (top_words_without(by_user, users, self.bags, own), top_words_without(by_item, items, self.bags, led))
-        return Lists(people, things, *left)
+        mine, its = self._as_often(users), self._as_often(items)
+        return Lists(people, things, top_words_without(by_user, users, mine, own), top_words_without(by_item, items, its, led))
+
+    def _as_often(self, owners: np.ndarray) -> sparse.csr_matrix:
+        """Return each bag as often as its owner counts that search."""
+        pairs = np.stack([owners, self.searches])
+        _, at, times = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+        data = self.bags.data * np.repeat(times[at.ravel()], np.diff(self.bags.indptr)).astype(np.float32)
+        return sparse.csr_matrix((data, self.bags.indices, self.bags.indptr), shape=self.bags.shape)
 
     def told(self) -> ToldPairs:
         """Return what queries say of each pair of a person and an item."""
