@@ -185,3 +185,23 @@ def test_text_ids(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user": ["b", "new"], "items": [["x"], ["z", "?"]]}), tmp_path / "h.parquet")
     assert rows(of_parquet(tmp_path / "h.parquet"), model) == [("b", 1, [0], [0]), ("new", -1, [2], [2])]
     assert [row[0] for row in rows(of_users(model, ["a", "7"]), model)] == ["a", "7"]
+
+
+class Reader(EASE):
+    """Reads words, or says so."""
+
+    reads_words = True
+
+
+def test_what_people_say_stands_in_a_column(parts: Split, model: EASE, tmp_path: Path) -> None:
+    items = parts.train.items.ids.raw[:2].to_pylist()
+    table = pa.table({"user": ["a", "b", "c"], "items": [items, [], items[:1]], "text": ["quiet", None, "loud"]})
+    pq.write_table(table, tmp_path / "said.parquet")
+    reader = Reader().fit(parts.train)
+    (block,) = [block for piece in of_parquet(tmp_path / "said.parquet") for block in asked(piece, reader)]
+    assert list(block.requests.texts or ()) == ["quiet", "", "loud"]
+    (other,) = [block for piece in of_parquet(tmp_path / "said.parquet") for block in asked(piece, model)]
+    assert other.requests.texts is None
+    pq.write_table(table.set_column(2, "text", pa.array([1, 2, 3])), tmp_path / "numbers.parquet")
+    with pytest.raises(DataError, match="is text"):
+        list(next(asked(piece, reader) for piece in of_parquet(tmp_path / "numbers.parquet")))

@@ -13,8 +13,9 @@ questions in the same blocks. It has a column ``row``, the number of its first q
     one row group of a Parquet file of the second form
 
 A Parquet file (or folder of such files) of histories has a column ``user`` and lists ``items``, and may have lists ``times``
-(seconds since 1970, or timestamps) and ``values`` of the same lengths, and columns of context that a policy reads. A Parquet
-file of events has ``user``, ``item`` and maybe ``time``; its rows are gathered into histories, a share of the people at a time.
+(seconds since 1970, or timestamps) and ``values`` of the same lengths, a column ``text`` of what each person says, for systems
+that read words, and columns of context that a policy reads. A Parquet file of events has ``user``, ``item`` and maybe ``time``;
+its rows are gathered into histories, a share of the people at a time.
 """
 
 from __future__ import annotations
@@ -167,9 +168,20 @@ def asked(piece: pa.Table, model: Recommender | Policy, *, include_seen: bool = 
         else:
             users, histories = _numbered(part) if "number" in part.column_names else _encoded(part, people, model)
             exclude = None if include_seen else histories.ragged
-            requests = Requests(users, histories, context=_context(part, model), exclude=exclude)
+            requests = Requests(users, histories, context=_context(part, model), texts=_texts(part, model), exclude=exclude)
         yield Asked(start, people, requests)
         start += len(people)
+
+
+def _texts(part: pa.Table, model: Recommender | Policy) -> list[str] | None:
+    """Return what each person says, where it is given and the model reads it."""
+    if isinstance(model, Policy) or not model.reads_words or "text" not in part.column_names:
+        return None
+    column = _whole(part["text"])
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise DataError("what people say is text.", where="column text", value=str(column.type), remedy="give strings")
+    found: list[str] = column.fill_null("").to_pylist()
+    return found
 
 
 def _context(part: pa.Table, model: Recommender | Policy) -> pa.Table | None:
@@ -229,7 +241,7 @@ def _read_group(piece: pa.Table, *, context: bool) -> Iterator[pa.Table]:
         remedy = "put the histories into a folder that all nodes see under the same name"
         raise DataError("the file of histories is not here.", where=path, remedy=remedy)
     with pq.ParquetFile(path) as found:
-        columns = [name for name in found.schema_arrow.names if context or name in ("user", "items", "times", "values")]
+        columns = [name for name in found.schema_arrow.names if context or name in ("user", "items", "times", "values", "text")]
         for batch in found.iter_batches(BLOCK, row_groups=[group], columns=columns):
             table = pa.Table.from_batches([batch])
             if table["user"].null_count:
