@@ -63,6 +63,22 @@ def test_parts_come_back_as_they_were(tmp_path: Path) -> None:
     assert kept.get({"seed": 2}, lambda: 5) == 5
 
 
+def test_a_folder_of_ones_own_leaves_what_stands_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    Kept(tmp_path / "a").get({}, lambda: 1)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_parts_of_an_older_program_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+    for state in ("old", "new"):
+        monkeypatch.setattr("palate.study.kept.state_of_code", lambda program, state=state: state)
+        kept = Kept.of("one")
+        kept.get({}, lambda: 1)
+        folders.append(kept.folder)
+    assert [folder.exists() for folder in folders] == [False, True] and folders[0].parent == folders[1].parent
+
+
 def test_what_can_not_be_kept_is_told_and_nothing_half_written(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="set can't be kept"):
         Kept(tmp_path / "a").get({}, lambda: {1, 2})

@@ -32,18 +32,20 @@ class Kept:
     Parameters
     ----------
     folder
-        Made when the first part is kept; parts of other programs of the same name beside it are removed then.
+        Made when the first part is kept.
+    alone
+        Whether all that stands beside the folder is removed then.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.found, self.saved = folder, 0, 0.0
+    def __init__(self, folder: Path, *, alone: bool = False) -> None:
+        self.folder, self.alone, self.found, self.saved = folder, alone, 0, 0.0
 
     @classmethod
     def of(cls, name: str, program: Path | None = None) -> Kept:
-        """Return the place of an experiment, below the user's cache."""
+        """Return the place of an experiment, below the user's cache; what its other programs kept goes when this one keeps."""
         from palate.data.public import cache_folder
 
-        return cls(cache_folder().parent / "claims" / name / state_of_code(program))
+        return cls(cache_folder().parent / "claims" / name / state_of_code(program), alone=True)
 
     def get(self, key: Mapping[str, Any], make: Callable[[], T]) -> T:
         """Return a part that is kept, or make it and keep it.
@@ -67,7 +69,8 @@ class Kept:
         started = time.perf_counter()
         part = make()
         if not self.folder.exists():
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
+            if self.alone:
+                shutil.rmtree(self.folder.parent, ignore_errors=True)
             self.folder.mkdir(parents=True)
         work = path.with_name(f".{path.name}.{os.getpid()}")
         work.write_text(
