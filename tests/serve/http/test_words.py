@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from palate.serve.models.retrain import retrain
+from palate.serve.store import Event, Search
 
+NOW, ITEMS, PEOPLE = 1_700_000_000.0, 40, 60
 SMALL = {"buckets": 4096, "width": 16, "hidden": [16], "dim": 16, "epochs": 30, "batch_size": 64, "lr": 0.01}
 
 
@@ -66,6 +70,29 @@ def test_a_query_is_read_by_the_model_too(reading: Any, monkeypatch: pytest.Monk
     assert read == [["garden"]]
     reading.post("/v1/search", query="garden", k=3, personal=0)
     assert len(read) == 1
+
+
+def test_a_model_of_search_learns_from_what_people_looked_for(open_live: Callable[..., Iterator[Any]], tmp_path: Path) -> None:
+    """Words that no item holds: only who learnt from searches knows what they mean."""
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    searches, events = [], []
+    for n in range(600):
+        kind, person, time = n % 2, f"u{rng.integers(PEOPLE)}", NOW - 86_400 * 20 + 2_000.0 * n
+        item = f"i{2 * rng.integers(ITEMS // 2) + kind}"
+        searches.append(Search(("rocket", "spade")[kind], person, time, (item, f"i{rng.integers(ITEMS)}")))
+        events.append(Event(person, item, time=time + 60))
+    for live in open_live(tmp_path, None, "popularity"):
+        live.store.add_searches(searches)
+        live.store.add_events(events)
+        few = {"dim": 16, "epochs": 30, "batch_size": 256, "lr": 0.02}
+        found = retrain(live.store, live.service.models, "uditsr", few, gate=False, activate=False)
+        live.call("POST", f"/v1/models/{found.version}/activate").raise_for_status()
+        for query, kind in (("rocket", "space"), ("spade", "garden")):
+            slate = kinds(live.post("/v1/recommendations", text=query, k=10))
+            assert slate.count(kind) >= 9
+            both = kinds(live.post("/v1/rank", user="u0", candidates=["i0", "i1"], text=query))
+            assert both[0] == kind
 
 
 @pytest.mark.parametrize(("path", "body"), [("/v1/rank", {"candidates": ["i0"]}), ("/v1/explain", {"item": "i0"})])

@@ -132,9 +132,9 @@ def retrain(
     started, active = time.perf_counter(), store.active_model()
     former = _former(store, active, system, settings, positive) if incremental else None
     system, settings = _what(active, system, settings)
-    get(system, "recommend")
+    searched = "searches" in get(system, "recommend").needs
     since = store.pulse()
-    data, numbers = numbered_dataset(store, progress=progress)
+    data, numbers = numbered_dataset(store, searched=searched, progress=progress)
     if not len(data):
         raise DataError("the store holds no events to learn from.", where=store.url, remedy="send some to /v1/events first")
     data = _choices(data, active, positive)

@@ -24,8 +24,10 @@ from palate.serve.store.archive import export_store, import_store
 from palate.serve.store.attributes import attribute_table, item_rows, user_rows
 from palate.serve.store.bulk import BLOCK, is_empty, put_block, read_blocks, settle_numbers, without_indexes
 from palate.serve.store.checks import check_id, check_new_id
-from palate.serve.store.part import chunks
+from palate.serve.store.logs import write_searches
+from palate.serve.store.part import chunks, raised
 from palate.serve.store.rows import Event
+from palate.serve.store.searched import search_rows, search_table
 from palate.serve.store.store import Store
 from palate.serve.store.tables import events, items, users
 
@@ -39,18 +41,25 @@ BATCH = 1_000
 _Row = tuple[Any, ...]
 
 
-def dataset(store: Store, *, name: str = "store", progress: Progress = silent) -> Dataset:
+def dataset(store: Store, *, name: str = "store", searched: bool = False, progress: Progress = silent) -> Dataset:
     """Return everything that models learn from, as of one moment.
 
     Users and items are numbered in the order of their ids, deleted items included (histories name them). Events become
     interactions with their type as action; times are cut to whole seconds, and equal ones keep their order. Values are there if
     any event has one (an event without counts 1), sessions if every event has one. Titles, texts, categories, prices, images
     and the keys of attributes become columns.
+
+    Parameters
+    ----------
+    searched
+        With the log of searches (:func:`palate.serve.store.searched.search_table`).
     """
-    return numbered_dataset(store, name=name, progress=progress)[0]
+    return numbered_dataset(store, name=name, searched=searched, progress=progress)[0]
 
 
-def numbered_dataset(store: Store, *, name: str = "store", progress: Progress = silent) -> tuple[Dataset, np.ndarray]:
+def numbered_dataset(
+    store: Store, *, name: str = "store", searched: bool = False, progress: Progress = silent
+) -> tuple[Dataset, np.ndarray]:
     """Return :func:`dataset`, and ``int64[n]``: the store's number of each event, in the order of its source rows.
 
     The number of an event of the data set, or of one made from it, is ``numbers[interactions.file_order]``.
@@ -63,16 +72,18 @@ def numbered_dataset(store: Store, *, name: str = "store", progress: Progress = 
         for block in read_blocks(connection, select(events.c.n, *(events.c[c] for c in _READ)).order_by(events.c.n)):
             columns.extend(block)
             progress(ProgressEvent("Read events", len(columns), total))
-    interactions, actions, sessions, numbers = columns.interactions(people.ids, things.ids)
+        interactions, actions, sessions, numbers = columns.interactions(people.ids, things.ids)
+        log = search_table(connection, people.ids, things.ids, interactions) if searched else None
+    more: dict[str, Any] = {} if log is None else {"searches": log}
     spec = ({"step": "store", "store": store.identity, "events": len(columns)},)
-    return Dataset(interactions, people, things, actions=actions, sessions=sessions, name=name, spec=spec), numbers
+    return Dataset(interactions, people, things, actions=actions, sessions=sessions, name=name, spec=spec, **more), numbers
 
 
 def load_dataset(store: Store, data: Dataset, *, named: bool = False, progress: Progress = silent) -> int:
     """Put a data set's users, items and events into an empty store, in one transaction; return the number of events.
 
     Raw ids become texts. Events go in by time, with their action as type (``"view"`` where there is none); without times, all
-    happened now. Vectors and other columns that are no plain values are left out.
+    happened now. Searches go in where queries are texts. Vectors and other columns that are no plain values are left out.
 
     Parameters
     ----------
@@ -104,6 +115,8 @@ def load_dataset(store: Store, data: Dataset, *, named: bool = False, progress: 
                 put_block(connection, events, ("id", *_READ) if named else _READ, timed)
                 done += len(rows)
                 progress(ProgressEvent("Load events", done, len(data)))
+        for some in chunks(search_rows(data), BATCH):
+            raised(write_searches(connection, [some], now)[0])
         settle_numbers(connection)
     return len(data)
 
