@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from palate.data.readers import read, read_parts, rows_dropped
+from palate.data.search_events import searches_of_events
 from palate.errors import DataError
 
 
@@ -57,6 +58,27 @@ def test_ties_and_triples_stand_beside_the_events_of_a_folder(tmp_path):
     fill(folder, kg__csv="head,tail\na,m1\n")
     with pytest.raises(DataError, match=r"lacks columns[\s\S]*head, relation, tail"):
         read(folder)
+
+
+def test_searches_stand_beside_the_events_of_a_folder(tmp_path):
+    files = {
+        "visits__csv": "user,item,time\nu1,a,1100\nu2,b,1200\nu2,a,1300\n",
+        "searches__csv": "user,item,query,time,items\nu1,a,red shoe,1090,a|b\nghost,b,blue,1000,b\n",
+    }
+    data = read(fill(tmp_path / "shop", **files))
+    assert len(data) == 3  # the log of searches is no second shard of events, though it has users and items
+    assert data.searches.select(["user", "query", "time", "items"]).to_pylist() == [
+        {"user": 0, "query": "red shoe", "time": 1090, "items": [0, 1]},
+        {"user": None, "query": "blue", "time": 1000, "items": [1]},
+    ]
+    assert searches_of_events(data).tolist() == [0, -1, -1]
+    bad = files["searches__csv"] + "u2,a,late,noon,a\n"
+    folder = fill(tmp_path / "bad", visits__csv=files["visits__csv"], searches__csv=bad)
+    with pytest.raises(DataError, match=r"searches\.csv"):
+        read(folder)
+    assert read(folder, on_bad_rows="drop").searches.num_rows == 2
+    with pytest.raises(DataError, match="looks like the query"):
+        read(fill(tmp_path / "lacking", visits__csv=files["visits__csv"], searches__csv="user,item\nu1,a\n"))
 
 
 def test_recbole_folder(tmp_path):

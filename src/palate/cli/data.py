@@ -116,6 +116,11 @@ def describe(dataset: Any) -> dict[str, Any]:
         "item attributes": [] if dataset.items.attributes is None else dataset.items.attributes.column_names,
         "user attributes": [] if dataset.users.attributes is None else dataset.users.attributes.column_names,
         "graphs": _graphs(dataset),
+        "logs": {
+            name: log.num_rows
+            for name in ("searches", "impressions", "dialogues")
+            if (log := getattr(dataset, name)) is not None
+        },
         "rows dropped": rows_dropped(dataset),
         "fingerprint": dataset.fingerprint,
         "steps": [dict(step) for step in dataset.spec],

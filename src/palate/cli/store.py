@@ -47,11 +47,13 @@ def load(
         data = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=read)
         with Store.open(url_of(store)) as opened:
             number, place = put(opened, data, progress=progress), opened.url
-    facts = {"store": place, "events": number, "users": data.n_users, "items": data.n_items}
+            searched = opened.sizes()["searches"]
+    facts = {"store": place, "events": number, "users": data.n_users, "items": data.n_items, "searches": searched}
     if as_json:
         print_json(facts)
         return
-    say(f"{number:,} events of {data.n_users:,} users and {data.n_items:,} items are in {place}")
+    more = f", and {searched:,} searches" if searched else ""
+    say(f"{number:,} events of {data.n_users:,} users and {data.n_items:,} items{more} are in {place}")
     say(f"Next: palate retrain ease{'' if store is None else f' --store {store}'}")
 
 

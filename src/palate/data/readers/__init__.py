@@ -28,6 +28,7 @@ from palate.data.readers.frames import read_object
 from palate.data.readers.logs import read_dialogues, read_impressions, read_searches
 from palate.data.readers.own import read_own
 from palate.data.readers.parts import Options
+from palate.data.readers.tables import searches_of
 from palate.errors import ConfigError, DataError, nearest
 
 __all__ = [
@@ -125,7 +126,13 @@ def _read_path(path: Path, options: Options) -> Dataset:
         whole = read_own(path)
         return whole if options.name is None else replace(whole, name=options.name)
     parts = FORMATS[kind](path, options)
-    return build(parts, options, options.name or parts.name or path.name)
+    made = build(parts, options, options.name or parts.name or path.name)
+    searched = searches_of(path) if kind == "folder" else None
+    if searched is None:
+        return made
+    return read_searches(
+        made, searched, on_bad_rows=options.on_bad_rows, time_unit=options.time_unit, encoding=options.encoding
+    )
 
 
 def _registered(source: str | Path, path: Path, options: Options) -> Dataset:

@@ -42,6 +42,7 @@ USERS = ("users", "user", "customers", "people", "members")
 TIES = ("trust", "social", "friends", "user_friends", "follows")
 TRIPLES = ("kg", "knowledge", "triples")
 ENTITIES = ("item_entities", "item_entity", "kg_links")
+SEARCHES = ("searches", "search_log")
 
 #: Attribute columns that are better known by another name.
 BETTER_NAMES = {
@@ -85,7 +86,8 @@ def read_folder(folder: Path, options: Options) -> Parts:
 
     Interactions are :data:`EVENTS`, the parts of a split, or shards; beside them may stand :data:`ITEMS`, :data:`USERS`,
     :data:`TIES` (user, friend) and :data:`TRIPLES` (head, relation, tail). Items are the entities of the triples that have
-    their ids, or those that a table of :data:`ENTITIES` (item, entity) names.
+    their ids, or those that a table of :data:`ENTITIES` (item, entity) names. A table of :data:`SEARCHES` is read once the data
+    set is there (:func:`palate.data.readers.logs.read_searches`).
     """
     plain_options = Options(encoding=options.encoding)
     sources, names = _events(folder, options)
@@ -111,6 +113,11 @@ def tables_of(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name.removesuffix(".gz").lower().endswith(ENDINGS))
 
 
+def searches_of(folder: Path) -> Path | None:
+    """Return the table of searches of a folder, if there is one."""
+    return _named(folder, SEARCHES)
+
+
 def _named(folder: Path, names: tuple[str, ...]) -> Path | None:
     by_name = {base_name(p).lower(): p for p in reversed(tables_of(folder))}
     return next((by_name[name] for name in names if name in by_name), None)
@@ -128,8 +135,10 @@ def _events(folder: Path, options: Options) -> tuple[list[Source], list[str]]:
 
 
 def _fitting(folder: Path, options: Options) -> list[Source]:
-    fitting = []
+    fitting, searched = [], searches_of(folder)
     for path in tables_of(folder):
+        if path == searched:
+            continue
         try:
             source = open_table(path, options)
             resolve(source.columns, options.columns, path)
