@@ -182,14 +182,21 @@ class SAGELayer(nn.Module):
         """Return ``float32[n_out, narrow]``."""
         out, matrices, biases = x[: block.n_out] @ self.own, self.matrices.unbind(0), self.biases.unbind(0)
         for relation, links in block.links.items():
-            used, places = np.unique(links.tails, return_inverse=True)
+            used, places = _used(links.tails, len(x))
             told = take(x, used) @ matrices[relation] + biases[relation]
             told = functional.relu(told) if self.act_messages else told
-            near = Links(links.heads, links.offsets, places.astype(np.int32))
+            near = Links(links.heads, links.offsets, places)
             summed = pool_mean(told, near) if self.pool == "mean" else pool_max(told, near)
             out.index_add_(0, torch.from_numpy(links.heads).to(x.device), summed)
         out = functional.relu(out) if self.act else out
         return functional.normalize(out, dim=1) if self.normalise else out
+
+
+def _used(tails: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that are named, ascending, and ``int32[m]`` which of these each tail is."""
+    named = np.zeros(rows, bool)
+    named[tails] = True
+    return np.flatnonzero(named), (np.cumsum(named, dtype=np.int32) - np.int32(1))[tails]
 
 
 class _Mean(Function):
