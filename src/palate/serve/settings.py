@@ -76,6 +76,9 @@ class SearchSettings(Config):
     )
     meaning: float = Field(0.5, ge=0, le=10, description="how much meaning counts in a search, beside words (1)")
     likeness: float = Field(0.2, ge=0, le=10, description="how much likeness to the best matches counts, by the active model")
+    reading: float = Field(
+        0.5, ge=0, le=10, description="how much an active model that reads words counts; it finds items, too"
+    )
 
 
 class ServiceSettings(Config):

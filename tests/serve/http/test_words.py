@@ -59,17 +59,18 @@ def test_an_explanation_is_of_the_score_with_the_words(reading: Any) -> None:
 def test_a_query_is_read_by_the_model_too(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
     model = reading.service.shelf.active.model
-    score = model.score
+    vectors = model.request_vectors
 
-    def watched(requests: Any, items: Any) -> Any:
-        read.append(requests.texts)
-        return score(requests, items)
+    def watched(requests: Any) -> Any:
+        read.append((list(requests.texts), len(requests.histories.items) > 0))
+        return vectors(requests)
 
-    monkeypatch.setattr(model, "score", watched)
+    monkeypatch.setattr(model, "request_vectors", watched)
     assert kinds(reading.post("/v1/search", query="garden", k=3)) == ["garden"] * 3
-    assert read == [["garden"]]
-    reading.post("/v1/search", query="garden", k=3, personal=0)
-    assert len(read) == 1
+    assert read == [(["garden"], False)]
+    reading.post("/v1/search", query="garden", user="u0", k=3)
+    reading.post("/v1/search", query="garden", user="u0", k=3, personal=0)
+    assert [had for _, had in read] == [False, True, False]
 
 
 def test_a_model_of_search_learns_from_what_people_looked_for(open_live: Callable[..., Iterator[Any]], tmp_path: Path) -> None:
@@ -91,8 +92,12 @@ def test_a_model_of_search_learns_from_what_people_looked_for(open_live: Callabl
         for query, kind in (("rocket", "space"), ("spade", "garden")):
             slate = kinds(live.post("/v1/recommendations", text=query, k=10))
             assert slate.count(kind) >= 9
+            assert live.service.texts.search(query, 5)[0].tolist() == []
+            found = live.post("/v1/search", query=query, k=10, filter={"field": "price", "op": ">", "value": 10})["items"]
+            assert [item["categories"][0] for item in found].count(kind) >= 9 and min(item["price"] for item in found) > 10
             both = kinds(live.post("/v1/rank", user="u0", candidates=["i0", "i1"], text=query))
             assert both[0] == kind
+        assert live.post("/v1/search", query="qwertyuiop", user="u0", k=10)["items"] == [], "a word that nobody searched for"
 
 
 @pytest.mark.parametrize(("path", "body"), [("/v1/rank", {"candidates": ["i0"]}), ("/v1/explain", {"item": "i0"})])

@@ -1,4 +1,8 @@
-"""Search: words (BM25), meaning (vectors of texts), likeness to the best matches, and the person's taste, in one order."""
+"""Search: words (BM25), meaning (vectors of texts), likeness to the best matches, and the person's taste, in one order.
+
+An active model that reads words and knows some of the query is asked for its own best items for the query and the person, which
+is their taste then.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +31,20 @@ def find(service: Service, asked: wire.SearchIn) -> Fused | None:
     words = _passing(lambda wanted: service.texts.search(asked.query, wanted), service, allows, asked.k)
     meaning = _passing(lambda wanted: service.content.search(asked.query, wanted), service, allows, asked.k)
     lists = [Source("words", *words), Source("meaning", *meaning, settings.meaning)]
+    active = service.shelf.active
+    reads = active is not None and active.model.reads_words and settings.reading > 0
+    if active is not None and reads:
+        asking = heard(person, feedback) if asked.personal > 0 else Person(None)
+        lists.append(_read(active, replace(asking, words=asked.query), service, allows, asked.k))
     lists = [source for source in lists if len(source.items)]
     if not lists:
         return None
-    active = service.shelf.active
     if active is not None:
         near, likeness = _near(active, lists[0].items[:SEEDS])
         kept = [at for at, row in enumerate(near.tolist()) if allows is None or allows(row)]
         lists.append(Source("likeness", near[kept], likeness[kept], settings.likeness))
-        person = replace(heard(person, feedback), words=asked.query)
-        if asked.personal > 0 and (asked.user is not None or active.informed(person)):
-            lists = _personal(active, person, lists, asked.personal)
+        if asked.user is not None and asked.personal > 0 and not reads:
+            lists = _personal(active, heard(person, feedback), lists, asked.personal)
     return weighted_scores([source for source in lists if len(source.items)], asked.k)
 
 
@@ -54,6 +61,14 @@ def _passing(
         if np.count_nonzero(good) >= k or len(rows) < wanted:
             return rows[good].astype(np.int32), scores[good]
         wanted *= 8
+
+
+def _read(model: Loaded, person: Person, service: Service, allows: Callable[[int], bool] | None, k: int) -> Source:
+    """Return what a model that reads words finds for those of a person; nothing where it knows none of the words."""
+    rows, scores = np.empty(0, np.int32), np.empty(0, np.float32)
+    if model.informed(Person(None, words=person.words)):
+        rows, scores = _passing(lambda wanted: model.best(person, wanted, rows)[:2], service, allows, k)
+    return Source("model", rows, scores, service.settings.search.reading)
 
 
 def _near(model: Loaded, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
