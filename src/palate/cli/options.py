@@ -26,7 +26,9 @@ Columns = Annotated[
 Reading = Annotated[
     list[str] | None,
     typer.Option(
-        "--read", help="KEY=VALUE for ids, time_unit, separator, encoding, quoted, header, min_users, keep_unseen; repeat it."
+        "--read",
+        help="KEY=VALUE for ids, time_unit, separator, encoding, quoted, header, min_users, keep_unseen, attribute_graph; "
+        "repeat it.",
     ),
 ]
 BadRows = Annotated[str, typer.Option("--on-bad-rows", help="error, or drop (dropped rows are counted and reported).")]

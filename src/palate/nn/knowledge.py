@@ -161,6 +161,7 @@ class Knowledge:
                     "the data set has no knowledge graph.",
                     where=f"{dataset.name}, graphs: {known}",
                     remedy="put a table kg.csv (head, relation, tail) beside the events, or RecBole's .kg and .link; "
+                    "or make one of the items' attributes: --read attribute_graph=all; "
                     "or learn from interactions alone: require_graph=False",
                 )
             empty = np.empty(0, np.int32)

@@ -333,3 +333,17 @@ def test_events_that_count_are_refused_where_there_are_none(store: Store, tmp_pa
         retrain(store, tmp_path / "models", positive=["view:2"])
     with pytest.raises(ConfigError, match="an update keeps which events count"):
         retrain(store, tmp_path / "models", positive=["view"], incremental=True)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_system_of_graphs_reads_the_categories_of_items(store: Store, tmp_path: Path, told: bool) -> None:
+    pytest.importorskip("torch")
+    quick = {"dim": 8, "epochs": 2, "batch_size": 256}
+    if not told:
+        with pytest.raises(DataError, match="no knowledge graph"):
+            retrain(store, tmp_path / "models", "rgcn", quick, gate=False)
+        return
+    store.put_items([ItemRow(f"i{n:02}", categories=("even", "odd")[n % 2 :][:1]) for n in range(2 * HALF)])
+    done = retrain(store, tmp_path / "models", "rgcn", quick, undecided="publish")
+    steps = read_manifest(done.folder)["data"]["spec"]
+    assert {"step": "attribute graph", "attributes": ["categories"], "triples": 2 * HALF} in steps

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from palate.data.attribute_graph import with_attribute_graph
 from palate.data.dataset import Dataset
 from palate.data.readers.bad_rows import OnBadRows
 from palate.data.readers.build import build, rows_dropped
@@ -72,7 +73,8 @@ def read(
     **options
         ``ids`` (``"auto"``, ``"text"``, ``"integer"``), ``time_unit`` (``"s"``, ``"ms"``, ``"us"``, ``"ns"``), ``separator``,
         ``encoding``, ``quoted``, ``header``, ``min_users`` (2), ``keep_unseen`` (keep users and items that have attributes
-        but no interactions).
+        but no interactions), ``attribute_graph`` (``"all"``, or attributes of items with commas: a knowledge graph of them,
+        see :func:`palate.data.attribute_graph.with_attribute_graph`).
 
     Returns
     -------
@@ -89,13 +91,19 @@ def read(
     given = Options.of(format=format, columns=columns, on_bad_rows=on_bad_rows, name=name, **options)
     if format is not None and format not in FORMATS:
         raise ConfigError("unknown format.", value=format, remedy=nearest(format, FORMATS))
+    found = _read(source, given)
+    if given.attribute_graph is None:
+        return found
+    names = [part.strip() for part in given.attribute_graph.split(",") if part.strip()]
+    return with_attribute_graph(found, None if names == ["all"] else names)
+
+
+def _read(source: Any, options: Options) -> Dataset:
     if not isinstance(source, (str, Path)):
-        parts = read_object(source, given)
-        return build(parts, given, name or parts.name or "data")
+        parts = read_object(source, options)
+        return build(parts, options, options.name or parts.name or "data")
     path = Path(source).expanduser()
-    if not path.exists():
-        return _registered(source, path, given)
-    return _read_path(path, given)
+    return _read_path(path, options) if path.exists() else _registered(source, path, options)
 
 
 def read_parts(source: str | Path, **options: Any) -> dict[str, Dataset]:

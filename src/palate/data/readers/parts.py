@@ -24,6 +24,7 @@ KINDS = {
     "header": bool,
     "min_users": int,
     "keep_unseen": bool,
+    "attribute_graph": str,
 }
 WORDS = {str: "text", bool: "true or false", int: "a whole number"}
 
@@ -52,6 +53,8 @@ class Options:
         Fewest users that make sense.
     keep_unseen
         Whether users and items that have attributes but no interactions stay; ``None`` leaves it to the format.
+    attribute_graph
+        Attributes of items that become a knowledge graph, separated by commas; ``"all"`` takes those that look like categories.
     """
 
     format: str | None = None
@@ -66,6 +69,7 @@ class Options:
     header: bool | None = None
     min_users: int = 2
     keep_unseen: bool | None = None
+    attribute_graph: str | None = None
 
     @classmethod
     def of(cls, **given: Any) -> Options:

@@ -34,6 +34,7 @@ from palate.catalog.registry import create, get, load
 from palate.contracts.bundle import read_manifest
 from palate.contracts.growth import grown
 from palate.contracts.recommender import Recommender
+from palate.data.attribute_graph import category_names, with_attribute_graph
 from palate.data.dataset import Dataset
 from palate.data.positive import Positive
 from palate.errors import BundleError, ConfigError, DataError, UnsupportedError
@@ -102,6 +103,9 @@ def retrain(
 ) -> Retrained:
     """Have a model learn from everything in the store, and publish it.
 
+    A system of search reads the log of searches too, and one of knowledge graphs a graph of the items' categories
+    (:func:`palate.data.attribute_graph.with_attribute_graph`).
+
     Parameters
     ----------
     models
@@ -132,9 +136,11 @@ def retrain(
     started, active = time.perf_counter(), store.active_model()
     former = _former(store, active, system, settings, positive) if incremental else None
     system, settings = _what(active, system, settings)
-    searched = "searches" in get(system, "recommend").needs
+    needs = get(system, "recommend").needs
     since = store.pulse()
-    data, numbers = numbered_dataset(store, searched=searched, progress=progress)
+    data, numbers = numbered_dataset(store, searched="searches" in needs, progress=progress)
+    if "graph" in needs and category_names(data):
+        data = with_attribute_graph(data)
     if not len(data):
         raise DataError("the store holds no events to learn from.", where=store.url, remedy="send some to /v1/events first")
     data = _choices(data, active, positive)
