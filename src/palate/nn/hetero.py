@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -57,9 +58,8 @@ class Links:
 
     def back(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the transposed links over ``rows`` inputs: bounds, places of heads, and the share of each."""
-        order = np.argsort(self.tails, kind="stable")
-        place = np.repeat(np.arange(len(self.heads), dtype=np.int32), np.diff(self.offsets))
-        return offsets_of(np.bincount(self.tails, minlength=rows)), place[order], self.means[order]
+        links = sparse.csr_matrix((self.means, self.tails, self.offsets), shape=(len(self.heads), rows)).tocsc()
+        return links.indptr.astype(np.int64), links.indices.astype(np.int32), links.data
 
 
 @dataclass(frozen=True, eq=False)
