@@ -202,7 +202,14 @@ def write(found: Sequence[Row], now: Mapping[str, Any], name: str) -> None:
     )
     if name != "large":
         form += " So few settings often miss what a system can reach, the more so the more settings it has."
-    notes = {"budget": budget, "splits": now["splits"], "codes": sorted({row["code"] for row in found})}
+    there = {(row["question"], row["data"], row["system"]) for row in found}
+    lacking = [", ".join(place) for place in places(list(systems())) if place not in there]
+    notes = {
+        "budget": budget,
+        "splits": now["splits"],
+        "codes": sorted({row["code"] for row in found}),
+        "not made yet": lacking,
+    }
     what = f"{__doc__.split(chr(10) * 2 + 'Every fit')[0]} {form}"
     _record.record(NAME, found, what=what, seeds=list(range(budget["seeds"])), notes=notes)
 
