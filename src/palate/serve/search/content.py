@@ -33,6 +33,8 @@ from palate.serve.settings import SearchSettings
 
 log = logging.getLogger("palate.serve")
 
+#: Likeness that unrelated texts may have by rounding alone.
+ROUNDING = 1e-5
 #: Items that are encoded while somebody waits, at most: with a fast encoder, and with a slow one.
 AT_ONCE, AT_ONCE_SLOW = 1_024, 8
 #: Items encoded at a time beside the requests, likewise; then the thread rests for so many times as long as that took.
@@ -186,7 +188,7 @@ class Content:
     def _nearest(self, space: _Space, query: np.ndarray, limit: int, least: float) -> tuple[np.ndarray, np.ndarray]:
         rows, cosines = space.vectors.search(query, max(1, limit), allowed=self.catalogue.shown)
         likeness = space.likeness(cosines)
-        good = (likeness >= least) & (likeness > 0)
+        good = (likeness >= least) & (likeness > ROUNDING)
         return rows[good], likeness[good]
 
     # -- keeping up ---------------------------------------------------------------------------------
