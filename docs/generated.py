@@ -242,7 +242,7 @@ def accuracy() -> str:
         judged = sorted((row for row in rows if "failed" not in row), key=lambda r: -r["ndcg@10"])
         text += table([_standing(row) for row in judged], list(_standing(judged[0]))) if judged else ""
         text += "".join(f"\n`{row['system']}` failed: {row['failed']}\n" for row in rows if "failed" in row)
-    if lacking := result["notes"].get("not made yet"):
+    if lacking := result.get("notes", {}).get("not made yet"):
         text += f"\nNot made yet: {'; '.join(lacking)}.\n"
     return text + f"\n`{result['command']}` on {result['machine']['cpu']}, seeds {result['seeds']}.\n"
 

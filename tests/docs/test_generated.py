@@ -76,7 +76,10 @@ def test_accuracy_puts_the_best_first(pages: ModuleType, tmp_path: Path, monkeyp
     assert lines[0] == "| `strong` | 0.4000 ± 0.0200 | 0.4000 ± 0.5000 | 0.4 | 0.2 | 0.03 | 4 of 9 | 1.5 |"
     assert lines[1].startswith("| `weak` | 0.1000 ± 0.0200 |") and "## New people, songs" in pages.accuracy()
     assert "`broken` failed: tuning: DataError: no ties" in pages.accuracy()
-    assert "systems_table" not in pages.benchmarks()
+    assert "systems_table" not in pages.benchmarks() and "Not made yet" not in pages.accuracy()
+    result["notes"] = {"not made yet": ["new items, songs, weak"]}
+    (tmp_path / "benchmarks" / "results" / "systems_table.json").write_text(json.dumps(result))
+    assert "\nNot made yet: new items, songs, weak.\n" in pages.accuracy()
 
 
 def test_curves_of_results_are_drawn(pages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
