@@ -16,7 +16,7 @@ from palate.data.fingerprint import file_sha256, fingerprint
 from palate.data.histories import Histories
 from palate.data.interactions import Interactions, concat
 from palate.data.protocols import split
-from palate.data.ragged import Ragged, offsets_of, row_positions
+from palate.data.ragged import Ragged, in_sorted, offsets_of, row_positions
 from palate.data.split import Split
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
@@ -343,3 +343,9 @@ def test_full_train_joins_training_and_validation(small_split: Split) -> None:
     both = small_split.full_train()
     assert both.histories.ragged.tolist() == [[0, 1, 2], [0, 2, 1], [1, 3, 0], [0, 4, 3]]
     assert both.spec[-1] == {"step": "train + valid"}
+
+
+@pytest.mark.parametrize("known", [[], [3], [1, 4, 9]])
+def test_numbers_are_found_in_a_sorted_list(known: list[int]) -> None:
+    asked = np.arange(12).reshape(3, 4)
+    np.testing.assert_array_equal(in_sorted(np.array(known, np.int64), asked), np.isin(asked, known))

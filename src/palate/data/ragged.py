@@ -83,6 +83,13 @@ def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
+def in_sorted(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Return ``bool``, shaped as ``asked``: which numbers stand in ``known``, which is ascending (no sort, unlike ``isin``)."""
+    if not len(known):
+        return np.zeros(np.shape(asked), bool)
+    return np.asarray(known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked)
+
+
 def row_positions(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return new offsets and flat positions of the rows named (negative numbers give empty rows)."""
     rows = np.asarray(rows, dtype=np.int64)

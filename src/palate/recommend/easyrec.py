@@ -52,6 +52,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
 from palate.data.mixture import DOMAIN
+from palate.data.ragged import in_sorted
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 from palate.language.encoder import TextEncoder
@@ -319,8 +320,7 @@ class _Trainer(nn.Module):
         if not self.config.mask_own:
             return None
         wanted = users[:, None].astype(np.int64) * self.had.shape[1] + np.concatenate([had, others])[None, :]
-        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        found = np.asarray(self.keys[at] == wanted)
+        found = in_sorted(self.keys, wanted)
         found[np.arange(len(users)), np.arange(len(users))] = False
         return found
 

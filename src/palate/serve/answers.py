@@ -212,8 +212,8 @@ def rank(service: Service, asked: wire.RankIn) -> wire.ScoredList:
     else:
         model = _named(service, asked.model or "active")
         version = model.version
-        if not model.model.reads_words:
-            _no_words(asked.text, version)
+        if asked.text:
+            model.model.check_words()
         scores = model.score(person, np.array(rows, np.int64)) if rows else np.empty(0, np.float32)
     order = np.argsort(-scores, kind="stable")[: asked.k]
     scored = _scored(service, [rows[at] for at in order], [float(scores[at]) for at in order])
@@ -269,8 +269,8 @@ def explain(service: Service, asked: wire.ExplainIn) -> wire.Explained:
         reasons = [wire.Reason(kind=one.kind, text=str(one.subject), weight=one.weight) for one in found.evidence]
     else:
         model = _named(service, asked.model or "active")
-        if not model.model.reads_words:
-            _no_words(asked.text, model.version)
+        if asked.text:
+            model.model.check_words()
         own = [] if model.knows(np.array([row]))[0] else content_reasons(service.content, person, row)
         if own:
             return _by_content(service, asked.item, own, model.version)
@@ -335,9 +335,9 @@ def _saying(text: str | None, person: Person) -> Person:
 
 
 def _no_words(text: str | None, version: str) -> None:
-    """Refuse words that what answers would pass over."""
+    """Refuse words for a ranker."""
     if text:
-        raise UnsupportedError("this model reads no words.", where="text", value=version, remedy="leave text out")
+        raise UnsupportedError("a ranker can't read words.", where="text", value=version, remedy="leave text out")
 
 
 def _scored(service: Service, rows: Sequence[int], scores: Sequence[float]) -> list[wire.Scored]:

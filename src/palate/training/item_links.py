@@ -23,7 +23,7 @@ from scipy import sparse
 
 from palate.data.dataset import Dataset, Entities
 from palate.data.histories import Histories
-from palate.data.ragged import offsets_of
+from palate.data.ragged import in_sorted, offsets_of
 from palate.errors import ConfigError, nearest
 from palate.nn.knowledge import Edges
 
@@ -81,11 +81,7 @@ class ItemLinks:
     def joined(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Say of pairs of items (arrays that broadcast) whether they are linked."""
         low, high = np.minimum(a, b).astype(np.int64), np.maximum(a, b)
-        asked = low * len(self.types) + high
-        if not len(self):
-            return np.zeros(asked.shape, bool)
-        at = np.minimum(np.searchsorted(self.keys, asked), len(self) - 1)
-        return np.asarray(self.keys[at] == asked)
+        return in_sorted(self.keys, low * len(self.types) + high)
 
     def take(self, kept: np.ndarray) -> ItemLinks:
         """Return the links of a boolean mask."""

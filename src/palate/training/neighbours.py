@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palate.data.ragged import offsets_of
+from palate.data.ragged import in_sorted, offsets_of
 from palate.errors import ConfigError
 from palate.kernels.edge_samples import sample_edges
 from palate.nn.hetero import Block, Links
@@ -102,10 +102,9 @@ class NeighbourSampler:
         bounds, drawn = sample_edges(offsets, nodes, most, seed % 2**63)
         counts = np.diff(bounds)
         tails = self.edges.tails[np.repeat(starts[nodes] - offsets[nodes], counts) + drawn]
-        if keys is not None and len(keys) and len(tails):
+        if keys is not None and len(tails):
             owner = np.repeat(nodes, counts)
-            codes = owner * np.int64(self.edges.rows) + tails
-            free = keys[np.minimum(np.searchsorted(keys, codes), len(keys) - 1)] != codes
+            free = ~in_sorted(keys, owner * np.int64(self.edges.rows) + tails)
             counts = np.add.reduceat(free, bounds[:-1]).astype(np.int64)
             tails, linked, counts = tails[free], linked[counts > 0], counts[counts > 0]
         return Links(linked.astype(np.int64), offsets_of(counts), tails)

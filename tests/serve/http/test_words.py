@@ -104,5 +104,5 @@ def test_a_model_of_search_learns_from_what_people_looked_for(open_live: Callabl
 def test_a_model_that_reads_no_words_says_so(both: tuple[Any, str], path: str, body: dict[str, Any]) -> None:
     live, counts = both
     refused = live.call("POST", path, {**body, "text": "the garden", "model": counts})
-    assert 400 <= refused.status_code < 500 and "reads no words" in refused.text
+    assert 400 <= refused.status_code < 500 and "can't read words" in refused.text
     live.call("POST", path, {**body, "model": counts}).raise_for_status()

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from palate.data.dataset import Dataset
 from palate.data.interactions import Interactions
-from palate.data.ragged import offsets_of
+from palate.data.ragged import in_sorted, offsets_of
 from palate.data.vocabulary import Vocabulary
 from palate.serve.store.bulk import read_blocks
 from palate.serve.store.rows import Search
@@ -39,7 +39,7 @@ def _table(block: Sequence[Sequence[Any]], people: Vocabulary, things: Vocabular
     found = [[] if told is None else json.loads(told) for told in results]
     owner = np.repeat(np.arange(len(found)), [len(row) for row in found])
     items = things.encode([item for row in found for item in row])
-    kept = (items >= 0) & (who[owner] >= 0) & np.isin(who[owner].astype(np.int64) * len(things) + items, met)
+    kept = (items >= 0) & (who[owner] >= 0) & in_sorted(met, who[owner].astype(np.int64) * len(things) + items)
     ends = offsets_of(np.bincount(owner[kept], minlength=len(found)))
     return pa.table(
         {
