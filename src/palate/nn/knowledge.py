@@ -15,13 +15,11 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from palate.data.attribute_graph import NAME
 from palate.data.dataset import Dataset, Graph
 from palate.data.ragged import offsets_of
 from palate.errors import DataError
 from palate.kernels.spans import even_spans
-
-#: Name of the graph in a data set.
-NAME = "knowledge"
 
 
 @dataclass(frozen=True, eq=False)
