@@ -4,8 +4,9 @@ An epoch on Gowalla is the median batch times the batches of an epoch; drawing n
 two graphs once an epoch on neither. Palate is timed before and after SELFRec, and the slower of both counts. The time to
 SELFRec's best validation Recall@20 is measured on MovieLens 100K, where its epochs are short, with a lighter contrast (λ =
 0.01; with the published weights, made for sparser data, both sides fall from the first epoch on). Rows that say so (part far)
-measure it on Gowalla, with the published weights on SELFRec's side, to what it reaches in ten epochs. Evaluations count on both
-sides; Palate's batches and step size are free there, and chosen on that validation part.
+measure it on Gowalla, with the published weights on SELFRec's side, to what it reaches in ten epochs (SGL and
+SimGCL: five). Evaluations count on both sides; Palate's batches and step size are free there, and chosen on that validation
+part. Both sides have as many threads, which each row tells (``PALATE_THREADS``).
 
     python benchmarks/graph_vs_selfrec.py                       all (many hours, nearly all of them SELFRec's on Gowalla)
     python benchmarks/graph_vs_selfrec.py xsimgcl --part far    one system, one part (other rows stay as they are)
@@ -27,11 +28,14 @@ import palate
 from palate.data import public
 from palate.data.interactions import Interactions
 from palate.data.split import HeldOut, Split
+from palate.runtime import threads
 
 NAME = "graph_vs_selfrec"
 SOURCE, COMMIT = "https://github.com/Coder-Yu/SELFRec", "5b02294"
 PARTS = ("base", "conf", "data", "model", "util")
-EPOCHS, FAR_EPOCHS = 40, 10
+EPOCHS = 40
+#: The same on Gowalla: half as many where one takes twice as long.
+FAR_EPOCHS = {"lightgcn": 10, "sgl": 5, "simgcl": 5, "xsimgcl": 10}
 #: Parts, and how the rows of each begin.
 KINDS = {"epoch": "an epoch on", "course": "to validation Recall@20 on ml-100k", "far": "to validation Recall@20 on gowalla"}
 #: Settings of both sides: SELFRec's own configuration, in Palate's words.
@@ -96,6 +100,7 @@ def selfrec(name: str, split: Split, part: str, folder: Path, epochs: int = 1, l
         source=str(source("selfrec", SOURCE, COMMIT, PARTS)),
         model=model,
         own=own,
+        threads=threads(),
         **{"max.epoch": epochs, "batch.size": 2048, "output": f"{folder}/"},
         **files,
     )
@@ -120,12 +125,13 @@ def epoch_row(name: str, split: Split) -> dict[str, Any]:
         "times faster": round(their / float(own), 1),
         "palate s/batch": round(float(own), 4),
         "selfrec s/batch": round(their, 4),
+        "threads": threads(),
     }
 
 
 def course_row(name: str, split: Split, *, far: bool = False) -> dict[str, Any]:
     """Compare the time to SELFRec's best validation value on MovieLens 100K, or far away on Gowalla."""
-    held_out, epochs = split.held_out("valid"), FAR_EPOCHS if far else EPOCHS
+    held_out, epochs = split.held_out("valid"), FAR_EPOCHS[name] if far else EPOCHS
     palate.create(name, **{**SHARED, "epochs": 1}).fit(split.train, held_out)  # warms up
     courses = [own_course(name, split, held_out, far)]
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +140,8 @@ def course_row(name: str, split: Split, *, far: bool = False) -> dict[str, Any]:
         peer.close()
     courses.append(own_course(name, split, held_out, far))
     what = f"{name}: {KINDS['far' if far else 'course']} of {{:.4f}}, SELFRec's best of {epochs} epochs"
-    return compared(what, "selfrec", courses, points, (FAR if far else FREE)[name])
+    row = compared(what, "selfrec", courses, points, (FAR if far else FREE)[name])
+    return {**row, "threads": threads()}
 
 
 def row_of(part: str, name: str) -> dict[str, Any]:
