@@ -173,6 +173,23 @@ def test_words_stand_in_place_of_a_history(work: Path, palate: Callable, tmp_pat
     assert "in one way" in palate("explain", bundle, "--item", "5", code=2).output
 
 
+def test_friends_stand_in_place_of_a_history(work: Path, palate: Callable, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from palate.contracts.conformance_bench import small_world
+    from palate.recommend.social_rec import SocialRec
+
+    bundle = str(tmp_path / "tied")
+    SocialRec(dim=8, epochs=2, batch_size=64).fit(small_world()).save(bundle)
+    done = palate("recommend", bundle, "--ties", "u1,nobody,u3", "-k", "3", "--json")
+    told = json.loads(done.stdout)
+    best = told[0]["items"][0]
+    assert not told[0]["cold"] and "Left out, not among the model's people: nobody" in done.stderr
+    why = json.loads(palate("explain", bundle, "--ties", "u1,u3", "--item", str(best["item"]), "--json").stdout)
+    assert why["score"] == pytest.approx(best["score"], abs=1e-5)
+    assert "can't read ties" in palate("recommend", str(work / "model"), "--ties", "1", code=1).output
+    assert "of one person who is new" in palate("recommend", bundle, "--user", "u1", "--ties", "u3", code=2).output
+
+
 def test_suspicious_events_are_listed(work: Path, palate: Callable, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     bundle = str(tmp_path / "pld")

@@ -57,3 +57,4 @@ def test_what_the_catalogue_says_of_abilities_is_true(system: Any) -> None:
     assert ("vectors" in system.abilities) <= hasattr(kind, "item_vectors")
     assert ("incremental" in system.abilities) == kind.can_update
     assert ("words" in system.abilities) == kind.reads_words
+    assert ("ties" in system.abilities) == kind.reads_ties

@@ -140,6 +140,23 @@ class ReadsWordsOfOthers(Good):
         return super()._scores(requests) + np.float32(said)
 
 
+class FollowsTiesInSecret(Good):
+    def _scores(self, requests: Requests) -> np.ndarray:
+        tied = np.zeros(len(requests)) if requests.ties is None else requests.ties.lengths
+        return super()._scores(requests) * (1 - tied[:, None].astype(np.float32))
+
+
+class TakesTiesItPassesOver(Good):
+    def ties_of(self, people: Any) -> Any:
+        return None
+
+
+class HearsOfTiesOnly(Good):
+    """Reads ties, as it says, but answers nobody by them."""
+
+    reads_ties = True
+
+
 class ForgetsRepeats(Good):
     def recommend(self, requests: Requests, k: int = 10) -> Ranking:
         rows = [
@@ -357,6 +374,9 @@ BROKEN: dict[type[Recommender], str] = {
     ReadsInSecret: "words are read or refused",
     TakesWordsItPassesOver: "words are read or refused",
     ReadsWordsOfOthers: "words are read or refused",
+    FollowsTiesInSecret: "ties are read or refused",
+    TakesTiesItPassesOver: "ties are read or refused",
+    HearsOfTiesOnly: "ties are read or refused",
     ForgetsRepeats: "repeated items are served",
     NeedsTwoItems: "one item catalogue",
     SavesLess: "saved and loaded bit equal",

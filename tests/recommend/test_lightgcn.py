@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from palate.contracts.requests import Requests
@@ -10,7 +11,7 @@ from palate.data.histories import Histories
 from palate.data.ragged import Ragged
 from palate.data.split import HeldOut
 from palate.errors import ConfigError
-from palate.nn.graph import Adjacency
+from palate.nn.graph import Adjacency, propagate
 from palate.recommend.lightgcn import LightGCN
 
 HALF = 20
@@ -52,7 +53,18 @@ def test_adjacency_is_symmetric_with_spectral_radius_one():
     np.testing.assert_allclose(np.abs(np.linalg.eigvalsh(a)).max(), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_many_layers_leave_what_grows_with_the_root_of_the_degree():
+    """The largest eigenvalue is 1, and its vector is the root of the degrees: all nodes of a part end on one line."""
+    events = np.array([[0, 0], [0, 1], [1, 0], [1, 2], [2, 1], [2, 3], [3, 3]])
+    r = sp.csr_matrix((np.ones(len(events), np.float32), tuple(events.T)), shape=(4, 4))
+    degree = np.concatenate([r.sum(1).A1, r.sum(0).A1])
+    free = torch.tensor(np.random.default_rng(0).normal(size=(8, 3)), dtype=torch.float32)
+    ends = propagate(free, Adjacency.of_matrix(r), 4000).numpy() / np.sqrt(degree)[:, None]
+    np.testing.assert_allclose(ends, np.broadcast_to(ends[0], ends.shape), atol=2e-3)
+    assert np.abs(ends[0]).max() > 0.05
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
 def test_vectors_follow_the_formula(layers):
     kept = {}
 

@@ -205,3 +205,27 @@ def test_what_people_say_stands_in_a_column(parts: Split, model: EASE, tmp_path:
     pq.write_table(table.set_column(2, "text", pa.array([1, 2, 3])), tmp_path / "numbers.parquet")
     with pytest.raises(DataError, match="is text"):
         list(next(asked(piece, reader) for piece in of_parquet(tmp_path / "numbers.parquet")))
+
+
+class Follower(EASE):
+    """Reads ties, or says so."""
+
+    reads_ties = True
+
+
+def test_whom_people_are_tied_to_stands_in_a_column(parts: Split, model: EASE, tmp_path: Path) -> None:
+    people, items = parts.train.users.ids.raw[:2].to_pylist(), parts.train.items.ids.raw[:1].to_pylist()
+    named = [[str(person) for person in people], None, ["nobody known"]]
+    table = pa.table({"user": ["a", "b", "c"], "items": [items, [], items], "ties": pa.array(named)})
+    pq.write_table(table, tmp_path / "tied.parquet")
+    follower = Follower().fit(parts.train)
+    (block,) = [block for piece in of_parquet(tmp_path / "tied.parquet") for block in asked(piece, follower)]
+    assert block.requests.ties is not None and [row.tolist() for row in block.requests.ties] == [[0, 1], [], []]
+    (other,) = [block for piece in of_parquet(tmp_path / "tied.parquet") for block in asked(piece, model)]
+    assert other.requests.ties is None
+    pq.write_table(table.set_column(2, "ties", pa.array(["x", "y", "z"])), tmp_path / "names.parquet")
+    with pytest.raises(DataError, match="lists of people"):
+        list(asked(next(of_parquet(tmp_path / "names.parquet")), follower))
+    (piece,) = of_history([], ties=["nobody known", str(people[1])])
+    (alone,) = asked(piece, follower)
+    assert alone.requests.ties is not None and alone.requests.ties[0].tolist() == [1]

@@ -50,7 +50,7 @@ BASELINES = (
            abilities=("unseen users", "explains"), claim="social_rec", quick={"dim": 8, "epochs": 3, "batch_size": 64}),
     System("diffnetpp", "DiffNet++", "recommend", "social graph", "palate.recommend.diffnetpp:DiffNetPP",
            citation="Wu et al., TKDE 2022, arXiv 2002.00844", needs=("interactions", "social", "torch"),
-           abilities=("vectors", "unseen users", "explains", "similar"), claim="social_rec",
+           abilities=("vectors", "unseen users", "ties", "explains", "similar"), claim="social_rec",
            quick={"dim": 8, "epochs": 3, "batch_size": 64}),
     System("dsl", "DSL", "recommend", "social graph", "palate.recommend.dsl:DSL",
            citation="Wang, Xia and Huang, IJCAI 2023, arXiv 2305.12685", needs=("interactions", "social", "torch"),

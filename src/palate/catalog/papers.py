@@ -31,8 +31,8 @@ PAPERS: tuple[System, ...] = (
     System("social_rec", "SocialRS", "recommend", "social graph", "palate.recommend.social_rec:SocialRec", paper=3,
         citation="Sharma et al., A Survey of Graph Neural Networks for Social Recommender Systems, ACM Computing Surveys 2024, "
         "arXiv 2212.04481", needs=("interactions", "social", "torch"),
-        abilities=("vectors", "unseen users", "explains", "similar"), faithfulness="in the style of", claim="social_rec",
-        quick={"dim": 8, "epochs": 3, "batch_size": 64}),
+        abilities=("vectors", "unseen users", "ties", "explains", "similar"), faithfulness="in the style of",
+        claim="social_rec", quick={"dim": 8, "epochs": 3, "batch_size": 64}),
     _paper(4, "ulmrec", "ULMRec", "recommend", "language model reranking", "interactions, times, text, language model, torch",
         "ULMRec: User-centric Large Language Model for Sequential Recommendation, 2024, arXiv 2412.05543"),
     _paper(5, "crs_framework", "CRS Framework", "converse", "framework", "interactions, dialogues",

@@ -15,7 +15,7 @@ Status = Literal["works", "planned"]
 Need = Literal[
     "interactions", "times", "text", "images", "graph", "social", "searches", "dialogues", "language model", "torch", "lightgbm"
 ]
-Ability = Literal["vectors", "unseen users", "new items", "words", "explains", "similar", "propensities", "incremental"]
+Ability = Literal["vectors", "unseen users", "new items", "words", "ties", "explains", "similar", "propensities", "incremental"]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ Text = Annotated[
         "--text", help="What is looked for, in words: for systems that read words (palate models NAME). Alone: of anybody."
     ),
 ]
+Ties = Annotated[
+    str | None,
+    typer.Option("--ties", help="Ids of people with commas, whom somebody new is tied to: for systems that read ties."),
+]
 K = Annotated[int, typer.Option("-k", min=1, help="How many items.")]
 FORMATS = ("table", "jsonl", "parquet", "parts", "trec")
 #: Formats that show names of items, not ids alone.
@@ -54,6 +58,7 @@ def recommend(
     ] = None,
     split: Annotated[Path | None, typer.Option("--split", help="Answer for every test user of a split.")] = None,
     text: Text = None,
+    ties: Ties = None,
     k: K = 10,
     format: Annotated[str, typer.Option("--format", help=" | ".join(FORMATS))] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file (for parts, a folder).")] = None,
@@ -66,14 +71,17 @@ def recommend(
     from palate.study.answers import Question, write_parts
 
     ways = sum(given is not None for given in (user, users, history, histories, split))
-    if ways > 1 or (ways == 0 and text is None):
-        remedy = "--user ID, --users FILE, --history IDS, --histories FILE or --split DIR (or --text alone)"
+    if ways > 1 or (ways == 0 and text is None and ties is None):
+        remedy = "--user ID, --users FILE, --history IDS, --histories FILE or --split DIR (or --text or --ties alone)"
         raise ConfigError("name whom to answer in one way.", remedy=remedy)
+    if ties is not None and ways and history is None:
+        remedy = "give them with --history, or as a list column ties of --histories"
+        raise ConfigError("ties are of one person who is new.", where="--ties", value=ties, remedy=remedy)
     _check_output(format, out, as_json=as_json)
     with _answering(engine, bundle, address) as (model, place):
         if text is not None:
             model.check_words()
-        pieces = _questions(model, user, users, history if ways else "", histories, split)
+        pieces = _questions(model, user, users, history if ways else "", histories, split, ties)
         question = Question(k, include_seen, labels=as_json or format in NAMED, text=text or "")
         if format == "parts" and out is not None:
             tally = write_parts(lambda folder: place.parts(pieces, question, folder), out, model.name)
@@ -125,11 +133,12 @@ def _questions(
     history: str | None,
     histories: Path | None,
     split: Path | None,
+    ties: str | None,
 ) -> Iterator[pa.Table]:
     from palate.study import questions
 
     if history is not None:
-        return questions.of_history(named_items(model, history))
+        return questions.of_history(named_items(model, history), ties=None if ties is None else _named_people(model, ties))
     if histories is not None:
         return questions.of_parquet(histories)
     if split is not None:
@@ -146,6 +155,16 @@ def named_items(model: Recommender | Policy, history: str) -> list[str]:
     if unknown:
         note(f"Left out, not in the catalogue: {', '.join(unknown)}")
     return items
+
+
+def _named_people(model: Recommender, ties: str) -> list[str]:
+    """Return the people of ``--ties``; those that the model doesn't know are named, as they will be left out."""
+    people = [name.strip() for name in ties.split(",") if name.strip()]
+    model.ties_of([people])  # refuses where the system doesn't read them
+    unknown = [name for name in people if model.users_.ids.number(name) < 0]
+    if unknown:
+        note(f"Left out, not among the model's people: {', '.join(unknown)}")
+    return people
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -234,6 +253,7 @@ def explain(
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
     history: Annotated[str | None, typer.Option("--history", help="Item ids with commas, oldest first.")] = None,
     text: Text = None,
+    ties: Ties = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many reasons to show.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -241,11 +261,13 @@ def explain(
     from palate.catalog.registry import load
     from palate.study.people import reason_rows
 
-    if (user is not None and history is not None) or (user is None and history is None and text is None):
-        raise ConfigError("name the person in one way.", remedy="--user ID or --history IDS (or --text alone)")
+    alone = text is not None or ties is not None
+    if (user is not None and history is not None) or (user is None and history is None and not alone):
+        raise ConfigError("name the person in one way.", remedy="--user ID or --history IDS (or --text or --ties alone)")
     model = load(bundle, "recommend")
-    rows = None if history is None else [[i.strip() for i in history.split(",") if i.strip()]]
-    requests = model.requests(None if user is None else [user], histories=rows, texts=None if text is None else [text])
+    rows = [[i.strip() for i in (history or "").split(",") if i.strip()]] if user is None else None
+    texts, tied = None if text is None else [text], None if ties is None else [_named_people(model, ties)]
+    requests = model.requests(None if user is None else [user], histories=rows, texts=texts, ties=tied)
     why = model.explain(requests, _item(model, item))
     reasons = reason_rows(model, why)[:top]
     if as_json:

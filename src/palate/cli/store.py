@@ -37,7 +37,7 @@ def load(
     on_bad_rows: BadRows = "error",
     as_json: Json = False,
 ) -> None:
-    """Put events, users and items (those without events, too) into an empty store; later ones come over HTTP."""
+    """Put events, users, their ties and items (those without events, too) into an empty store; later ones come over HTTP."""
     from palate.serve.store import Store
     from palate.serve.store.exchange import load_dataset as put
 
@@ -47,12 +47,13 @@ def load(
         data = load_dataset(source, progress, format=format, columns=column, on_bad_rows=on_bad_rows, reading=read)
         with Store.open(url_of(store)) as opened:
             number, place = put(opened, data, progress=progress), opened.url
-            searched = opened.sizes()["searches"]
-    facts = {"store": place, "events": number, "users": data.n_users, "items": data.n_items, "searches": searched}
+            sizes = opened.sizes()
+    beside = {name: sizes[name] for name in ("searches", "ties")}
+    facts = {"store": place, "events": number, "users": data.n_users, "items": data.n_items, **beside}
     if as_json:
         print_json(facts)
         return
-    more = f", and {searched:,} searches" if searched else ""
+    more = "".join(f", and {count:,} {name}" for name, count in beside.items() if count)
     say(f"{number:,} events of {data.n_users:,} users and {data.n_items:,} items{more} are in {place}")
     say(f"Next: palate retrain ease{'' if store is None else f' --store {store}'}")
 

@@ -101,6 +101,33 @@ def words_are_read_or_refused(bench: Bench) -> None:
 
 
 @check
+def ties_are_read_or_refused(bench: Bench) -> None:
+    """Who reads ties answers strangers by the people named; who doesn't says so, and passes over those of a request."""
+    model, asked, rows = bench.model, bench.requests, np.arange(len(bench.requests))
+    people = bench.dataset.users.ids
+    friends = Ragged.from_rows([asked.users[[at - 1, at - 2]] for at in rows])
+    tied = replace(asked, ties=friends)
+    ranking = model.recommend(tied, K)
+    expect(
+        raises(DataError, lambda: model.recommend(replace(asked, ties=friends.take(rows[1:])), K)), "a row too few is accepted"
+    )
+    nobody = Ragged.from_rows([[len(people)] for _ in rows])
+    expect(raises(DataError, lambda: model.recommend(replace(asked, ties=nobody), K)), "ties to nobody known are accepted")
+    named = [people.decode(friends[at]).to_pylist() for at in rows.tolist()]
+    if not model.reads_ties:
+        expect(raises(UnsupportedError, lambda: model.requests(histories=[[]] * len(named), ties=named)), "ties are not read")
+        same_ranking(ranking, rows, model.recommend(asked, K), "ties that aren't read change the answer")
+        return
+    strangers = model.requests(histories=[[]] * len(named), ties=named)
+    found = model.recommend(strangers, K)
+    well_formed(found, len(rows), K, bench.n_items)
+    expect(not found.cold.any(), "people known by their ties alone are answered as if nothing were known")
+    for row in rows:
+        one = model.recommend(tied.take(rows[[row]]), K)
+        same_ranking(ranking, rows[[row]], one, "ties of others change an answer")
+
+
+@check
 def repeated_items_are_served(bench: Bench) -> None:
     """A history may hold an item many times."""
     asked = Requests.of_histories([[1, 1, 1, 2, 1], [3] * 40], exclude_seen=True)

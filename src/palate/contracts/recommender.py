@@ -39,6 +39,8 @@ class Recommender(Model):
 
     #: Whether ``requests.texts`` (a query, a stated preference) counts; where not, they are passed over.
     reads_words: ClassVar[bool] = False
+    #: Whether ``requests.ties`` (people whom a person is tied to) count; where not, they are passed over.
+    reads_ties: ClassVar[bool] = False
 
     def recommend(self, requests: Requests, k: int = 10) -> Ranking:
         """Return the best ``k`` items for each request, from the whole catalogue or from its candidates.
@@ -106,18 +108,22 @@ class Recommender(Model):
         *,
         histories: Sequence[Sequence[Any]] | None = None,
         texts: Sequence[str] | None = None,
+        ties: Sequence[Sequence[Any]] | None = None,
         include_seen: bool = False,
     ) -> Requests:
         """Ask by raw ids: known users with the history stored in the bundle, or people by a list of item ids.
 
-        Unknown users get an empty history; unknown item ids are left out of histories.
+        Unknown users get an empty history; unknown item ids are left out of histories, unknown people out of ties.
 
         Parameters
         ----------
         users, histories
-            Either of them; neither where texts are all that is known.
+            Either of them; neither where texts or ties are all that is known.
         texts
             A query or a stated preference of each (``""``: none), for systems that read them (:attr:`reads_words`).
+        ties
+            Ids of the people whom each is tied to, in place of the ties known from training, for systems that read them
+            (:attr:`reads_ties`).
         include_seen
             Whether items of the histories may be offered.
 
@@ -126,17 +132,19 @@ class Recommender(Model):
         DataError
             If both or none are given, or one id stands where a list of them belongs (text would be read letter by letter).
         UnsupportedError
-            If texts are given to a system that doesn't read them.
+            If texts or ties are given to a system that doesn't read them.
         """
         self._check_fitted()
         if texts is not None:
             self.check_words()
             if isinstance(texts, str):
                 raise DataError("one text stands where a list belongs.", where="texts", value=texts, remedy="give texts=[TEXT]")
-            histories = [[] for _ in texts] if users is None and histories is None else histories
+        if users is None and histories is None and (texts is not None or ties is not None):
+            histories = [[] for _ in (ties if texts is None else texts) or ()]
         if (users is None) == (histories is None):
             raise DataError("give either users or histories.")
-        _refuse_lone_ids(users, histories)
+        _refuse_lone_ids(users, histories, ties)
+        tied = None if ties is None else self.ties_of(ties)
         if users is not None:
             numbers = np.array([self.users_.ids.number(u) for u in users], np.int32)
             events = self.histories_.take(numbers)
@@ -144,7 +152,7 @@ class Recommender(Model):
             rows = [self.items_.ids.encode(list(row)) for row in histories or ()]
             events = Histories.from_rows([row[row >= 0] for row in rows])
             numbers = np.full(len(rows), -1, np.int32)
-        asked = Requests(numbers, events, exclude=None if include_seen else events.ragged, texts=texts)
+        asked = Requests(numbers, events, exclude=None if include_seen else events.ragged, texts=texts, ties=tied)
         self._check_request(asked, 1)
         return asked
 
@@ -152,6 +160,19 @@ class Recommender(Model):
         """Refuse words where this system doesn't read them."""
         if not self.reads_words:
             raise self._refuse("read words", "leave them out, or fit a system whose abilities name words: palate models")
+
+    def ties_of(self, people: Sequence[Sequence[Any]]) -> Ragged:
+        """Return ids of people whom others are tied to in this model's numbers; those unknown to it are left out.
+
+        Raises
+        ------
+        UnsupportedError
+            If this system doesn't read ties when it answers.
+        """
+        if not self.reads_ties:
+            raise self._refuse("read ties", "leave them out, or fit a system whose abilities name ties: palate models")
+        rows = [self.users_.ids.encode(list(row)) for row in people]
+        return Ragged.from_rows([row[row >= 0] for row in rows])
 
     # -- what a subclass gives ------------------------------------------------------------------
 
@@ -309,14 +330,14 @@ class VectorRecommender(Recommender):
         return Ranking(found, scores, np.zeros(len(requests), bool))
 
 
-def _refuse_lone_ids(users: Any, histories: Any) -> None:
+def _refuse_lone_ids(users: Any, histories: Any, ties: Any) -> None:
     """Refuse one id where a list of them belongs: text is a sequence too, of letters that would pass for unknown ids."""
-    outer = users if histories is None else histories
-    rows = () if histories is None or isinstance(histories, str) else histories
-    lone = outer if isinstance(outer, str | int) else next((row for row in rows if isinstance(row, str | int)), None)
-    if lone is not None:
-        remedy = "give users=[ID, …], or histories=[[ID, …], …], a list for each person"
-        raise DataError("one id stands where a list belongs.", where="requests", value=lone, remedy=remedy)
+    lone = [outer for outer in (users, histories, ties) if isinstance(outer, str | int)]
+    rows = (row for nested in (histories, ties) if nested is not None and not isinstance(nested, str | int) for row in nested)
+    lone += [row for row in rows if isinstance(row, str | int)]
+    if lone:
+        remedy = "give users=[ID, …], or histories=[[ID, …], …] (ties likewise), a list for each person"
+        raise DataError("one id stands where a list belongs.", where="requests", value=lone[0], remedy=remedy)
 
 
 def _pair(rows: Ragged | None) -> tuple[np.ndarray | None, np.ndarray | None]:

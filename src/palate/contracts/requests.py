@@ -39,7 +39,7 @@ class Requests:
         Arrow table of context features, one row a request, or ``None``.
     ties
         Numbers of the people whom each person is tied to, in place of the ties known from training; ``None``: those. Systems
-        that read ties when they answer (DiffNet++, SocialRS) follow them; others pass over them.
+        that read ties when they answer (``reads_ties``: DiffNet++, SocialRS) follow them; others pass over them.
     """
 
     users: np.ndarray

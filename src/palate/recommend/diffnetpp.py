@@ -57,6 +57,7 @@ class DiffNetPP(SocialRecommender):
 
     name: ClassVar[str] = "diffnetpp"
     title: ClassVar[str] = "DiffNet++"
+    reads_ties: ClassVar[bool] = True
     Settings = DiffNetPPConfig
     config: DiffNetPPConfig
 

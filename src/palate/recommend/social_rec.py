@@ -56,6 +56,7 @@ class SocialRec(SocialRecommender):
 
     name: ClassVar[str] = "social_rec"
     title: ClassVar[str] = "SocialRS"
+    reads_ties: ClassVar[bool] = True
     Settings = SocialRecConfig
     config: SocialRecConfig
 

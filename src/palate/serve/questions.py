@@ -18,8 +18,10 @@ from palate.serve.memory.people import Person
 from palate.serve.pipeline.config import FeedbackConfig, PipelineConfig
 from palate.serve.pipeline.filters import Filter, compile_filter
 from palate.serve.pipeline.sources import Question
+from palate.serve.store import Shown
+from palate.serve.store import Slate as SlateRow
 from palate.serve.store.checks import to_json
-from palate.serve.wire import HistoryEvent, RecommendIn
+from palate.serve.wire import HistoryEvent, RecommendIn, Slate
 
 #: What is noted of a request; user, visitor and context stand in the slate itself.
 NOTED = ("history", "items", "text", "k", "filter", "seen", "exclude", "diversity")
@@ -54,6 +56,25 @@ def noted(asked: RecommendIn) -> dict[str, Any]:
     if len(to_json(kept, "asked").encode()) > MOST_NOTED:
         return {**length, LEFT_OUT: sorted({*kept, *kept.get(LEFT_OUT, ())} - {LEFT_OUT, "k"})}
     return {**kept, **length}
+
+
+def logged(asked: RecommendIn, slate: Slate, shown: Sequence[Shown], now: float, *, stochastic: bool) -> SlateRow:
+    """Return a slate (which has a name) as the store keeps it, with what was asked for."""
+    assert slate.slate is not None
+    return SlateRow(
+        id=slate.slate,
+        items=shown,
+        user=asked.user,
+        anonymous=asked.anonymous,
+        time=now,
+        policy=slate.policy,
+        stochastic=stochastic,
+        model=slate.model,
+        experiment=slate.experiment,
+        variant=slate.variant,
+        context=asked.context,
+        asked=noted(asked),
+    )
 
 
 def recalled(

@@ -106,7 +106,7 @@ def delete_item(service: Service, item: str) -> wire.Kept:
 
 def put_users(service: Service, users: Sequence[wire.UserIn]) -> wire.Kept:
     """Make or replace users."""
-    service.store.put_users([UserRow(id=u.id, attributes=u.attributes) for u in users])
+    service.store.put_users([UserRow(id=u.id, attributes=u.attributes, ties=u.ties) for u in users])
     return wire.Kept(kept=len(users))
 
 
@@ -115,11 +115,11 @@ def get_user(service: Service, user: str) -> wire.UserOut:
     found = service.store.user(user)
     if found is None:
         raise NotFound("no such user.", where="user", value=user)
-    return wire.UserOut(id=found.id, attributes=dict(found.attributes), created=found.created)
+    return wire.UserOut(id=found.id, attributes=dict(found.attributes), created=found.created, ties=list(found.ties or ()))
 
 
 def delete_user(service: Service, user: str) -> wire.Kept:
-    """Delete a user: the attributes go; what the person did stays (see :mod:`palate.serve.privacy` for an erasure)."""
+    """Delete a user: attributes and ties go; what the person did stays (see :mod:`palate.serve.privacy` for an erasure)."""
     if not service.store.delete_user(user):
         raise NotFound("no such user.", where="user", value=user)
     return wire.Kept(kept=1)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,13 @@ from palate.serve.models.succession import Succession
 from palate.serve.pipeline.config import PipelineConfig, TrendingSource
 from palate.serve.pipeline.pipeline import Pipeline
 from palate.serve.pipeline.sources import Question
-from palate.serve.questions import noted
+from palate.serve.questions import logged
 from palate.serve.rows.asked import RECENT as RECENT_ITEMS
 from palate.serve.rows.asked import Asker
 from palate.serve.search.content import Content
 from palate.serve.search.words import TextIndex
 from palate.serve.settings import ServiceSettings
 from palate.serve.store import Exposure, GroupWriter, Search, Shown, Store
-from palate.serve.store import Slate as SlateRow
 from palate.serve.wire import Ready, RecommendIn, SearchIn, Slate
 
 #: Seconds for which trending lists and click rates are remembered; up to USABLE they are given while the next are made.
@@ -276,21 +275,7 @@ class Service:
         """
         given = zip(slate.items, sources, teams, strict=True)
         rows = [Shown(item.id, item.position, item.propensity, source, team) for item, source, team in given]
-        assert slate.slate is not None
-        made = SlateRow(
-            id=slate.slate,
-            items=rows,
-            user=asked.user,
-            anonymous=asked.anonymous,
-            time=now,
-            policy=slate.policy,
-            stochastic=stochastic,
-            model=slate.model,
-            experiment=slate.experiment,
-            variant=slate.variant,
-            context=asked.context,
-            asked=noted(asked),
-        )
+        made = logged(asked, slate, rows, now, stochastic=stochastic)
         unit = asked.user or asked.anonymous
         self._soon("slates", lambda: self.writer.add_slate(made))
         if slate.experiment is not None and slate.variant is not None and unit is not None:
@@ -382,7 +367,7 @@ class Service:
     # -- people -------------------------------------------------------------------------------------
 
     def person(self, user: str | None, anonymous: str | None = None, *, before: float = math.inf) -> Person:
-        """Return a person as of now, or ``before`` a moment: what the active bundle knows, every acknowledged event, feedback.
+        """Return a person as of now, or ``before`` a moment: what the active bundle knows, acknowledged events, feedback, ties.
 
         Who was erased, and may still be known to a model in memory, has no id; nor has a visitor.
         """
@@ -390,10 +375,12 @@ class Service:
             return Person(None)
         most = self.settings.pipeline.history
         past = self.store.past_of(user, anonymous, limit=most, before=before, positive=self.shelf.positive)
-        stranger = user is None or self.forgetting.bars(user)
-        who = None if stranger else user
+        who = None if user is None or self.forgetting.bars(user) else user
         live = Person.of(who, past.items, past.times, self.catalogue, past.said, most, past.chosen)
         active = self.shelf.active
-        if stranger or active is None or (active.store_position or ("",))[0] == self.store.identity:
-            return live  # what a model learnt from this very store stands in the events
-        return live.after(active.base(user))
+        own = active is not None and (active.store_position or ("",))[0] == self.store.identity
+        if who is not None and self.shelf.reads_ties:
+            named = self.store.ties_of(who)
+            live = replace(live, ties=named if named or own else None)
+        # what a model learnt from this very store stands in the events
+        return live if who is None or active is None or own else live.after(active.base(who))

@@ -14,8 +14,9 @@ questions in the same blocks. It has a column ``row``, the number of its first q
 
 A Parquet file (or folder of such files) of histories has a column ``user`` and lists ``items``, and may have lists ``times``
 (seconds since 1970, or timestamps) and ``values`` of the same lengths, a column ``text`` of what each person says, for systems
-that read words, and columns of context that a policy reads. A Parquet file of events has ``user``, ``item`` and maybe ``time``;
-its rows are gathered into histories, a share of the people at a time.
+that read words, lists ``ties`` of people's ids, for systems that read these, and columns of context that a policy reads. A
+Parquet file of events has ``user``, ``item`` and maybe ``time``; its rows are gathered into histories, a share of the people at
+a time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from palate.contracts.policy import Policy
 from palate.contracts.recommender import Recommender
 from palate.contracts.requests import Requests
 from palate.data.histories import Histories
-from palate.data.ragged import offsets_of
+from palate.data.ragged import Ragged, offsets_of
 from palate.data.split import Split
 from palate.errors import DataError
 from palate.study.renumber import Renumbered, in_numbers
@@ -47,6 +48,8 @@ BLOCK, PIECE = 8_192, 32_768
 EVENTS = 20_000_000
 #: Lists beside ``items``, and what they are in histories.
 LISTS = {"times": np.int64, "values": np.float32, "actions": np.int32}
+#: Columns of what else people tell, for systems that read it.
+SAID = ("text", "ties")
 REMEDY = "give columns user and items (lists, oldest first), or events with user, item and time"
 
 
@@ -83,9 +86,18 @@ def of_users(model: Recommender, names: Iterable[str]) -> Iterator[pa.Table]:
         start += len(users)
 
 
-def of_history(items: Sequence[str], name: str = "(history)", context: Mapping[str, Any] | None = None) -> Iterator[pa.Table]:
-    """Ask about one person who is known by a list of raw item ids, oldest first, and maybe by context that a policy reads."""
+def of_history(
+    items: Sequence[str],
+    name: str = "(history)",
+    context: Mapping[str, Any] | None = None,
+    ties: Sequence[str] | None = None,
+) -> Iterator[pa.Table]:
+    """Ask about one person who is known by a list of raw item ids, oldest first, and maybe by context that a policy reads, or
+    by ids of people whom they are tied to.
+    """
     told = {column: pa.array([value]) for column, value in (context or {}).items()}
+    if ties is not None:
+        told["ties"] = pa.array([list(ties)], pa.list_(pa.string()))
     yield _piece(0, {**told, "user": pa.array([name]), "items": pa.array([list(items)], pa.list_(pa.string()))})
 
 
@@ -168,7 +180,8 @@ def asked(piece: pa.Table, model: Recommender | Policy, *, include_seen: bool = 
         else:
             users, histories = _numbered(part) if "number" in part.column_names else _encoded(part, people, model)
             exclude = None if include_seen else histories.ragged
-            requests = Requests(users, histories, context=_context(part, model), texts=_texts(part, model), exclude=exclude)
+            texts, ties = _texts(part, model), _ties(part, model)
+            requests = Requests(users, histories, exclude, texts=texts, context=_context(part, model), ties=ties)
         yield Asked(start, people, requests)
         start += len(people)
 
@@ -182,6 +195,16 @@ def _texts(part: pa.Table, model: Recommender | Policy) -> list[str] | None:
         raise DataError("what people say is text.", where="column text", value=str(column.type), remedy="give strings")
     found: list[str] = column.fill_null("").to_pylist()
     return found
+
+
+def _ties(part: pa.Table, model: Recommender | Policy) -> Ragged | None:
+    """Return whom each person is tied to, where it is given and the model reads it; strangers to the model are left out."""
+    if isinstance(model, Policy) or not model.reads_ties or "ties" not in part.column_names:
+        return None
+    column = _whole(part["ties"])
+    if not _is_list(column.type):
+        raise DataError("ties are lists of people's ids.", where="column ties", value=str(column.type), remedy="give lists")
+    return model.ties_of([row or [] for row in column.to_pylist()])
 
 
 def _context(part: pa.Table, model: Recommender | Policy) -> pa.Table | None:
@@ -241,7 +264,7 @@ def _read_group(piece: pa.Table, *, context: bool) -> Iterator[pa.Table]:
         remedy = "put the histories into a folder that all nodes see under the same name"
         raise DataError("the file of histories is not here.", where=path, remedy=remedy)
     with pq.ParquetFile(path) as found:
-        columns = [name for name in found.schema_arrow.names if context or name in ("user", "items", "times", "values", "text")]
+        columns = [name for name in found.schema_arrow.names if context or name in ("user", "items", *LISTS, *SAID)]
         for batch in found.iter_batches(BLOCK, row_groups=[group], columns=columns):
             table = pa.Table.from_batches([batch])
             if table["user"].null_count:

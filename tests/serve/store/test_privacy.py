@@ -23,12 +23,12 @@ from palate.serve.store import (
 )
 
 NAME = "Marie-Curie-7c1f"
-KINDS = ("feedback", "impressions", "slates", "events", "searches", "conversations", "exposures", "users")
+KINDS = ("feedback", "impressions", "slates", "events", "searches", "conversations", "exposures", "ties", "users")
 
 
 def _live(store: Store, user: str, n: int = 3) -> None:
     """Have a person do a bit of everything."""
-    store.put_users([UserRow(user, {"mail": f"{user}@example.org"})])
+    store.put_users([UserRow(user, {"mail": f"{user}@example.org"}, ties=["somebody"])])
     store.add_events([Event(user, f"i{at}", time=100.0 + at, id=f"{user}/{at}", context={"me": user}) for at in range(n)])
     store.add_slate(Slate(f"{user}-slate", (Shown("i1", 1, 0.5), Shown("i2", 2, 0.5)), user=user, time=100.0, policy="p"))
     store.add_feedback([Feedback(f"{user}-slate", "i1", id=f"{user}-f")])
@@ -43,7 +43,7 @@ def test_export_gives_all_that_is_held(store):
     _live(store, NAME)
     _live(store, "other")
     held = json.loads(json.dumps(store.export_user(NAME)))
-    assert held["user"]["attributes"] == {"mail": f"{NAME}@example.org"}
+    assert held["user"]["attributes"] == {"mail": f"{NAME}@example.org"} and held["user"]["ties"] == ["somebody"]
     assert [e["item"] for e in held["events"]] == ["i0", "i1", "i2"]
     assert held["slates"][0]["items"][1]["item"] == "i2" and held["slates"][0]["feedback"][0]["id"] == f"{NAME}-f"
     assert held["searches"][0]["query"] == f"gift for {NAME}" and held["conversations"][0]["id"] == f"{NAME}-talk"
@@ -91,7 +91,7 @@ def test_visitors_without_an_account_have_the_same_rights(store):
     kept = store.export_user("other")
     counts = dict(store.erase_user(NAME).counts)
     assert counts == {"feedback": 1, "impressions": 2, "slates": 1, "searches": 1, "exposures": 1} | dict.fromkeys(
-        ("events", "conversations", "users"), 0
+        ("events", "conversations", "ties", "users"), 0
     )
     assert not any(store.export_user(NAME).values()) and store.export_user("other") == kept
     assert store.erased_at(NAME) > 0

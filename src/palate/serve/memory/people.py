@@ -40,6 +40,8 @@ class Person:
         Rows and times of all their events, also those that count as no choice; ``None`` where all count.
     words
         What they say in this request that they look for: a preference, or a query.
+    ties
+        Ids of the people whom they are tied to as of now; ``None`` where nothing is known of them but what a model learnt.
     """
 
     id: str | None
@@ -51,6 +53,7 @@ class Person:
     met: np.ndarray | None = None
     met_times: np.ndarray | None = None
     words: str = ""
+    ties: Sequence[str] | None = None
 
     @classmethod
     def of(
@@ -108,10 +111,10 @@ class Person:
 
     def after(self, base: Person) -> Person:
         """Return the person with what is known of an older time put before this one."""
-        person = self
+        person = self if base.ties is None else replace(self, ties=base.ties)
         if len(base.hidden) or len(base.disliked):
             hidden, disliked = np.union1d(base.hidden, self.hidden), np.union1d(base.disliked, self.disliked)
-            person = replace(self, hidden=hidden, disliked=disliked)
+            person = replace(person, hidden=hidden, disliked=disliked)
         if not len(base.events().rows):
             return person
         nobody = base.liked is None and self.liked is None

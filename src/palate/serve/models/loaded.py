@@ -123,7 +123,8 @@ class Loaded:
         user = -1 if person.id is None else self.model.users_.ids.number(person.id)
         offsets = np.array([0, len(items)], np.int64)
         texts = [person.words] if self.model.reads_words and person.words.strip() else None
-        return Requests(np.array([user], np.int32), Histories(offsets, items, times), texts=texts)
+        ties = self.model.ties_of([person.ties]) if self.model.reads_ties and person.ties is not None else None
+        return Requests(np.array([user], np.int32), Histories(offsets, items, times), texts=texts, ties=ties)
 
     def informed(self, person: Person) -> bool:
         """Say whether the model knows anything of a person, or can read what they say."""

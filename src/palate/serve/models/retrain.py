@@ -103,8 +103,8 @@ def retrain(
 ) -> Retrained:
     """Have a model learn from everything in the store, and publish it.
 
-    A system of search reads the log of searches too, and one of knowledge graphs a graph of the items' categories
-    (:func:`palate.data.attribute_graph.with_attribute_graph`).
+    A system of search reads the log of searches too, one of social graphs the ties between people, and one of knowledge graphs
+    a graph of the items' categories (:func:`palate.data.attribute_graph.with_attribute_graph`).
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def retrain(
     system, settings = _what(active, system, settings)
     needs = get(system, "recommend").needs
     since = store.pulse()
-    data, numbers = numbered_dataset(store, searched="searches" in needs, progress=progress)
+    data, numbers = numbered_dataset(store, searched="searches" in needs, tied="social" in needs, progress=progress)
     if "graph" in needs and category_names(data):
         data = with_attribute_graph(data)
     if not len(data):

@@ -62,6 +62,11 @@ class Shelf:
         active = self._active
         return None if active is None else active.positive
 
+    @property
+    def reads_ties(self) -> bool:
+        """Whether any of the models in memory reads ties when it answers."""
+        return any(loaded.model.reads_ties for loaded in list(self._models.values()))
+
     def versions(self) -> list[str]:
         """Return the versions of models in memory."""
         return list(self._models)

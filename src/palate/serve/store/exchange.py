@@ -29,7 +29,8 @@ from palate.serve.store.part import chunks, raised
 from palate.serve.store.rows import Event
 from palate.serve.store.searched import search_rows, search_table
 from palate.serve.store.store import Store
-from palate.serve.store.tables import events, items, users
+from palate.serve.store.tables import events, items, ties, users
+from palate.serve.store.ties import GRAPH, tie_graph, tie_rows
 
 __all__ = ["add_dataset", "dataset", "export_store", "import_store", "load_dataset", "load_items", "shares_items"]
 
@@ -41,7 +42,9 @@ BATCH = 1_000
 _Row = tuple[Any, ...]
 
 
-def dataset(store: Store, *, name: str = "store", searched: bool = False, progress: Progress = silent) -> Dataset:
+def dataset(
+    store: Store, *, name: str = "store", searched: bool = False, tied: bool = False, progress: Progress = silent
+) -> Dataset:
     """Return everything that models learn from, as of one moment.
 
     Users and items are numbered in the order of their ids, deleted items included (histories name them). Events become
@@ -53,12 +56,14 @@ def dataset(store: Store, *, name: str = "store", searched: bool = False, progre
     ----------
     searched
         With the log of searches (:func:`palate.serve.store.searched.search_table`).
+    tied
+        With the ties between people (:func:`palate.serve.store.ties.tie_graph`).
     """
-    return numbered_dataset(store, name=name, searched=searched, progress=progress)[0]
+    return numbered_dataset(store, name=name, searched=searched, tied=tied, progress=progress)[0]
 
 
 def numbered_dataset(
-    store: Store, *, name: str = "store", searched: bool = False, progress: Progress = silent
+    store: Store, *, name: str = "store", searched: bool = False, tied: bool = False, progress: Progress = silent
 ) -> tuple[Dataset, np.ndarray]:
     """Return :func:`dataset`, and ``int64[n]``: the store's number of each event, in the order of its source rows.
 
@@ -74,7 +79,10 @@ def numbered_dataset(
             progress(ProgressEvent("Read events", len(columns), total))
         interactions, actions, sessions, numbers = columns.interactions(people.ids, things.ids)
         log = search_table(connection, people.ids, things.ids, interactions) if searched else None
+        graph = tie_graph(connection, people.ids) if tied else None
     more: dict[str, Any] = {} if log is None else {"searches": log}
+    if graph is not None:
+        more["graphs"] = {GRAPH: graph}
     spec = ({"step": "store", "store": store.identity, "events": len(columns)},)
     return Dataset(interactions, people, things, actions=actions, sessions=sessions, name=name, spec=spec, **more), numbers
 
@@ -83,7 +91,8 @@ def load_dataset(store: Store, data: Dataset, *, named: bool = False, progress: 
     """Put a data set's users, items and events into an empty store, in one transaction; return the number of events.
 
     Raw ids become texts. Events go in by time, with their action as type (``"view"`` where there is none); without times, all
-    happened now. Searches go in where queries are texts. Vectors and other columns that are no plain values are left out.
+    happened now. Searches go in where queries are texts, and ties between people. Vectors and other columns that are no plain
+    values are left out.
 
     Parameters
     ----------
@@ -106,6 +115,7 @@ def load_dataset(store: Store, data: Dataset, *, named: bool = False, progress: 
             put_block(connection, users, names, block)
         for names, block in item_rows(data.items, now):
             put_block(connection, items, names, block)
+        put_block(connection, ties, ("user", "other", "time"), tie_rows(data, now))
         with without_indexes(connection, events):
             done = 0
             for rows in _event_rows(data):

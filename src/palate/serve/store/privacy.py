@@ -38,8 +38,10 @@ from palate.serve.store.tables import (
     models,
     searches,
     slates,
+    ties,
     users,
 )
+from palate.serve.store.ties import ties_named
 from palate.serve.store.users import user_of
 
 log = logging.getLogger("palate.serve")
@@ -51,6 +53,7 @@ HELD = (
     (searches, (searches.c.user, searches.c.anonymous)),
     (conversations, (conversations.c.user,)),
     (exposures, (exposures.c.unit,)),
+    (ties, (ties.c.user, ties.c.other)),
     (users, (users.c.id,)),
 )
 #: Rows deleted in one transaction by retention.
@@ -91,7 +94,8 @@ class Privacy(Part):
 
         ``user`` is the id of a user, or the ``anonymous`` key of a visitor.
 
-        Keys: ``user``, ``events``, ``slates`` (with items and feedback), ``searches``, ``conversations``, ``exposures``.
+        Keys: ``user`` (with their ties), ``events``, ``slates`` (with items and feedback), ``searches``, ``conversations``,
+        ``exposures``, ``tied_by`` (how many name them; who does is theirs to tell).
         """
         check_id(user, "user")
         with self.database.snapshot() as connection:
@@ -101,12 +105,13 @@ class Privacy(Part):
             said = connection.execute(select(conversations).where(_of(conversations, user)))
             met = connection.execute(select(exposures).where(_of(exposures, user)))
             return {
-                "user": {} if row is None else asdict(user_of(row)),
+                "user": {} if row is None else asdict(user_of(row, ties_named(connection, [user]))),
                 "events": [asdict(event_of(event)) for event in done],
                 "slates": _slates(connection, user),
                 "searches": [asdict(search_of(search)) for search in asked],
                 "conversations": [asdict(conversation_of(one)) for one in said],
                 "exposures": [dict(one) for one in met.mappings()],
+                "tied_by": int(connection.scalar(select(func.count()).where(ties.c.other == user)) or 0),
             }
 
     def erase_user(self, user: str, *, scrub: bool = True, elsewhere: bool = False) -> Erased:
@@ -205,16 +210,20 @@ def _slates(connection: Connection, user: str) -> list[dict[str, Any]]:
 
 
 def _owed(connection: Connection, user: str) -> list[str]:
-    """Return versions of models that may have learnt from the person's events.
+    """Return versions of models that may have learnt from the person's events or ties.
 
-    A model that says up to which event it learnt is compared by number, others by the time of their making.
+    A model that says up to which event it learnt is compared by number, others, and for ties all, by the time of their making.
     """
     first = connection.scalar(select(func.min(events.c.n)).where(events.c.user == user))
-    if first is None:
-        return []
+    tied = connection.scalar(select(func.min(ties.c.time)).where(_of(ties, user)))
     since = connection.scalar(select(users.c.created).where(users.c.id == user)) or 0.0
     rows = connection.execute(select(models.c.version, models.c.position, models.c.created).order_by(models.c.version))
-    return [version for version, seen, made in rows if (made >= since if seen is None else seen >= first)]
+
+    def learnt(seen: int | None, made: float) -> bool:
+        by_events = first is not None and (made >= since if seen is None else seen >= first)
+        return by_events or (tied is not None and made >= tied)
+
+    return [version for version, seen, made in rows if learnt(seen, made)]
 
 
 def _remove(connection: Connection, user: str) -> dict[str, int]:

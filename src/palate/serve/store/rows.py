@@ -63,13 +63,16 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A user. ``created``, ``updated`` and ``deleted`` are the store's."""
+    """A user. ``created``, ``updated`` and ``deleted`` are the store's; ``ties`` are ids of people whom they are tied to, and
+    ``None``, put in, leaves those as they are.
+    """
 
     id: str
     attributes: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     created: float = 0.0
     updated: float = 0.0
     deleted: float | None = None
+    ties: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

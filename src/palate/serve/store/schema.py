@@ -12,7 +12,7 @@ from palate.serve.store.database import Database
 from palate.serve.store.tables import meta
 
 #: The version that this Palate works with: the last of ``migrations/versions``.
-HEAD = "0004"
+HEAD = "0005"
 #: Table in which the version stands.
 VERSION_TABLE = "palate_version"
 #: Keys of ``meta`` that belong to the store: its name, the key of tombstones, and the row that :meth:`Store.check` writes.

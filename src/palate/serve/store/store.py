@@ -24,6 +24,7 @@ from palate.serve.store.rows import Pulse
 from palate.serve.store.schema import HEARTBEAT, prepare
 from palate.serve.store.slates import Slates
 from palate.serve.store.tables import IN_ORDER, erasures, events, items, meta, models
+from palate.serve.store.ties import Ties
 from palate.serve.store.users import Users
 
 _PULSE = select(
@@ -34,7 +35,7 @@ _PULSE = select(
 )
 
 
-class Store(Events, PastReader, Users, Items, Slates, Logs, Experiments, Models, Keys, Privacy):
+class Store(Events, PastReader, Users, Ties, Items, Slates, Logs, Experiments, Models, Keys, Privacy):
     """Users, items, events, slates, experiments, models and keys; synchronous, and safe to call from many threads.
 
     Open with :meth:`open`; it is a context manager. Every method that writes returns after the commit. Errors are

@@ -39,6 +39,15 @@ users = Table(
     Column("deleted", Double),
 )
 
+ties = Table(
+    "ties",
+    metadata,
+    Column("user", Id, primary_key=True),
+    Column("other", Id, primary_key=True),
+    Column("time", Double, nullable=False),
+    Index("ties_by_other", "other", "time"),
+)
+
 items = Table(
     "items",
     metadata,

@@ -1,24 +1,25 @@
-"""Users: bare rows come with events; attributes are put in."""
+"""Users: bare rows come with events; attributes and ties are put in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from palate.serve.store.bulk import names_new, put_block
 from palate.serve.store.checks import check_id, check_new_id, from_json, object_to_json
 from palate.serve.store.part import Part, upsert
 from palate.serve.store.rows import UserRow
-from palate.serve.store.tables import users
+from palate.serve.store.tables import ties, users
+from palate.serve.store.ties import check_ties, replace_ties, ties_named
 
 
 class Users(Part):
     """The store's part for users."""
 
     def put_users(self, rows: Sequence[UserRow]) -> int:
-        """Make or replace users, all or none; return how many. The time of their making stays."""
+        """Make or replace users, all or none; return how many. The time of their making stays, and ties that aren't given."""
         now = self.clock()
         ready = [
             {
@@ -30,12 +31,17 @@ class Users(Part):
             }
             for at, row in enumerate(rows)
         ]
+        named = {
+            row.id: check_ties(row.ties, row.id, f"users[{at}].ties") for at, row in enumerate(rows) if row.ties is not None
+        }
         with self.database.write() as connection:
             upsert(connection, users, ready, keep=["created"])
+            if named:
+                replace_ties(connection, named, now)
         return len(ready)
 
     def delete_user(self, user: str) -> bool:
-        """Take a user's attributes away and mark the user as deleted; return whether there was one.
+        """Take a user's attributes and ties away and mark the user as deleted; return whether there was one.
 
         Events, slates and searches stay, and go on counting (:meth:`erase_user` takes them too); so does the bare row, which
         the events need. Putting the user in again takes the mark away; events don't.
@@ -44,6 +50,8 @@ class Users(Part):
         there = (users.c.id == check_id(user, "user")) & users.c.deleted.is_(None)
         with self.database.write() as connection:
             changed = connection.execute(update(users).where(there).values(attributes=None, deleted=now, updated=now))
+            if changed.rowcount:
+                connection.execute(delete(ties).where(ties.c.user == user))
         return changed.rowcount > 0
 
     def user(self, user: str) -> UserRow | None:
@@ -51,7 +59,7 @@ class Users(Part):
         wanted = select(users).where(users.c.id == check_id(user, "user"), users.c.deleted.is_(None))
         with self.database.read() as connection:
             row = connection.execute(wanted).first()
-        return None if row is None else user_of(row)
+            return None if row is None else user_of(row, ties_named(connection, [user]))
 
     def users(self, after: str | None = None, limit: int = 100) -> list[UserRow]:
         """Return a page of users in the order of their ids (by code point), after an id; those deleted are left out."""
@@ -59,7 +67,9 @@ class Users(Part):
         if after is not None:
             wanted = wanted.where(users.c.id > check_id(after, "after"))
         with self.database.read() as connection:
-            return [user_of(row) for row in connection.execute(wanted)]
+            rows = connection.execute(wanted).all()
+            named = ties_named(connection, [row[0] for row in rows])
+        return [user_of(row, named) for row in rows]
 
 
 def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None:
@@ -69,7 +79,7 @@ def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None
         put_block(connection, users, ("id", "created", "updated"), ((id_, now, now) for id_ in new))
 
 
-def user_of(row: Any) -> UserRow:
-    """Return a row of the table as a user."""
+def user_of(row: Any, named: Mapping[str, Sequence[str]]) -> UserRow:
+    """Return a row of the table as a user, with those whom they name."""
     id_, attributes, created, updated, deleted = row
-    return UserRow(id_, from_json(attributes), created, updated, deleted)
+    return UserRow(id_, from_json(attributes), created, updated, deleted, tuple(named.get(id_, ())))

@@ -32,7 +32,9 @@ class Erased(Wire):
 
     removed: dict[str, int]
     bundles: list[str] = Field(description="versions of models whose files were cleaned of the person")
-    retrain: list[str] = Field(description="versions that learnt from the person's events: retrain to finish the erasure")
+    retrain: list[str] = Field(
+        description="versions that learnt from the person's events or ties: retrain to finish the erasure"
+    )
     unchecked: list[str] = Field(
         default=[], description="versions whose bundles are gone from this machine, or damaged: look for the person there"
     )

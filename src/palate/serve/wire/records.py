@@ -97,6 +97,11 @@ class UserIn(Wire):
 
     id: Id
     attributes: Json = Field(default_factory=dict)
+    ties: list[Id] | None = Field(
+        None,
+        description="ids of people whom they are tied to (friends, followed, trusted), in place of those of before; left out, "
+        "those stay",
+    )
 
 
 class UserBatch(Wire):

@@ -44,7 +44,7 @@ async def delete_item(item_id: PathId, request: Request, caller: Writer) -> wire
 
 @router.put("/users", response_model=wire.Kept, tags=["users"], responses=errors())
 async def put_users(body: wire.UserBatch, request: Request, caller: Writer) -> wire.Kept:
-    """Make or replace many users: all or none."""
+    """Make or replace many users: all or none. Ties that are left out stay as they are."""
     check_batch(len(body.users), request)
     return await run(request, records.put_users, service_of(request), body.users)
 
@@ -57,7 +57,7 @@ async def get_user(user_id: PathId, request: Request, caller: Reader) -> wire.Us
 
 @router.delete("/users/{user_id}", response_model=wire.Kept, tags=["users"], responses=errors(404))
 async def delete_user(user_id: PathId, request: Request, caller: Writer) -> wire.Kept:
-    """Delete a user: the attributes go, and the user is no longer listed or found.
+    """Delete a user: attributes and ties go, and the user is no longer listed or found.
 
     What the person did stays (events, slates, feedback, searches), goes on counting in answers to that id, and is learnt from.
     Putting the user in again makes it anew. To take a person out of everything, bundles included, erase the profile:
