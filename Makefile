@@ -24,7 +24,9 @@ export PYTHONUTF8 = 1
 demo: $(VENV)/.user
 	$(BIN)/palate demo
 
-test: lint docs unit
+test: $(VENV)/.dev
+	$(MAKE) -j 2 lint docs
+	$(MAKE) unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from palate.contracts.policy import Policy
     from palate.contracts.recommender import Recommender
+    from palate.data.vocabulary import Vocabulary
     from palate.study.answers import Engine, Question, Tally
 
 Bundle = Annotated[Path, typer.Argument(help="A bundle made by palate fit.")]
@@ -150,21 +151,21 @@ def _questions(
 
 def named_items(model: Recommender | Policy, history: str) -> list[str]:
     """Return the items of ``--history``; those that the model doesn't know are named, as they will be left out."""
-    items = [i.strip() for i in history.split(",") if i.strip()]
-    unknown = [i for i in items if model.items_.ids.number(i) < 0]
-    if unknown:
-        note(f"Left out, not in the catalogue: {', '.join(unknown)}")
-    return items
+    return _named(history, model.items_.ids, "not in the catalogue")
 
 
 def _named_people(model: Recommender, ties: str) -> list[str]:
     """Return the people of ``--ties``; those that the model doesn't know are named, as they will be left out."""
-    people = [name.strip() for name in ties.split(",") if name.strip()]
-    model.ties_of([people])  # refuses where the system doesn't read them
-    unknown = [name for name in people if model.users_.ids.number(name) < 0]
+    model.ties_of(())  # refuses where the system doesn't read them
+    return _named(ties, model.users_.ids, "not among the model's people")
+
+
+def _named(text: str, known: Vocabulary, lack: str) -> list[str]:
+    ids = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [one for one in ids if known.number(one) < 0]
     if unknown:
-        note(f"Left out, not among the model's people: {', '.join(unknown)}")
-    return people
+        note(f"Left out, {lack}: {', '.join(unknown)}")
+    return ids
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -36,21 +36,19 @@ class Ties(Part):
 
 
 def check_ties(named: Sequence[str], user: str, where: str) -> list[str]:
-    """Return the distinct people whom a person names, or refuse them.
+    """Return the distinct people whom a person names (their own id is passed over), or refuse them.
 
     Raises
     ------
     DataError
-        If one is no id or the person's own, if one id stands where a list belongs, or there are more than :data:`MOST`.
+        If one is no id, if one id stands where a list belongs, or there are more than :data:`MOST`.
     """
     if isinstance(named, str):
         raise DataError("one id stands where a list belongs.", where=where, value=named, remedy="give a list of ids")
     if len(named) > MOST:
         raise DataError(f"a person names at most {MOST:,} people.", where=where, value=len(named), remedy="leave some out")
-    found = list(dict.fromkeys(check_new_id(other, f"{where}[{at}]") for at, other in enumerate(named)))
-    if user in found:
-        raise DataError("a person is not tied to themselves.", where=where, value=user, remedy="leave it out")
-    return found
+    found = dict.fromkeys(check_new_id(other, f"{where}[{at}]") for at, other in enumerate(named))
+    return [other for other in found if other != user]
 
 
 def replace_ties(connection: Connection, named: Mapping[str, Sequence[str]], now: float) -> None:

@@ -99,6 +99,7 @@ class UserIn(Wire):
     attributes: Json = Field(default_factory=dict)
     ties: list[Id] | None = Field(
         None,
+        max_length=10_000,
         description="ids of people whom they are tied to (friends, followed, trusted), in place of those of before; left out, "
         "those stay",
     )
