@@ -16,7 +16,7 @@ from palate.data.fingerprint import file_sha256, fingerprint
 from palate.data.histories import Histories
 from palate.data.interactions import Interactions, concat
 from palate.data.protocols import split
-from palate.data.ragged import Ragged, in_sorted, offsets_of, row_positions
+from palate.data.ragged import Ragged, in_sorted, offsets_of, renumbered, row_positions
 from palate.data.split import Split
 from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
@@ -349,3 +349,14 @@ def test_full_train_joins_training_and_validation(small_split: Split) -> None:
 def test_numbers_are_found_in_a_sorted_list(known: list[int]) -> None:
     asked = np.arange(12).reshape(3, 4)
     np.testing.assert_array_equal(in_sorted(np.array(known, np.int64), asked), np.isin(asked, known))
+
+
+@pytest.mark.parametrize("n", [40, 100_000])
+def test_renumbered_by_a_table_or_by_sorting(n: int) -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(40, size=(5, 3)), rng.integers(40, size=9).astype(np.int32)
+    found, a, b = renumbered(n, first, second)
+    np.testing.assert_array_equal(found, np.unique(np.concatenate([first.ravel(), second])))
+    np.testing.assert_array_equal(found[a], first)
+    np.testing.assert_array_equal(found[b], second)
+    assert [len(part) for part in renumbered(n, np.empty(0, np.int64))] == [0, 0]

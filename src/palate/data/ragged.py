@@ -10,6 +10,9 @@ import numpy as np
 
 from palate.kernels.rows import distinct_rows
 
+#: :func:`renumbered` keeps a table where the numbers are at least one in so many.
+TABLE = 8
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -88,6 +91,21 @@ def in_sorted(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
     if not len(known):
         return np.zeros(np.shape(asked), bool)
     return np.asarray(known[np.minimum(np.searchsorted(known, asked), len(known) - 1)] == asked)
+
+
+def renumbered(n: int, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the distinct numbers (from 0, below ``n``) of some arrays, ascending, and each array as places among them.
+
+    By a table of ``n`` where there are many of them, else by sorting.
+    """
+    if n > TABLE * sum(np.size(numbers) for numbers in arrays):
+        found = np.unique(np.concatenate([np.ravel(numbers) for numbers in arrays]))
+        return found, *(np.searchsorted(found, numbers) for numbers in arrays)
+    met = np.zeros(n, bool)
+    for numbers in arrays:
+        met[numbers] = True
+    place = np.cumsum(met) - 1
+    return np.flatnonzero(met), *(place[numbers] for numbers in arrays)
 
 
 def row_positions(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ from palate.contracts.requests import Requests
 from palate.data.dataset import Dataset
 from palate.data.features import Features, FieldKind, Schema, interleaved, learn_schema
 from palate.data.histories import Histories
-from palate.data.ragged import Ragged, offsets_of
+from palate.data.ragged import Ragged, offsets_of, renumbered
 from palate.kernels.rows import sum_rows
 from palate.nn.adam import Adam
 from palate.nn.frequency import StreamingFrequency
@@ -318,7 +318,7 @@ class _Trainer(nn.Module):
         history = self.others.draw(rng, users, items)
         more = rng.integers(len(self.features), size=c.uniform_negatives).astype(np.int32)
         columns, at, counts = np.unique(np.concatenate([items, more]), return_inverse=True, return_counts=True)
-        needed = np.unique(np.concatenate([columns, history.values]))
+        needed, column_places, history_places = renumbered(len(self.features), columns, history.values)
         features = self.features.take(needed)
         row = features.bags.row_numbers
         kept = kept_values(features, np.ones(features.n_fields, bool), c.value_dropout, rng)
@@ -333,8 +333,8 @@ class _Trainer(nn.Module):
             people_kept,
             features,
             kept,
-            Ragged(history.offsets, np.searchsorted(needed, history.values)),
-            np.searchsorted(needed, columns),
+            Ragged(history.offsets, history_places),
+            column_places,
             columns.astype(np.int64),
             at[: len(items)],
             counts,
