@@ -9,6 +9,7 @@ from palate.data.vocabulary import Vocabulary
 from palate.errors import DataError
 from palate.nn.bi_interaction import LEAK
 from palate.nn.knowledge import Knowledge
+from palate.recommend.bpr_mf import BPRMF
 from palate.recommend.kgat import KGAT
 
 HALF = 20
@@ -124,6 +125,20 @@ def test_items_that_nobody_had_are_known_by_their_triples():
     alone = KGAT(**{**SMALL, "epochs": 1}, require_graph=False).fit(data.derive({"step": "none"}, graphs={}))
     assert not alone.item_vectors[silent].any()
     assert alone.recommend(Requests.of_histories([[3]]), 5).cold[0]
+
+
+def test_people_and_items_with_events_begin_from_bpr_mf():
+    data = two_tastes(silent=(3,))
+    kept, random = (Kept(**{**SMALL, "epochs": 0, "start": start}).fit(data, seed=5) for start in ("bpr_mf", "random"))
+    mf = BPRMF(dim=8, bias=False).fit(data, seed=5)
+    people = mf.request_vectors(Requests.of_users(data, np.arange(data.n_users, dtype=np.int32)))[:, :8]
+    free, other = (model.network.array("free") for model in (kept, random))
+    items = slice(data.n_users, data.n_users + data.n_items)
+    np.testing.assert_array_equal(free[: data.n_users], people)
+    known = data.item_counts > 0
+    np.testing.assert_array_equal(free[items][known], mf.item_vectors[known, :8])
+    np.testing.assert_array_equal(free[items][3], other[items][3])  # nobody had it
+    np.testing.assert_array_equal(free[items.stop :], other[items.stop :])
 
 
 def test_without_a_graph_it_says_so():

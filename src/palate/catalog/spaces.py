@@ -167,7 +167,12 @@ SPACES: MappingProxyType[str, dict[str, Range]] = MappingProxyType(
             "attribute_weight": _log(0.005, 0.5),
             "text_weight": _log(0.01, 1.0),
         },
-        "kgat": {"lr": _log(5e-4, 5e-3), "reg": _log(1e-6, 1e-3), "dropout": Range(0.0, 0.3)},
+        "kgat": {
+            "lr": _log(5e-4, 5e-3),
+            "reg": _log(1e-6, 1e-3),
+            "dropout": Range(0.0, 0.3),
+            "start": _choose("random", "bpr_mf"),
+        },
         "two_tower": {
             "lr": _log(5e-4, 1e-2),
             "temperature": _log(0.03, 0.2),

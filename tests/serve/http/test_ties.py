@@ -34,6 +34,7 @@ def test_ties_come_back_and_stay_where_none_are_given(tied: Any) -> None:
     tied.call("PUT", "/v1/users", {"users": [{"id": "new", "attributes": {"age": 3}}]}).raise_for_status()
     found = tied.call("GET", "/v1/users/new").json()
     assert found["ties"] == ["u1", "u3"] and found["attributes"] == {"age": 3}
+    assert tied.call("GET", "/v1/profile/new").json()["ties"] == ["u1", "u3"]
     refused = tied.call("PUT", "/v1/users", {"users": [{"id": "new", "ties": ["u1", ""]}]})
     assert refused.status_code == 422 and "ties" in refused.text
 

@@ -18,6 +18,7 @@ class Profile(Wire):
     user: str
     known: bool
     attributes: dict[str, Any]
+    ties: list[str] = Field(default_factory=list, description="ids of people whom they are tied to")
     events: int
     recent: list[dict[str, Any]] = Field(description="latest events, newest first")
     taste: dict[str, float] = Field(description="share of each category in what they chose")
