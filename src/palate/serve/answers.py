@@ -311,7 +311,7 @@ def profile(service: Service, user: str, recent: int = 50) -> wire.Profile:
         user=user,
         known=kept is not None or len(person.rows) > 0 or len(words) > 0,
         attributes={} if kept is None else dict(kept.attributes),
-        ties=[] if kept is None else list(kept.ties or ()),
+        ties=service.store.ties_of(user),
         events=len(person.events().rows),
         said=[
             {"item": w.item, "title": _title(service, w.item), "kind": w.kind, "time": w.time, "slate": said[w]} for w in words

@@ -115,7 +115,8 @@ def get_user(service: Service, user: str) -> wire.UserOut:
     found = service.store.user(user)
     if found is None:
         raise NotFound("no such user.", where="user", value=user)
-    return wire.UserOut(id=found.id, attributes=dict(found.attributes), created=found.created, ties=list(found.ties or ()))
+    named = service.store.ties_of(user)
+    return wire.UserOut(id=found.id, attributes=dict(found.attributes), created=found.created, ties=named)
 
 
 def delete_user(service: Service, user: str) -> wire.Kept:

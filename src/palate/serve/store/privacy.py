@@ -41,7 +41,6 @@ from palate.serve.store.tables import (
     ties,
     users,
 )
-from palate.serve.store.ties import ties_named
 from palate.serve.store.users import user_of
 
 log = logging.getLogger("palate.serve")
@@ -104,8 +103,9 @@ class Privacy(Part):
             asked = connection.execute(select(searches).where(_of(searches, user)).order_by(searches.c.n))
             said = connection.execute(select(conversations).where(_of(conversations, user)))
             met = connection.execute(select(exposures).where(_of(exposures, user)))
+            named = list(connection.scalars(select(ties.c.other).where(ties.c.user == user).order_by(ties.c.other)))
             return {
-                "user": {} if row is None else asdict(user_of(row, ties_named(connection, [user]))),
+                "user": {} if row is None else {**asdict(user_of(row)), "ties": named},
                 "events": [asdict(event_of(event)) for event in done],
                 "slates": _slates(connection, user),
                 "searches": [asdict(search_of(search)) for search in asked],

@@ -6,7 +6,7 @@ store doesn't know yet: it counts from when both are there. Both ends are person
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -59,14 +59,6 @@ def replace_ties(connection: Connection, named: Mapping[str, Sequence[str]], now
         connection.execute(delete(ties).where(ties.c.user.in_(some)))
     rows = ((user, other, made.get((user, other), now)) for user, others in named.items() for other in others)
     put_block(connection, ties, ("user", "other", "time"), rows)
-
-
-def ties_named(connection: Connection, users: Iterable[str]) -> dict[str, list[str]]:
-    """Return whom each of some people names, in the order of their ids."""
-    found: dict[str, list[str]] = {}
-    for user, other in sorted(tuple(row) for row in rows_named(connection, (ties.c.user, ties.c.other), ties.c.user, users)):
-        found.setdefault(user, []).append(other)
-    return found
 
 
 def tie_graph(connection: Connection, people: Vocabulary) -> Graph | None:

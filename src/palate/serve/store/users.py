@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -12,7 +12,7 @@ from palate.serve.store.checks import check_id, check_new_id, from_json, object_
 from palate.serve.store.part import Part, upsert
 from palate.serve.store.rows import UserRow
 from palate.serve.store.tables import ties, users
-from palate.serve.store.ties import check_ties, replace_ties, ties_named
+from palate.serve.store.ties import check_ties, replace_ties
 
 
 class Users(Part):
@@ -59,7 +59,7 @@ class Users(Part):
         wanted = select(users).where(users.c.id == check_id(user, "user"), users.c.deleted.is_(None))
         with self.database.read() as connection:
             row = connection.execute(wanted).first()
-            return None if row is None else user_of(row, ties_named(connection, [user]))
+        return None if row is None else user_of(row)
 
     def users(self, after: str | None = None, limit: int = 100) -> list[UserRow]:
         """Return a page of users in the order of their ids (by code point), after an id; those deleted are left out."""
@@ -67,9 +67,7 @@ class Users(Part):
         if after is not None:
             wanted = wanted.where(users.c.id > check_id(after, "after"))
         with self.database.read() as connection:
-            rows = connection.execute(wanted).all()
-            named = ties_named(connection, [row[0] for row in rows])
-        return [user_of(row, named) for row in rows]
+            return [user_of(row) for row in connection.execute(wanted)]
 
 
 def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None:
@@ -79,7 +77,7 @@ def ensure_users(connection: Connection, ids: Iterable[str], now: float) -> None
         put_block(connection, users, ("id", "created", "updated"), ((id_, now, now) for id_ in new))
 
 
-def user_of(row: Any, named: Mapping[str, Sequence[str]]) -> UserRow:
-    """Return a row of the table as a user, with those whom they name."""
+def user_of(row: Any) -> UserRow:
+    """Return a row of the table as a user."""
     id_, attributes, created, updated, deleted = row
-    return UserRow(id_, from_json(attributes), created, updated, deleted, tuple(named.get(id_, ())))
+    return UserRow(id_, from_json(attributes), created, updated, deleted)
