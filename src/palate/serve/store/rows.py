@@ -63,8 +63,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A user. ``created``, ``updated`` and ``deleted`` are the store's. ``ties`` are ids of people whom they are tied to: put in,
-    ``None`` leaves those as they are; they come out as ``None`` (ask :meth:`Store.ties_of`).
+    """A user. ``created``, ``updated`` and ``deleted`` are the store's.
+
+    ``ties`` are ids of people whom they are tied to. Put in, ``None`` leaves those as they are; they come out as ``None`` (ask
+    :meth:`Store.ties_of`).
     """
 
     id: str
