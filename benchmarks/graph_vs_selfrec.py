@@ -4,9 +4,9 @@ An epoch on Gowalla is the median batch times the batches of an epoch; drawing n
 two graphs once an epoch on neither. Palate is timed before and after SELFRec, and the slower of both counts. The time to
 SELFRec's best validation Recall@20 is measured on MovieLens 100K, where its epochs are short, with a lighter contrast (λ =
 0.01; with the published weights, made for sparser data, both sides fall from the first epoch on). Rows that say so (part far)
-measure it on Gowalla, with the published weights on SELFRec's side, to what it reaches in six epochs (SimGCL: three; it rises
-still). Evaluations count on both sides; Palate's batches and step size are free there, chosen on that validation part.
-Both sides have as many threads, which each row tells (``PALATE_THREADS``).
+measure it on Gowalla, with the published weights on SELFRec's side, to what it reaches in six epochs (SimGCL: three, of which
+the first is its best). Evaluations count on both sides; Palate's batches and step size are free there, chosen on that
+validation part. Both sides have as many threads, which each row tells (``PALATE_THREADS``).
 
     python benchmarks/graph_vs_selfrec.py                       all (many hours, nearly all of them SELFRec's on Gowalla)
     python benchmarks/graph_vs_selfrec.py xsimgcl --part far    one system, one part (other rows stay as they are)
